@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Which environment may reach a workspace: the platform's last line of defence, so a rule broken refuses the job, it never drops a key. */
+
+#include "provision/spec.h"
+
+/* Every rule at once; words hold names, never values. bad_env, privileged_env_forbidden, missing_required_env, bad_secret, unsupported_field
+ * (secret-like names, until this agent seals). */
+int env_check(const WorkspaceSpec *s, Fault *reterr);
+
+bool env_name_is_valid(const char *name);               /* ^[A-Za-z_][A-Za-z0-9_]{0,127}$ */
+bool env_name_is_secret(const char *name);              /* contains TOKEN, SECRET, KEY or PASSWORD, in any case */
+
+/* http or https, no user info, at most 2048 bytes, never a link-local or metadata address. unsupported or bad: bad_env. */
+int platform_url_check(const char *url, Fault *reterr);

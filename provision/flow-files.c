@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The delivered files: which of them differ from what the volume holds, the old bytes of those (for undo), writing them, and reading them
+ * back, because an exit status is not evidence. Only delivered names are ever written. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "engine/tar.h"
+#include "provision/flow-internal.h"
+#include "provision/path.h"
+
+#define READ_MAX  (32 * 1024 * 1024)            /* of one file as it is found, and of an undo set */
+#define TAR_EXTRA (64 * 1024)
+
+static const WorkspaceSpec *spec(const Flow *f) { return f->job->spec; }
+static const SpecFile *file_at(const Flow *f) { return &spec(f)->files[f->index]; }
+
+static void fail_memory(Flow *f) { flow_fail(f, -ENOMEM, NULL); }
+
+static int read_file(Flow *f, EngineDone done) {
+        _cleanup_free_ char *path = str_printf("%s/%s", CONFIGS_PATH, file_at(f)->name);
+
+        if (!path)
+                return -ENOMEM;
+        return engine_archive_get(f->context->engine, f->new_id, path, READ_MAX + TAR_EXTRA, done, f, &f->call);
+}
+
+/* The one regular file of an answer; NULL data when it is none. */
+static int one_file(const EngineAnswer *a, TarEntry *ret, Fault *reterr) {
+        size_t offset = 0;
+        int r;
+
+        while ((r = tar_next(a->body, a->size, &offset, ret, reterr)) > 0)
+                if (ret->type == '0')
+                        return 1;
+        return r;
+}
+
+/* ── compare and keep ────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool keeps(const Flow *f) { return f->old_id && f->w->work->phase == WORK_BEGUN; }
+
+static bool undo_add(Flow *f, const char *name, const void *data, size_t size) {
+        _cleanup_free_ char *text = data ? base64_encode(data, size) : NULL;
+
+        if (!f->undo) {
+                f->undo = cJSON_CreateObject();
+                if (!f->undo || !json_add_item(f->undo, "files", cJSON_CreateObject()) || !json_add_item(f->undo, "absent", cJSON_CreateArray()))
+                        return false;
+        }
+        f->undo_bytes += size;
+        if (!data)
+                return cJSON_AddItemToArray((cJSON *) json_get(f->undo, "absent"), cJSON_CreateString(name));
+        return text && json_add_string((cJSON *) json_get(f->undo, "files"), name, text);
+}
+
+static void compared(Flow *f, bool differs) {
+        f->differs[f->index++] = differs;
+        step_compare(f);
+}
+
+static void on_compare(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        const SpecFile *file = file_at(f);
+        TarEntry e = {};
+        Fault why = {};
+        int r = 0;
+
+        if (a->r == -ENOENT)
+                f->call = NULL;
+        else if (!flow_answered(f, a))
+                return;
+        else
+                r = one_file(a, &e, &why);
+        if (r < 0) {
+                flow_fail(f, r, &why);
+                return;
+        }
+        if (r > 0 && e.size == file->size && memcmp(e.data, file->data, e.size) == 0) {
+                compared(f, false);
+                return;
+        }
+        if (keeps(f) && !undo_add(f, file->name, r > 0 ? (e.data ?: "") : NULL, e.size)) {
+                fail_memory(f);
+                return;
+        }
+        if (f->undo_bytes > READ_MAX) {
+                (void) fault(&why, -E2BIG, FAULT_TOO_LARGE, "The files that would be replaced are larger than %d bytes in sum.", READ_MAX);
+                flow_fail(f, -E2BIG, &why);
+                return;
+        }
+        compared(f, true);
+}
+
+void step_compare(Flow *f) {
+        if (f->index >= spec(f)->n_files) {
+                flow_next(f);
+                return;
+        }
+        if (f->fresh[0]) {              /* nothing can be there that we did not write */
+                compared(f, true);
+                return;
+        }
+        flow_sent(f, read_file(f, on_compare));
+}
+
+void step_keep(Flow *f) {
+        Fault why = {};
+        int r = 0;
+
+        if (f->undo && keeps(f))
+                r = undo_save(f->context->dir, f->w->id, f->w->work->generation, f->undo, &why);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else
+                flow_next(f);
+}
+
+/* ── write ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool any_differs(const Flow *f) {
+        for (size_t i = 0; i < spec(f)->n_files; i++)
+                if (f->differs[i])
+                        return true;
+        return false;
+}
+
+/* Each parent once: names come in the order they were delivered, so look back for one that shares it. */
+static int add_parents(Tar *t, const WorkspaceSpec *s, size_t i) {
+        const char *name = s->files[i].name;
+
+        for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
+                size_t n = (size_t) (slash - name) + 1;
+                char parent[256];
+                bool done = false;
+                int r;
+
+                for (size_t k = 0; k < i && !done; k++)
+                        done = strncmp(s->files[k].name, name, n) == 0;
+                if (done)
+                        continue;
+                (void) snprintf(parent, sizeof parent, "%.*s", (int) n - 1, name);
+                r = tar_add_dir(t, parent, 0755, WORKSPACE_UID, WORKSPACE_GID);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int configs_tar(const Flow *f, Tar *t) {
+        const WorkspaceSpec *s = spec(f);
+        int r = 0;
+
+        if (f->fresh[0])
+                r = tar_add_dir(t, "/", 0755, WORKSPACE_UID, WORKSPACE_GID);
+        for (size_t i = 0; r >= 0 && i < s->n_files; i++) {
+                if (!f->differs[i])
+                        continue;
+                r = add_parents(t, s, i);
+                if (r >= 0)
+                        r = tar_add_file(t, s->files[i].name, s->files[i].mode, WORKSPACE_UID, WORKSPACE_GID, s->files[i].data, s->files[i].size);
+        }
+        return r < 0 ? r : tar_end(t);
+}
+
+static void on_seeded(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+
+        if (!flow_answered(f, a))
+                return;
+        f->index++;
+        step_seed(f);
+}
+
+/* A fresh volume belongs to root; the workspace runs as 1000. */
+void step_seed(Flow *f) {
+        _cleanup_(tar_done) Tar t = {};
+        Volume volumes[VOLUMES_MAX];
+        size_t n = container_volumes(f->w->id, spec(f), volumes);
+        int r;
+
+        while (f->index < n && !f->fresh[f->index] && !(f->index == 0 && any_differs(f)))
+                f->index++;
+        if (f->index >= n) {
+                flow_next(f);
+                return;
+        }
+        if (f->index == 0)
+                r = configs_tar(f, &t);
+        else {
+                r = tar_add_dir(&t, "/", 0755, WORKSPACE_UID, WORKSPACE_GID);
+                if (r >= 0)
+                        r = tar_end(&t);
+        }
+        if (r >= 0)
+                r = engine_archive_put(f->context->engine, f->new_id, volumes[f->index].target, t.data, t.size, on_seeded, f, &f->call);
+        flow_sent(f, r);
+}
+
+/* ── read back ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_read_back(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        const SpecFile *file = file_at(f);
+        TarEntry e = {};
+        Fault why = {};
+        int r = 0;
+
+        if (a->r == -ENOENT)
+                f->call = NULL;
+        else if (!flow_answered(f, a))
+                return;
+        else
+                r = one_file(a, &e, &why);
+        if (r > 0 && e.size == file->size && (e.size == 0 || memcmp(e.data, file->data, e.size) == 0)) {
+                f->index++;
+                step_read_back(f);
+                return;
+        }
+        if (r >= 0)
+                (void) fault(&why, -EIO, FAULT_ENGINE_ERROR, "The file '%s' was written but reads back %s.", file->name, r > 0 ? "different" : "absent");
+        flow_fail(f, -EIO, &why);
+}
+
+void step_read_back(Flow *f) {
+        while (f->index < spec(f)->n_files && !f->differs[f->index])
+                f->index++;
+        if (f->index >= spec(f)->n_files)
+                flow_next(f);
+        else
+                flow_sent(f, read_file(f, on_read_back));
+}
+
+/* ── undo ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int undo_tar(const cJSON *undo, Tar *t) {
+        const cJSON *item;
+        int r = 0;
+
+        cJSON_ArrayForEach(item, json_get(undo, "files")) {
+                _cleanup_free_ uint8_t *data = NULL;
+                size_t size = 0;
+
+                r = base64_decode(item->valuestring, READ_MAX, &data, &size);
+                if (r >= 0)
+                        r = tar_add_file(t, item->string, path_mode(item->string), WORKSPACE_UID, WORKSPACE_GID, data, size);
+                if (r < 0)
+                        return r;
+        }
+        return tar_end(t);
+}
+
+static void on_undone(const EngineAnswer *a, void *userdata) {
+        if (flow_answered(userdata, a))
+                flow_next(userdata);
+}
+
+/* A file that was not there before stays: the engine has no way to remove one from a container that does not run. */
+void step_undo_files(Flow *f) {
+        _cleanup_json_ cJSON *undo = NULL;
+        _cleanup_(tar_done) Tar t = {};
+        Fault why = {};
+        int r;
+
+        if (!f->w->work->old_container_id || !f->old_id) {
+                flow_next(f);
+                return;
+        }
+        r = undo_load(f->context->dir, f->w->id, f->w->work->generation, &undo, &why);
+        if (r == -ENOENT || (r == 0 && cJSON_GetArraySize(json_get(undo, "files")) == 0)) {
+                flow_next(f);
+                return;
+        }
+        if (r >= 0)
+                r = undo_tar(undo, &t);
+        if (r >= 0)
+                r = engine_archive_put(f->context->engine, f->old_id, CONFIGS_PATH, t.data, t.size, on_undone, f, &f->call);
+        if (r < 0)
+                flow_fail(f, r, &why);
+}

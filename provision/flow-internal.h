@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the files of the flow share: the state of one job at work, and the few ways a step may end. A step's begin() starts one thing and
+ * returns; each path out of it ends in exactly one of flow_next(), flow_back(), flow_fail() or flow_retry(), after which f may be gone. */
+
+#include "provision/container.h"
+#include "provision/flow.h"
+#include "provision/gate.h"
+
+typedef enum Step {
+        STEP_IMAGE,             /* make the image present by digest */
+        STEP_NETWORK,
+        STEP_FIND,              /* which containers of this workspace are there: old, new, stale */
+        STEP_CLEAR,             /* remove the stale ones (deprovision: all) */
+        STEP_VOLUMES,
+        STEP_CREATE,            /* or adopt what an earlier try of this job created */
+        STEP_COMPARE,           /* which delivered files differ from the volume's */
+        STEP_KEEP,              /* the old bytes of those, for undo */
+        STEP_STOP,              /* the old one; from here the workspace is down */
+        STEP_SEED,
+        STEP_READ_BACK,
+        STEP_PREV,              /* old -> .prev */
+        STEP_NAME,              /* new -> ws-<id> */
+        STEP_START,
+        STEP_GATE,
+        STEP_UNDO_FIND,
+        STEP_UNDO_REMOVE,       /* the new one */
+        STEP_UNDO_FILES,        /* the kept bytes go back */
+        STEP_UNDO_NAME,
+        STEP_UNDO_START,
+        STEP_UNDO_VOLUMES,      /* those a fresh provision made, unless it was started */
+        STEP_ERASE,             /* deprovision with prune: volumes */
+        STEP_END,
+        _STEP_MAX,
+} Step;
+
+struct Flow {
+        const FlowContext *context;
+        Workspace         *w;
+        Job               *job;                 /* NULL for a deprovision */
+        const Step        *way;
+        size_t             at;                  /* way[at] is the step at work */
+        bool               paused, superseded, removed_by, ended;
+
+        EngineCall        *call;                /* at most one of these four is waited for */
+        ImageWait         *image_wait;
+        Gate              *gate;
+        sd_event_source   *timer;
+        sd_event_source   *deadline;
+        unsigned           tries;               /* of this step, after an engine error */
+        uint64_t           trouble_since;       /* boottime since the engine is away; 0 */
+
+        EngineImage        image;
+        char              *old_id, *new_id;
+        char               old_name[CONTAINER_NAME_SIZE + 16], new_name[CONTAINER_NAME_SIZE + 16];
+        bool               old_running, new_created /* made, never started */;
+        struct { char *id; bool running; } *doomed;
+        size_t             n_doomed, index;     /* index: of the loop within a step */
+        bool               doomed_stopped;
+        bool               fresh[VOLUMES_MAX];  /* made by this job */
+        bool              *differs;             /* by file of the spec */
+        cJSON             *undo;                /* being collected */
+        size_t             undo_bytes;
+        bool               port_retried, started, kept_running;
+        EngineContainer    container;           /* as the gate saw it last */
+        size_t             volumes_erased;
+};
+
+static inline Step flow_step(const Flow *f) { return f->way[f->at]; }
+static inline const char *flow_workspace_id(const Flow *f) { return f->w->id; }
+
+void flow_next(Flow *f);
+void flow_back(Flow *f, Step to);                               /* to an earlier step of the same way */
+void flow_again(Flow *f, uint64_t usec);                        /* begin this step again after a pause */
+void flow_fail(Flow *f, int r, const Fault *fault);
+void flow_end(Flow *f, const FlowEnd *end);
+void flow_progress(Flow *f, int percent);
+int  flow_save(Flow *f, Fault *reterr);                         /* the workspace's record */
+
+/* For engine callbacks. True: the call went well. False: the answer was dealt with (waiting for the engine, another try, or failure) and
+ * the callback returns at once. */
+bool flow_answered(Flow *f, const EngineAnswer *a);
+/* For the start of engine calls: negative r ends the flow's step. */
+void flow_sent(Flow *f, int r);
+
+bool flow_is_ours(const Flow *f, const EngineLabels *l);        /* this host, this org, this workspace */
+
+void flow_find_done(Flow *f);
+
+void step_image(Flow *f);
+void step_network(Flow *f);
+void step_find(Flow *f);
+void step_clear(Flow *f);
+void step_volumes(Flow *f);
+void step_create(Flow *f);
+void step_compare(Flow *f);
+void step_keep(Flow *f);
+void step_stop(Flow *f);
+void step_seed(Flow *f);
+void step_read_back(Flow *f);
+void step_prev(Flow *f);
+void step_name(Flow *f);
+void step_start(Flow *f);
+void step_gate(Flow *f);
+void step_undo_remove(Flow *f);
+void step_undo_files(Flow *f);
+void step_undo_name(Flow *f);
+void step_undo_start(Flow *f);
+void step_undo_volumes(Flow *f);
+void step_erase(Flow *f);

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* From a reference to a container that exists but does not run: image, network, what is already there, volumes, create. Nothing that runs is
+ * touched here. What is found is judged by id and label, never by name alone. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "provision/flow-internal.h"
+
+/* ── image ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int copy_image(EngineImage *to, const EngineImage *from) {
+        engine_image_done(to);
+        to->size_bytes = from->size_bytes;
+        to->id = strdup(from->id);
+        return to->id ? 0 : -ENOMEM;
+}
+
+static void on_image(int r, const Fault *why, const EngineImage *image, bool pulled, void *userdata) {
+        Flow *f = userdata;
+
+        (void) pulled;
+        f->image_wait = NULL;
+        if (r == -ENOTCONN) {
+                EngineAnswer a = { .r = r, .fault = *why };
+                (void) flow_answered(f, &a);
+        } else if (r < 0)
+                flow_fail(f, r, why);
+        else if ((r = copy_image(&f->image, image)) < 0)
+                flow_fail(f, r, NULL);
+        else
+                flow_next(f);
+}
+
+static void on_image_progress(uint64_t bytes, uint64_t total, void *userdata) {
+        if (total)
+                flow_progress(userdata, (int) (bytes >= total ? 99 : bytes * 100 / total));
+}
+
+void step_image(Flow *f) {
+        const Work *k = f->w->work;
+        Fault why = {};
+
+        /* disk_gb is for the workspace's life: one that lives here already has it. */
+        if (!f->w->settled && images_room(f->context->images, (uint64_t) f->job->spec->disk_gb << 30, &why) < 0) {
+                flow_fail(f, -ENOSPC, &why);
+                return;
+        }
+        flow_sent(f, images_ensure(f->context->images, k->image_ref, k->image_size_bytes, on_image_progress, on_image, f, &f->image_wait));
+}
+
+/* ── network ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_network(const EngineAnswer *a, void *userdata) {
+        if (flow_answered(userdata, a))
+                flow_next(userdata);
+}
+
+void step_network(Flow *f) {
+        static const EnginePair labels[] = { { LABEL_MANAGED, "true" } };
+
+        flow_sent(f, engine_network_ensure(f->context->engine, f->context->settings->network, labels, ELEMENTS(labels), on_network, f, &f->call));
+}
+
+/* ── what is there ───────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int keep_id(char **id, char *name, size_t name_size, const EngineContainer *c) {
+        free(*id);
+        *id = strdup(c->id);
+        (void) snprintf(name, name_size, "%s", c->name ?: "");
+        return *id ? 0 : -ENOMEM;
+}
+
+static int doom(Flow *f, const EngineContainer *c) {
+        void *bigger = reallocarray(f->doomed, f->n_doomed + 1, sizeof *f->doomed);
+        char *id = strdup(c->id);
+
+        if (bigger)
+                f->doomed = bigger;
+        if (!bigger || !id) {
+                free(id);
+                return -ENOMEM;
+        }
+        f->doomed[f->n_doomed].id = id;
+        f->doomed[f->n_doomed++].running = c->running;
+        return 0;
+}
+
+/* The one that a replacement must bring back if it fails: what the record says, or, where the record was lost, what runs under the name. */
+static bool is_old(const Flow *f, const EngineContainer *c) {
+        const Workspace *w = f->w;
+        char name[CONTAINER_NAME_SIZE];
+
+        if (w->work->old_container_id)
+                return str_equal(c->id, w->work->old_container_id);
+        if (w->settled)
+                return str_equal(c->id, w->settled->container_id);
+        return c->running && str_equal(c->name, container_name(w->id, CONTAINER_CURRENT, name));
+}
+
+static bool is_new(const Flow *f, const EngineContainer *c) {
+        const Work *k = f->w->work;
+        return str_equal(c->labels.job, k->job_id) && c->labels.generation == k->generation;
+}
+
+static int classify(Flow *f, const EngineContainer *c) {
+        if (!flow_is_ours(f, &c->labels))
+                return 0;
+        if (f->w->work->type == JOB_DEPROVISION)
+                return doom(f, c);
+        if (is_new(f, c) && !f->new_id) {
+                f->new_created = str_equal(c->status, "created");
+                return keep_id(&f->new_id, f->new_name, sizeof f->new_name, c);
+        }
+        if (is_old(f, c) && !f->old_id) {
+                f->old_running = c->running;
+                return keep_id(&f->old_id, f->old_name, sizeof f->old_name, c);
+        }
+        return doom(f, c);
+}
+
+static void forget_found(Flow *f) {
+        for (size_t i = 0; i < f->n_doomed; i++)
+                free(f->doomed[i].id);
+        f->n_doomed = 0;
+        f->old_id = (free(f->old_id), NULL);
+        f->new_id = (free(f->new_id), NULL);
+        f->old_running = f->new_created = false;
+}
+
+static void on_found(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        EngineContainers found = {};
+        Fault why = {};
+        int r;
+
+        if (!flow_answered(f, a))
+                return;
+        r = engine_containers_parse(a->json, &found, &why);
+        forget_found(f);
+        for (size_t i = 0; r >= 0 && i < found.n; i++)
+                r = classify(f, &found.items[i]);
+        engine_containers_done(&found);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else
+                flow_find_done(f);
+}
+
+/* A provision with restart:false leaves a running container alone: its spec waits for the next restart. */
+void flow_find_done(Flow *f) {
+        if (flow_step(f) == STEP_FIND && f->job && f->old_running && !f->w->work->local && !spec_restarts(f->job->spec)) {
+                f->kept_running = true;
+                while (flow_step(f) != STEP_GATE)
+                        f->at++;
+        }
+        flow_next(f);
+}
+
+void step_find(Flow *f) {
+        char label[128];
+
+        (void) snprintf(label, sizeof label, "%s=%s", LABEL_WORKSPACE, f->w->id);
+        flow_sent(f, engine_container_list(f->context->engine, label, on_found, f, &f->call));
+}
+
+/* ── clear ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_doomed_gone(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+
+        if (!flow_answered(f, a))
+                return;
+        f->index++;
+        f->doomed_stopped = false;
+        step_clear(f);
+}
+
+static void on_doomed_stopped(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        EngineAnswer fine = *a;
+
+        if (a->r == -ENOENT)
+                fine.r = 0;
+        if (!flow_answered(f, &fine))
+                return;
+        f->doomed_stopped = true;
+        step_clear(f);
+}
+
+/* Stop, then remove: a bare removal would kill a workspace that could have ended in good order. */
+void step_clear(Flow *f) {
+        Engine *e = f->context->engine;
+
+        if (f->index >= f->n_doomed) {
+                flow_next(f);
+                return;
+        }
+        if (f->doomed[f->index].running && !f->doomed_stopped)
+                flow_sent(f, engine_container_stop(e, f->doomed[f->index].id, f->context->settings->stop_timeout_seconds, on_doomed_stopped, f,
+                                                   &f->call));
+        else
+                flow_sent(f, engine_container_remove(e, f->doomed[f->index].id, on_doomed_gone, f, &f->call));
+}
+
+/* ── volumes ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void fail_name(Flow *f, const char *what, const char *name) {
+        Fault why = {};
+
+        (void) fault(&why, -EEXIST, FAULT_NAME_CONFLICT, "The %s '%s' exists and is not this workspace's.", what, name);
+        flow_fail(f, -EEXIST, &why);
+}
+
+static void on_volume(const EngineAnswer *a, void *userdata);
+
+static void create_volume(Flow *f, const char *name) {
+        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = f->w->work->job_id, .generation = f->w->work->generation };
+        IdentityLabels labels;
+
+        container_labels(f->context->settings, &id, NULL, &labels);
+        flow_sent(f, engine_volume_create(f->context->engine, name, labels.pairs, labels.n, on_volume, f, &f->call));
+}
+
+static void on_volume(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        Volume volumes[VOLUMES_MAX];
+        EngineVolume v = {};
+        Fault why = {};
+        bool ours;
+        int r;
+
+        (void) container_volumes(f->w->id, f->job->spec, volumes);
+        if (a->r == -ENOENT) {
+                f->call = NULL;
+                create_volume(f, volumes[f->index].name);
+                return;
+        }
+        if (!flow_answered(f, a))
+                return;
+        r = engine_volume_parse(a->json, &v, &why);
+        ours = r == 0 && flow_is_ours(f, &v.labels);
+        if (ours)
+                f->fresh[f->index] = str_equal(v.labels.job, f->w->work->job_id);
+        engine_volume_done(&v);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else if (!ours)
+                fail_name(f, "volume", volumes[f->index].name);
+        else {
+                f->index++;
+                step_volumes(f);
+        }
+}
+
+void step_volumes(Flow *f) {
+        Volume volumes[VOLUMES_MAX];
+
+        if (f->index >= container_volumes(f->w->id, f->job->spec, volumes))
+                flow_next(f);
+        else
+                flow_sent(f, engine_volume_inspect(f->context->engine, volumes[f->index].name, on_volume, f, &f->call));
+}
+
+/* ── create ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void created(Flow *f, const char *id) {
+        f->new_id = strdup(id);
+        f->new_created = true;
+        if (f->new_id)
+                flow_next(f);
+        else
+                flow_fail(f, -ENOMEM, NULL);
+}
+
+/* Only a stranger can hold the name: ours were found by label and adopted or cleared. A lost create reply comes by here too. */
+static void on_name_holder(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        EngineContainer c = {};
+        Fault why = {};
+        bool mine;
+        int r;
+
+        if (a->r == -ENOENT) {
+                f->call = NULL;
+                flow_again(f, USEC_PER_SEC);
+                return;
+        }
+        if (!flow_answered(f, a))
+                return;
+        r = engine_container_parse(a->json, NULL, &c, &why);
+        mine = r == 0 && flow_is_ours(f, &c.labels) && is_new(f, &c);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else if (mine)
+                created(f, c.id);
+        else
+                fail_name(f, "container", f->new_name);
+        engine_container_done(&c);
+}
+
+static void on_created(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        const char *id;
+
+        if (a->r == -EEXIST) {
+                f->call = NULL;
+                flow_sent(f, engine_container_inspect(f->context->engine, f->new_name, on_name_holder, f, &f->call));
+                return;
+        }
+        if (!flow_answered(f, a))
+                return;
+        id = json_get_string(a->json, "Id");
+        if (id)
+                created(f, id);
+        else
+                flow_back(f, STEP_FIND);
+}
+
+void step_create(Flow *f) {
+        const Work *k = f->w->work;
+        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = k->job_id, .generation = k->generation, .image_id = f->image.id,
+                                 .image_digest = image_ref_digest(k->image_ref), .port = f->w->port };
+        _cleanup_(container_plan_freep) ContainerPlan *plan = NULL;
+        Fault why = {};
+        int r;
+
+        if (f->new_id) {
+                flow_next(f);
+                return;
+        }
+        r = container_plan(f->job->spec, f->context->settings, &id, &plan, &why);
+        if (r < 0) {
+                flow_fail(f, r, &why);
+                return;
+        }
+        (void) container_name(f->w->id, f->old_id ? CONTAINER_NEXT : CONTAINER_CURRENT, f->new_name);
+        flow_sent(f, engine_container_create(f->context->engine, f->new_name, container_plan_spec(plan), on_created, f, &f->call));
+}

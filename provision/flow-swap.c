@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* From one container to the next, and back. Between the stop and the gate the workspace is down, so nothing here waits for anything but the
+ * engine; the record is saved before the stop, so that a restart knows whom to bring back. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "provision/flow-internal.h"
+
+static void on_done(const EngineAnswer *a, void *userdata) {
+        if (flow_answered(userdata, a))
+                flow_next(userdata);
+}
+
+/* For the undo: what is gone already is as good as done. */
+static void on_done_or_gone(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        EngineAnswer fine = *a;
+
+        if (a->r == -ENOENT)
+                fine.r = 0;
+        on_done(&fine, f);
+}
+
+/* ── stop ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int enter_swap(Flow *f, Fault *reterr) {
+        Work *k = f->w->work;
+
+        if (k->phase != WORK_BEGUN)
+                return 0;
+        k->container_id = strdup(f->new_id);
+        k->old_container_id = strdup(f->old_id);
+        if (!k->container_id || !k->old_container_id)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        k->old_ran = f->old_running;
+        k->phase = WORK_SWAPPING;
+        return flow_save(f, reterr);
+}
+
+/* The record could not be written: nothing was stopped, so nothing must look as if it had been. */
+static void leave_swap(Flow *f) {
+        Work *k = f->w->work;
+
+        k->container_id = (free(k->container_id), NULL);
+        k->old_container_id = (free(k->old_container_id), NULL);
+        k->phase = WORK_BEGUN;
+}
+
+void step_stop(Flow *f) {
+        Fault why = {};
+        int r;
+
+        if (!f->old_id) {
+                flow_next(f);
+                return;
+        }
+        r = enter_swap(f, &why);
+        if (r < 0) {
+                leave_swap(f);
+                flow_fail(f, r, &why);
+                return;
+        }
+        flow_sent(f, engine_container_stop(f->context->engine, f->old_id, f->context->settings->stop_timeout_seconds, on_done_or_gone, f, &f->call));
+}
+
+/* ── names ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_renamed(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        Fault why = {};
+
+        if (a->r == -EEXIST) {
+                f->call = NULL;
+                (void) fault(&why, a->r, FAULT_NAME_CONFLICT, "A container that is not this workspace's holds a name it needs.");
+                flow_fail(f, a->r, &why);
+        } else if (flow_answered(f, a))
+                flow_next(f);
+}
+
+static void rename_to(Flow *f, const char *id, char *name_now, ContainerRole role) {
+        char name[CONTAINER_NAME_SIZE];
+
+        if (!id || str_equal(name_now, container_name(f->w->id, role, name))) {
+                flow_next(f);
+                return;
+        }
+        strcpy(name_now, name);
+        flow_sent(f, engine_container_rename(f->context->engine, id, name, on_renamed, f, &f->call));
+}
+
+void step_prev(Flow *f) { rename_to(f, f->old_id, f->old_name, CONTAINER_PREV); }
+void step_name(Flow *f) { rename_to(f, f->new_id, f->new_name, CONTAINER_CURRENT); }
+void step_undo_name(Flow *f) { rename_to(f, f->w->work->old_container_id ? f->old_id : NULL, f->old_name, CONTAINER_CURRENT); }
+
+/* ── start ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool is_port_conflict(const Fault *f) { return strstr(f->text, "already allocated") || strstr(f->text, "address already in use"); }
+
+static void on_removed_for_port(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+
+        if (!flow_answered(f, a))
+                return;
+        f->new_id = (free(f->new_id), NULL);
+        f->port_retried = false;
+        flow_back(f, STEP_CREATE);
+}
+
+/* Once again after a second, for the last owner may just be going; then another port, which needs another container. */
+static void port_conflict(Flow *f, const Fault *words) {
+        Fault why = {};
+        int r;
+
+        if (!f->port_retried) {
+                f->port_retried = true;
+                flow_again(f, USEC_PER_SEC);
+                return;
+        }
+        r = f->context->events.new_port(f->w, f->context->userdata);
+        if (r >= 0)
+                r = flow_save(f, &why);
+        else
+                (void) fault(&why, r, FAULT_PORT_UNAVAILABLE, "No port of port_range could be published (%s).", words->text);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else
+                flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_port, f, &f->call));
+}
+
+static void on_started(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        Fault why = {};
+
+        if (a->r == 0 || a->r == -ENOTCONN) {
+                f->started = true;
+                on_done(a, f);
+                return;
+        }
+        f->call = NULL;
+        if (is_port_conflict(&a->fault)) {
+                port_conflict(f, &a->fault);
+                return;
+        }
+        (void) fault(&why, a->r, FAULT_START_FAILED, "The container could not be started: %s", a->fault.text);
+        flow_fail(f, a->r, &why);
+}
+
+void step_start(Flow *f) { flow_sent(f, engine_container_start(f->context->engine, f->new_id, on_started, f, &f->call)); }
+
+/* ── gate ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int take_container(Flow *f, const EngineContainer *c) {
+        f->container = (EngineContainer) { .running = c->running, .restart_count = c->restart_count, .health = c->health };
+        f->container.id = strdup(c->id);
+        f->container.image_id = c->image_id ? strdup(c->image_id) : NULL;
+        f->container.started_at = c->started_at ? strdup(c->started_at) : NULL;
+        f->container.ip_address = c->ip_address ? strdup(c->ip_address) : NULL;
+        return f->container.id ? 0 : -ENOMEM;
+}
+
+static void on_gate(int r, const Fault *why, const EngineContainer *c, void *userdata) {
+        Flow *f = userdata;
+        Fault mismatch = {};
+
+        if (r == -ENOTCONN) {
+                EngineAnswer a = { .r = r, .fault = *why };
+                f->gate = gate_free(f->gate);
+                (void) flow_answered(f, &a);
+                return;
+        }
+        if (r == 0 && !str_equal(c->image_id, f->image.id)) {
+                (void) fault(&mismatch, -EIO, FAULT_IMAGE_DIGEST_MISMATCH, "The container runs another image than the one that was verified.");
+                r = -EIO;
+                why = &mismatch;
+        }
+        if (r == 0)
+                r = take_container(f, c);
+        if (r < 0) {
+                Fault copy = why ? *why : (Fault) {};   /* the gate owns the words and goes with the failure */
+                flow_fail(f, r, &copy);
+                return;
+        }
+        f->gate = gate_free(f->gate);
+        flow_next(f);
+}
+
+void step_gate(Flow *f) {
+        const Settings *s = f->context->settings;
+        const WorkspaceSpec *spec = f->job->spec;
+        GateOptions o = { .container_id = f->new_id, .port = workspace_port(spec->tier, f->w->port), .path = spec->probe_path ?: s->probe_path,
+                          .timeout_usec = (spec->probe_timeout_seconds ?: s->probe_timeout_seconds) * USEC_PER_SEC,
+                          .crash_loop_restarts = s->crash_loop_restarts };
+
+        flow_sent(f, gate_new(f->context->event, f->context->http, f->context->engine, &o, on_gate, f, &f->gate));
+}
+
+/* ── undo ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+void step_undo_remove(Flow *f) {
+        if (f->new_id)
+                flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_done, f, &f->call));
+        else
+                flow_next(f);
+}
+
+void step_undo_start(Flow *f) {
+        const Work *k = f->w->work;
+
+        if (k->old_container_id && k->old_ran && f->old_id)
+                flow_sent(f, engine_container_start(f->context->engine, f->old_id, on_done, f, &f->call));
+        else
+                flow_next(f);
+}
+
+/* ── volumes that go ─────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef bool (*VolumeGoes)(const Flow *f, const EngineLabels *l);
+
+static bool made_by_this_job(const Flow *f, const EngineLabels *l) { return str_equal(l->job, f->w->work->job_id); }
+static bool any_of_ours(const Flow *f, const EngineLabels *l) { return flow_is_ours(f, l); }
+
+static void volumes_go(Flow *f);
+
+static void on_volume_gone(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+
+        if (!flow_answered(f, a))
+                return;
+        f->volumes_erased++;
+        f->index++;
+        volumes_go(f);
+}
+
+static void on_volume_seen(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        VolumeGoes goes = flow_step(f) == STEP_ERASE ? any_of_ours : made_by_this_job;
+        EngineVolume v = {};
+        bool go = false;
+
+        if (a->r == -ENOENT)
+                f->call = NULL;
+        else if (!flow_answered(f, a))
+                return;
+        else if (engine_volume_parse(a->json, &v, NULL) == 0)
+                go = flow_is_ours(f, &v.labels) && goes(f, &v.labels);
+        if (go)
+                flow_sent(f, engine_volume_remove(f->context->engine, v.name, on_volume_gone, f, &f->call));
+        else {
+                f->index++;
+                volumes_go(f);
+        }
+        engine_volume_done(&v);
+}
+
+static void volumes_go(Flow *f) {
+        Volume volumes[VOLUMES_MAX];
+
+        if (f->index >= container_volumes_all(f->w->id, volumes))
+                flow_next(f);
+        else
+                flow_sent(f, engine_volume_inspect(f->context->engine, volumes[f->index].name, on_volume_seen, f, &f->call));
+}
+
+void step_undo_volumes(Flow *f) {
+        bool never_started = !f->started && (f->new_created || !f->new_id);
+
+        if (f->w->work->old_container_id || f->w->settled || !never_started)
+                flow_next(f);
+        else
+                volumes_go(f);
+}
+
+static bool is_ephemeral(const Workspace *w) {
+        const Version *v = w->settled ?: w->wanted;
+        return v && str_equal(v->data_persistence, "ephemeral");
+}
+
+void step_erase(Flow *f) {
+        if (f->w->work->prune || is_ephemeral(f->w))
+                volumes_go(f);
+        else
+                flow_next(f);
+}

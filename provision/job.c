@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A delivery is read in two ways. Leniently for its label (ids and type), so that a refusal can name the job; then strictly by tables, so that
+ * no field is ever dropped in silence. */
+
+#include "provision/job.h"
+
+#include <errno.h>
+#include <string.h>
+
+typedef struct Deprovision { bool prune; } Deprovision;
+
+static const char *const type_names[_JOB_TYPE_MAX] = {
+        [JOB_PROVISION] = "workspace.provision",
+        [JOB_DEPROVISION] = "workspace.deprovision",
+};
+
+const char *job_type_name(JobType t) { return type_names[t]; }
+
+int job_type_find(const char *name, JobType *ret) {
+        for (int t = 0; t < _JOB_TYPE_MAX; t++)
+                if (str_equal(name, type_names[t])) {
+                        *ret = (JobType) t;
+                        return 0;
+                }
+        return -ENOENT;
+}
+
+typedef struct Head {                           /* the payload as its table sees it */
+        Job      job;
+        char    *type;
+        cJSON   *spec;
+} Head;
+
+static const JsonField head_fields[] = {
+        { "job_id",           cJSON_String, json_set_uuid, offsetof(Head, job.job_id), JSON_REQUIRED, 0, NULL },
+        { "type",             cJSON_String, json_set_string, offsetof(Head, type), JSON_REQUIRED, 64, NULL },
+        { "org_id",           cJSON_String, json_set_uuid, offsetof(Head, job.org_id), JSON_REQUIRED, 0, NULL },
+        { "host_id",          cJSON_String, json_set_uuid, offsetof(Head, job.host_id), JSON_REQUIRED, 0, NULL },
+        { "workspace_id",     cJSON_String, json_set_uuid, offsetof(Head, job.workspace_id), JSON_REQUIRED, 0, NULL },
+        { "generation",       cJSON_String, json_set_u64_text, offsetof(Head, job.generation), JSON_REQUIRED, 0, NULL },
+        { "issued_at",        cJSON_String, json_set_time, offsetof(Head, job.issued_at), JSON_REQUIRED, 0, NULL },
+        { "expires_at",       cJSON_String, json_set_time, offsetof(Head, job.expires_at), JSON_OPTIONAL, 0, NULL },
+        { "deadline_seconds", cJSON_Number, json_set_u32, offsetof(Head, job.deadline_seconds), JSON_OPTIONAL, 86400, NULL },
+        { "spec",             cJSON_Object, json_set_value, offsetof(Head, spec), JSON_REQUIRED, 0, NULL },
+        {}
+};
+
+static const JsonField deprovision_fields[] = {
+        { "prune", cJSON_True|cJSON_False, json_set_bool, offsetof(Deprovision, prune), JSON_REQUIRED, 0, NULL },
+        {}
+};
+
+static void head_done(Head *h) {
+        free(h->type);
+        cJSON_Delete(h->spec);
+}
+
+static void label_uuid(const cJSON *json, const char *name, char ret[static UUID_SIZE]) {
+        const char *s = json_get_string(json, name);
+
+        if (s && uuid_is_valid(s))
+                memcpy(ret, s, UUID_SIZE);
+}
+
+static void label_fill(JobLabel *label, const cJSON *json) {
+        const char *type = json_get_string(json, "type"), *generation = json_get_string(json, "generation");
+
+        label_uuid(json, "job_id", label->job_id);
+        label_uuid(json, "workspace_id", label->workspace_id);
+        if (type && strlen(type) < sizeof label->type && strspn(type, "abcdefghijklmnopqrstuvwxyz._") == strlen(type))
+                strcpy(label->type, type);
+        label->has_generation = generation && u64_parse(generation, &label->generation) == 0;
+}
+
+static int parse_spec(Job *j, const cJSON *spec, const JobRules *rules, Fault *reterr) {
+        Deprovision d = {};
+        int r;
+
+        switch (j->type) {
+        case JOB_PROVISION:
+                return spec_parse(spec, &rules->spec, &j->spec, reterr);
+        case JOB_DEPROVISION:
+                r = json_dispatch(spec, deprovision_fields, JSON_STRICT, &d, reterr);
+                j->prune = d.prune;
+                return r < 0 ? fault_prefix(reterr, r, "spec: ") : 0;
+        default:
+                return fault(reterr, -EINVAL, FAULT_INTERNAL, "A job type has no parser.");
+        }
+}
+
+static int check_head(const Head *h, const JobRules *rules, Fault *reterr) {
+        const Job *j = &h->job;
+
+        if (strcmp(j->org_id, rules->org_id) != 0)
+                return fault(reterr, -EPERM, FAULT_WRONG_TENANT, "The job is for organization %s; this host serves %s.", j->org_id, rules->org_id);
+        if (strcmp(j->host_id, rules->host_id) != 0)
+                return fault(reterr, -EPERM, FAULT_WRONG_HOST, "The job is for host %s; this is %s.", j->host_id, rules->host_id);
+        if (j->generation == 0)
+                return fault(reterr, -EINVAL, FAULT_BAD_JSON, "'generation' must be 1 or more.");
+        return 0;
+}
+
+int job_parse(const char *payload, size_t size, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr) {
+        _cleanup_json_ cJSON *json = NULL;
+        _cleanup_(head_done) Head h = {};
+        _cleanup_(job_freep) Job *j = NULL;
+        JobType type;
+        int r;
+
+        r = json_parse(payload, size, &json, reterr);
+        if (r < 0)
+                return fault_prefix(reterr, r, "payload: ");
+        label_fill(label, json);
+        if (label->type[0] && job_type_find(label->type, &type) < 0)
+                return fault(reterr, -EOPNOTSUPP, FAULT_UNSUPPORTED_TYPE, "This agent does not know jobs of type '%s'.", label->type);
+        r = json_dispatch(json, head_fields, JSON_STRICT, &h, reterr);
+        if (r < 0)
+                return r;
+        if (job_type_find(h.type, &h.job.type) < 0)
+                return fault(reterr, -EOPNOTSUPP, FAULT_UNSUPPORTED_TYPE, "This agent does not know jobs of that type.");
+        r = check_head(&h, rules, reterr);
+        if (r < 0)
+                return r;
+
+        j = malloc(sizeof *j);
+        if (!j)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        *j = h.job;
+        r = parse_spec(j, h.spec, rules, reterr);
+        if (r < 0)
+                return r;
+        hash_text(payload, size, j->payload_hash);
+        j->payload = malloc(size + 1);
+        if (!j->payload)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        memcpy(j->payload, payload, size);
+        j->payload[size] = 0;
+        j->payload_size = size;
+        *ret = TAKE_PTR(j);
+        return 0;
+}
+
+int job_open(const cJSON *delivery, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr) {
+        const cJSON *envelope = json_get(delivery, "envelope");
+        const char *type = json_get_string(envelope, "payloadType"), *payload = json_get_string(envelope, "payload");
+        _cleanup_free_ uint8_t *bytes = NULL;
+        size_t size = 0;
+        int r;
+
+        *label = (JobLabel) {};
+        label_uuid(delivery, "delivery_id", label->delivery_id);
+        if (!cJSON_IsObject(envelope) || !payload || !cJSON_IsArray(json_get(envelope, "signatures")))
+                return fault(reterr, -EINVAL, FAULT_BAD_JSON, "The envelope is not {payloadType, payload, signatures}.");
+        if (!str_equal(type, JOB_PAYLOAD_TYPE))
+                return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_TYPE, "The envelope's payloadType is not %s.", JOB_PAYLOAD_TYPE);
+        r = base64_decode(payload, JOB_PAYLOAD_MAX, &bytes, &size);
+        if (r == -EFBIG)
+                return fault(reterr, r, FAULT_TOO_LARGE, "The payload is larger than %d bytes.", JOB_PAYLOAD_MAX);
+        if (r < 0)
+                return fault(reterr, r, FAULT_BAD_JSON, "The envelope's payload is not base64.");
+        return job_parse((const char *) bytes, size, rules, label, ret, reterr);
+}
+
+bool job_expired(const Job *j, uint64_t time_usec) { return j->expires_at && time_usec && time_usec >= j->expires_at; }
+
+Job *job_free(Job *j) {
+        if (!j)
+                return NULL;
+        spec_free(j->spec);
+        free(j->payload);
+        free(j);
+        return NULL;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A ring in memory, written whole. Results are left out: at a thousand entries the record stays below half a megabyte. */
+
+#include "provision/outcomes.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/record.h"
+
+#define OUTCOMES_FILE     "outcomes"
+#define OUTCOMES_FILE_MAX (2 * 1024 * 1024)
+
+struct Outcomes {
+        int    state_fd;
+        cJSON *reports[OUTCOMES_MAX];
+        size_t n, oldest;               /* a ring once it is full */
+};
+
+static void put(Outcomes *o, cJSON *report) {
+        if (o->n < OUTCOMES_MAX) {
+                o->reports[o->n++] = report;
+                return;
+        }
+        cJSON_Delete(o->reports[o->oldest]);
+        o->reports[o->oldest] = report;
+        o->oldest = (o->oldest + 1) % OUTCOMES_MAX;
+}
+
+int outcomes_open(int state_fd, Outcomes **ret, Fault *reterr) {
+        _cleanup_(outcomes_freep) Outcomes *o = calloc(1, sizeof *o);
+        _cleanup_json_ cJSON *json = NULL;
+        cJSON *list, *item;
+        int r;
+
+        if (!o)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        o->state_fd = state_fd;
+        r = record_read(state_fd, OUTCOMES_FILE, "outcomes", OUTCOMES_FILE_MAX, &json, reterr);
+        if (r == -ENOMEM)
+                return r;
+        list = (cJSON *) json_get(json, "outcomes");
+        while (list && (item = cJSON_DetachItemFromArray(list, 0)))
+                put(o, item);
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+Outcomes *outcomes_free(Outcomes *o) {
+        if (!o)
+                return NULL;
+        for (size_t i = 0; i < o->n; i++)
+                cJSON_Delete(o->reports[i]);
+        free(o);
+        return NULL;
+}
+
+const cJSON *outcomes_find(const Outcomes *o, const char *job_id) {
+        for (size_t i = 0; i < o->n; i++)
+                if (str_equal(json_get_string(o->reports[i], "job_id"), job_id))
+                        return o->reports[i];
+        return NULL;
+}
+
+static int save(const Outcomes *o, Fault *reterr) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        cJSON *list = cJSON_CreateArray();
+
+        if (!json || !json_add_item(json, "outcomes", list))
+                return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the outcomes.");
+        for (size_t i = 0; i < o->n; i++)
+                if (!cJSON_AddItemReferenceToArray(list, o->reports[(o->oldest + i) % OUTCOMES_MAX]))
+                        return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the outcomes.");
+        return record_write(o->state_fd, OUTCOMES_FILE, "outcomes", json, reterr);
+}
+
+int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
+        const char *job_id = json_get_string(report, "job_id");
+        cJSON *copy;
+
+        if (!job_id || outcomes_find(o, job_id))
+                return 0;
+        copy = cJSON_Duplicate(report, true);
+        if (!copy)
+                return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for an outcome.");
+        cJSON_DeleteItemFromObjectCaseSensitive(copy, "result");
+        put(o, copy);
+        return save(o, reterr);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The last 1,000 job ids with how they ended, so that a job delivered again long after gets the same answer. One bounded record, `outcomes`. */
+
+#include "base/json.h"
+#include "base/text.h"
+
+#define OUTCOMES_MAX 1000
+
+typedef struct Outcomes Outcomes;
+
+/* Reads the record below state_fd; a damaged one is reported and starts empty (the workspaces' records give the recent ones back). */
+int       outcomes_open(int state_fd, Outcomes **ret, Fault *reterr);
+Outcomes *outcomes_free(Outcomes *o);
+DEFINE_CLEANUP(Outcomes *, outcomes_free)
+
+const cJSON *outcomes_find(const Outcomes *o, const char *job_id);      /* the final report, without its result; NULL */
+
+/* Remembers a final report (by its job_id; without one it is not kept). Durable when 0; state_degraded otherwise (it is kept in memory all
+ * the same). What is there already is not written again. */
+int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr);

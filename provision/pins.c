@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "provision/pins.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/record.h"
+#include "base/text.h"
+#include "engine/image.h"
+
+#define PINS_FILE     "pins"
+#define PINS_FILE_MAX (2 * 1024 * 1024)
+#define PINS_MAX      2000
+
+struct Pins {
+        int      state_fd;
+        Pin     *rows;
+        size_t   n;
+        char    *etag;
+        uint64_t fetched_at;
+};
+
+static const JsonField row_fields[] = {
+        { "template_name",    cJSON_String, json_set_string, offsetof(Pin, template_name), JSON_REQUIRED, 64, NULL },
+        { "region",           cJSON_String, json_set_string, offsetof(Pin, region), JSON_REQUIRED, 64, NULL },
+        { "image_digest",     cJSON_String, json_set_string, offsetof(Pin, image_digest), JSON_REQUIRED, 71, NULL },
+        { "image_ref",        cJSON_String, json_set_string, offsetof(Pin, image_ref), JSON_REQUIRED, 512, NULL },
+        { "image_size_bytes", cJSON_String, json_set_u64_text, offsetof(Pin, image_size_bytes), JSON_NULLABLE, 0, NULL },
+        {}
+};
+
+static void rows_free(Pin *rows, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                free(rows[i].template_name);
+                free(rows[i].region);
+                free(rows[i].image_digest);
+                free(rows[i].image_ref);
+        }
+        free(rows);
+}
+
+static int row_check(const Pin *row, const Pin *before, size_t n, Fault *reterr) {
+        const char *digest;
+
+        if (!image_ref_is_pinned(row->image_ref))
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin of '%s' is not NAME@sha256:DIGEST.", row->template_name);
+        digest = image_ref_digest(row->image_ref);
+        if (!str_equal(digest, row->image_digest))
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin of '%s' names two digests.", row->template_name);
+        for (size_t i = 0; i < n; i++)
+                if (str_equal(before[i].template_name, row->template_name) && str_equal(before[i].region, row->region))
+                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin table has two rows for '%s' in '%s'.", row->template_name, row->region);
+        return 0;
+}
+
+static int rows_parse(const cJSON *table, Pin **ret, size_t *ret_n, Fault *reterr) {
+        const cJSON *list = json_get(table, "pins"), *item;
+        size_t n = 0, max = cJSON_IsArray(list) ? (size_t) cJSON_GetArraySize(list) : 0;
+        Pin *rows;
+        int r = 0;
+
+        if (max == 0 || max > PINS_MAX)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin table has %zu rows; 1 to %d make sense.", max, PINS_MAX);
+        rows = calloc(max, sizeof *rows);
+        if (!rows)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        cJSON_ArrayForEach(item, list) {
+                r = json_dispatch(item, row_fields, JSON_LENIENT, &rows[n++], reterr);
+                if (r == 0)
+                        r = row_check(&rows[n - 1], rows, n - 1, reterr);
+                if (r < 0) {
+                        rows_free(rows, n);
+                        return r;
+                }
+        }
+        *ret = rows;
+        *ret_n = n;
+        return 0;
+}
+
+static void take_rows(Pins *p, Pin *rows, size_t n) {
+        rows_free(p->rows, p->n);
+        p->rows = rows;
+        p->n = n;
+}
+
+int pins_open(int state_fd, Pins **ret, Fault *reterr) {
+        _cleanup_(pins_freep) Pins *p = calloc(1, sizeof *p);
+        _cleanup_json_ cJSON *json = NULL;
+        Pin *rows;
+        size_t n;
+
+        if (!p)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        p->state_fd = state_fd;
+        if (record_read(state_fd, PINS_FILE, "pins", PINS_FILE_MAX, &json, reterr) == 0 &&
+            rows_parse(json_get(json, "table"), &rows, &n, reterr) == 0) {
+                const char *etag = json_get_string(json, "etag"), *at = json_get_string(json, "fetched_at");
+
+                take_rows(p, rows, n);
+                p->etag = etag ? strdup(etag) : NULL;
+                if (at)
+                        (void) time_parse(at, &p->fetched_at);
+        }
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+Pins *pins_free(Pins *p) {
+        if (!p)
+                return NULL;
+        rows_free(p->rows, p->n);
+        free(p->etag);
+        free(p);
+        return NULL;
+}
+
+int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now, Fault *reterr) {
+        _cleanup_json_ cJSON *table = NULL, *json = cJSON_CreateObject();
+        _cleanup_free_ char *copy = strdup(etag ?: "");
+        Pin *rows;
+        size_t n;
+        int r;
+
+        r = json_parse(body, size, &table, reterr);
+        if (r < 0)
+                return r;
+        r = rows_parse(table, &rows, &n, reterr);
+        if (r < 0)
+                return r;
+        if (!json || !copy || !json_add_string(json, "etag", copy) || !json_add_time(json, "fetched_at", now) ||
+            !json_add_item(json, "table", TAKE_PTR(table)))
+                r = fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        else
+                r = record_write(p->state_fd, PINS_FILE, "pins", json, reterr);
+        if (r < 0) {
+                rows_free(rows, n);
+                return r;
+        }
+        take_rows(p, rows, n);
+        free(p->etag);
+        p->etag = TAKE_PTR(copy);
+        p->fetched_at = now;
+        return 0;
+}
+
+const Pin *pins_find(const Pins *p, const char *runtime, const char *region) {
+        const Pin *global = NULL;
+
+        for (size_t i = 0; i < p->n; i++) {
+                if (!str_equal(p->rows[i].template_name, runtime))
+                        continue;
+                if (region && str_equal(p->rows[i].region, region))
+                        return &p->rows[i];
+                if (str_equal(p->rows[i].region, "global"))
+                        global = &p->rows[i];
+        }
+        return global;
+}
+
+const char *pins_etag(const Pins *p) { return p->etag ?: ""; }
+uint64_t    pins_fetched_at(const Pins *p) { return p->fetched_at; }

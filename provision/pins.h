@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The pin table: which image, by digest, a runtime means. Kept on disk so that the host goes on with the control plane away; a malformed
+ * or empty table never replaces a good one. Format: protocol.md §6. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+#include "base/json.h"
+
+typedef struct Pin {
+        char    *template_name, *region, *image_digest, *image_ref;
+        uint64_t image_size_bytes;      /* 0: unknown */
+} Pin;
+
+typedef struct Pins Pins;
+
+int   pins_open(int state_fd, Pins **ret, Fault *reterr);       /* reads the cache; a damaged one is left out */
+Pins *pins_free(Pins *p);
+DEFINE_CLEANUP(Pins *, pins_free)
+
+/* Takes an answer's body in place of the table: checked, written, then used. bad_json: malformed, empty, or two rows for one
+ * (template_name, region). The old table stays on any failure. */
+int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now_realtime_usec, Fault *reterr);
+
+const Pin  *pins_find(const Pins *p, const char *runtime, const char *region);  /* region's row, else global's; NULL. Borrowed until replaced */
+const char *pins_etag(const Pins *p);           /* "" before the first table */
+uint64_t    pins_fetched_at(const Pins *p);     /* microseconds since the epoch; 0: never */

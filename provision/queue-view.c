@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What is told of the workspaces: to register (holding, open jobs) and to health. Unknown is never told as absent: while the engine cannot be
+ * asked, what was last seen goes out, with the error beside it. */
+
+#include "provision/container.h"
+#include "provision/queue-internal.h"
+
+static const char *status(const Queue *q, const Entry *e) {
+        const Workspace *w = e->w;
+        bool at_work = w->work && !w->work->local && !w->work->reported;
+
+        if (!w->settled)
+                return at_work ? "provisioning" : "failed";
+        if (e->flow && flow_touches(e->flow))
+                return "provisioning";
+        if (!q->recovered && !e->seen.id)
+                return "online";                /* what was settled is taken as running until the engine says otherwise */
+        if (!e->present)
+                return e->flow ? "provisioning" : "failed";
+        if (e->seen.running && !e->seen.restarting && e->seen.health != ENGINE_HEALTH_UNHEALTHY)
+                return "online";
+        return e->seen.running || e->seen.restarting ? "degraded" : "failed";
+}
+
+/* A workspace that is gone, or whose only job was refused, is nothing that a host holds. */
+static bool is_held(const Workspace *w) { return !w->removed && (w->wanted || w->settled || w->work); }
+
+/* {workspace_id, generation, <name of the status>} */
+static cJSON *item_new(const Queue *q, const Entry *e, const char *status_field) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !json_add_string(json, "workspace_id", e->w->id) || !json_add_u64_text(json, "generation", workspace_generation(e->w)) ||
+            !json_add_string(json, status_field, status(q, e)))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+static cJSON *holding_one(const Queue *q, const Entry *e) { return item_new(q, e, "state"); }
+
+/* One item for each held workspace; NULL when out of memory. */
+static cJSON *each_held(const Queue *q, cJSON *(*one)(const Queue *q, const Entry *e)) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+
+        for (size_t i = 0; list && i < q->n_entries; i++) {
+                cJSON *item;
+
+                if (!is_held(q->entries[i]->w))
+                        continue;
+                item = one(q, q->entries[i]);
+                if (!item || !cJSON_AddItemToArray(list, item))
+                        return NULL;
+        }
+        return TAKE_PTR(list);
+}
+
+cJSON *queue_holding(const Queue *q) { return each_held(q, holding_one); }
+
+static bool add_open(cJSON *list, const Work *k) {
+        return !k || k->local || k->reported || cJSON_AddItemToArray(list, cJSON_CreateString(k->job_id));
+}
+
+cJSON *queue_open_jobs(const Queue *q) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+
+        for (size_t i = 0; list && i < q->n_entries; i++)
+                if (!add_open(list, q->entries[i]->w->work) || !add_open(list, q->entries[i]->w->next))
+                        return NULL;
+        return TAKE_PTR(list);
+}
+
+/* ── health ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool add_error(cJSON *json, const Queue *q, const Entry *e) {
+        const Fault *f = e->last_error.set ? &e->last_error : engine_fault(q->o.engine);
+        cJSON *error;
+
+        if (!f || !f->set)
+                return cJSON_AddNullToObject(json, "last_error") != NULL;
+        error = cJSON_CreateObject();
+        return json_add_item(json, "last_error", error) && json_add_string(error, "code", fault_code_name(f->code)) &&
+               json_add_string(error, "message", f->text);
+}
+
+static bool add_images(cJSON *json, const Queue *q, const Entry *e) {
+        const Version *settled = e->w->settled, *v = settled ?: e->w->wanted;
+        const Pin *pin = v ? pins_find(q->o.pins, v->runtime, q->o.settings->region) : NULL;
+        const char *running = settled ? image_ref_digest(settled->image_ref) : NULL;
+        bool is_running = e->present && e->seen.running;
+
+        return (!running || json_add_string(json, "running_image", running)) && (!pin || json_add_string(json, "pinned_image", pin->image_digest)) &&
+               json_add_bool(json, "pin_skew", pin && running && !str_equal(pin->image_digest, running)) &&
+               json_add_bool(json, "verified_on_target", settled && is_running) &&
+               json_add_bool(json, "healthz_ok", is_running && e->seen.health != ENGINE_HEALTH_UNHEALTHY && !e->seen.restarting);
+}
+
+static bool add_seen(cJSON *json, const Entry *e) {
+        const EngineContainer *c = &e->seen;
+
+        if (!c->id)
+                return true;
+        return json_add_i64(json, "restart_count", c->restart_count) && json_add_bool(json, "oom_killed", c->oom_killed) &&
+               json_add_i64(json, "exit_code", c->exit_code) && (!c->started_at || json_add_string(json, "started_at", c->started_at));
+}
+
+static bool add_url(cJSON *json, const Queue *q, const Entry *e) {
+        char url[300];
+
+        if (!e->w->settled)
+                return true;
+        workspace_url(q->o.settings, e->w->settled->tier, e->w->port, url, sizeof url);
+        return json_add_string(json, "url", url);
+}
+
+static cJSON *view_one(const Queue *q, const Entry *e) {
+        const Version *v = e->w->settled ?: e->w->wanted;
+        const char *stage = stage_name(e->stage);
+        _cleanup_json_ cJSON *json = item_new(q, e, "status");
+
+        if (!json || !json_add_string(json, "runtime", v ? v->runtime : NULL) || (v && v->kind && !json_add_string(json, "kind", v->kind)) ||
+            (stage && !json_add_string(json, "stage", stage)) ||
+            (e->w->settled && !json_add_string(json, "container_id", e->w->settled->container_id)) || !add_url(json, q, e) ||
+            !add_images(json, q, e) || !add_seen(json, e) || !add_error(json, q, e))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+cJSON *queue_view(const Queue *q) { return each_held(q, view_one); }
+
+cJSON *queue_foreign(const Queue *q) { return q->foreign ? cJSON_Duplicate(q->foreign, true) : cJSON_CreateArray(); }

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The queue's life: records in, entries in memory, out at the end. Whatever changes an entry's record goes through queue_save(), which knows
+ * when the disk stops taking our word. */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/retry.h"
+#include "provision/queue-internal.h"
+
+#define WS_DIR         "ws"
+#define QUARANTINE_DIR "quarantine"
+#define DEGRADED_AFTER 2
+
+Entry *queue_find(const Queue *q, const char *workspace_id) {
+        for (size_t i = 0; i < q->n_entries; i++)
+                if (strcmp(q->entries[i]->w->id, workspace_id) == 0)
+                        return q->entries[i];
+        return NULL;
+}
+
+static Entry *entry_free(Entry *e) {
+        if (!e)
+                return NULL;
+        flow_free(e->flow);
+        workspace_free(e->w);
+        cJSON_Delete(e->final);
+        engine_container_done(&e->seen);
+        free(e);
+        return NULL;
+}
+
+Entry *queue_add(Queue *q, Workspace *w) {
+        Entry **bigger = reallocarray(q->entries, q->n_entries + 1, sizeof *bigger);
+        Entry *e = calloc(1, sizeof *e);
+
+        if (bigger)
+                q->entries = bigger;
+        if (!bigger || !e) {
+                free(e);
+                workspace_free(w);
+                return NULL;
+        }
+        e->w = w;
+        e->seq = q->seq++;
+        e->progress = -1;
+        e->inspect = true;
+        q->entries[q->n_entries++] = e;
+        return e;
+}
+
+void queue_remove(Queue *q, Entry *e) {
+        for (size_t i = 0; i < q->n_entries; i++)
+                if (q->entries[i] == e) {
+                        q->entries[i] = q->entries[--q->n_entries];
+                        break;
+                }
+        entry_free(e);
+}
+
+/* One failed write may be chance; two in a row mean that our promises no longer hold. */
+void queue_wrote(Queue *q, int r, const Fault *why) {
+        if (r >= 0) {
+                q->write_failures = 0;
+                return;
+        }
+        q->good_probes = 0;
+        if (++q->write_failures < DEGRADED_AFTER || q->degraded.set)
+                return;
+        (void) fault(&q->degraded, r, FAULT_STATE_DEGRADED, "%s", why->text);
+        log_write(LOG_ERR, &(LogFields) { .fault = &q->degraded }, "State cannot be written, no new job is accepted: %s", why->text);
+        q->o.events.changed(q->o.userdata);
+}
+
+int queue_save(Queue *q, Entry *e, Fault *reterr) {
+        Fault why = {};
+        int r = workspace_save(&q->dir, e->w, &why);
+
+        queue_wrote(q, r, &why);
+        if (r < 0 && reterr)
+                *reterr = why;
+        return r;
+}
+
+bool queue_is_degraded(const Queue *q, Fault *ret) {
+        if (ret)
+                *ret = q->degraded;
+        return q->degraded.set;
+}
+
+static int on_run(sd_event_source *s, void *userdata) {
+        (void) s;
+        queue_run(userdata);
+        return 0;
+}
+
+void queue_wake(Queue *q) { (void) sd_event_source_set_enabled(q->run, SD_EVENT_ONESHOT); }
+
+void queue_tell(Queue *q, cJSON *report, bool durable) {
+        if (report)
+                q->o.events.report(report, durable, q->o.userdata);
+        else
+                log_error("Out of memory for a report; its record will give it again at the next start.");
+}
+
+void queue_job_rules(const Queue *q, uint64_t time_usec, JobRules *ret) {
+        const Settings *s = q->o.settings;
+
+        *ret = (JobRules) { .org_id = s->org_id, .host_id = s->host_id, .time_usec = time_usec,
+                            .spec = { .max_tier = s->max_tier, .registries = s->registries } };
+}
+
+/* ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool port_is_taken(const Queue *q, uint16_t port) {
+        for (size_t i = 0; i < q->n_entries; i++)
+                if (q->entries[i]->w->port == port)
+                        return true;
+        return false;
+}
+
+/* Whether someone else on this host listens there now. No promise: the engine's word at start is the last one. */
+static bool port_is_free(uint16_t port) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0);
+
+        return fd < 0 || bind(fd, (struct sockaddr *) &a, sizeof a) == 0;
+}
+
+int queue_pick_port(Queue *q, Workspace *w) {
+        const Settings *s = q->o.settings;
+        unsigned n = (unsigned) (s->port_high - s->port_low) + 1, start = (unsigned) (random_u64() % n);
+
+        for (unsigned i = 0; i < n; i++) {
+                uint16_t port = (uint16_t) (s->port_low + (start + i) % n);
+
+                if (!port_is_taken(q, port) && port_is_free(port)) {
+                        w->port = port;
+                        return 0;
+                }
+        }
+        return -ENOSPC;
+}
+
+/* ── start and end ───────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void quarantine(Queue *q, const char *name, const Fault *why) {
+        _cleanup_close_ int to = file_open_dir(q->o.state_fd, QUARANTINE_DIR);
+
+        log_write(LOG_ERR, &(LogFields) { .workspace_id = name, .fault = why }, "The record of a workspace is damaged and set aside: %s", why->text);
+        if (to < 0 || renameat(q->dir.fd, name, to, name) < 0 || fsync(to) < 0)
+                log_error("Cannot move the record %s to quarantine: %m", name);
+}
+
+static int load_one(int dirfd, const char *name, void *userdata) {
+        Queue *q = userdata;
+        Workspace *w;
+        Fault why = {};
+        int r;
+
+        (void) dirfd;
+        if (!uuid_is_valid(name))               /* a payload or an undo set */
+                return 0;
+        r = workspace_load(&q->dir, name, &w, &why);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0) {
+                quarantine(q, name, &why);
+                return 0;
+        }
+        if (w->outcome)
+                (void) outcomes_add(q->outcomes, w->outcome, NULL);     /* ignoring: it is there in memory */
+        workspace_tidy(&q->dir, w);
+        return queue_add(q, w) ? 0 : -ENOMEM;
+}
+
+int queue_new(const QueueOptions *options, Queue **ret, Fault *reterr) {
+        _cleanup_(queue_freep) Queue *q = calloc(1, sizeof *q);
+        Fault damaged = {};
+        int r;
+
+        if (!q)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        q->o = *options;
+        q->dir.fd = file_open_dir(options->state_fd, WS_DIR);
+        if (q->dir.fd < 0)
+                return fault(reterr, q->dir.fd, FAULT_STATE_DEGRADED, "Cannot open the directory of workspaces: %m");
+        (void) file_sweep_temp(q->dir.fd);
+        q->context = (FlowContext) { .event = options->event, .http = options->http, .engine = options->engine, .images = options->images,
+                                     .settings = options->settings, .dir = &q->dir, .userdata = q };
+        queue_flow_events(&q->context.events);
+        r = sd_event_add_defer(options->event, &q->run, on_run, q);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(q->run, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sweep_new(q);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Cannot set up the queue: %m");
+        r = outcomes_open(options->state_fd, &q->outcomes, &damaged);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "%s", damaged.text);
+        if (damaged.set)
+                log_warning("The record of outcomes is damaged and starts anew: %s", damaged.text);
+        r = file_each(q->dir.fd, load_one, q);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Cannot read the records of the workspaces: %m");
+        *ret = TAKE_PTR(q);
+        return 0;
+}
+
+Queue *queue_free(Queue *q) {
+        if (!q)
+                return NULL;
+        sweep_done(q);
+        while (q->n_entries > 0)
+                entry_free(q->entries[--q->n_entries]);
+        free(q->entries);
+        outcomes_free(q->outcomes);
+        sd_event_source_disable_unref(q->run);
+        cJSON_Delete(q->foreign);
+        if (q->dir.fd > 0)
+                (void) close(q->dir.fd);
+        free(q);
+        return NULL;
+}
+
+void queue_engine_event(Queue *q, const EngineEvent *event) {
+        Entry *e = event->workspace ? queue_find(q, event->workspace) : NULL;
+
+        if (e)
+                e->inspect = true;
+        sweep_soon(q);
+}
+
+void queue_engine_state(Queue *q, EngineState state) {
+        if (state == ENGINE_UP)
+                for (size_t i = 0; i < q->n_entries; i++)
+                        q->entries[i]->inspect = true;
+        sweep_soon(q);
+        q->o.events.changed(q->o.userdata);
+}
+
+bool queue_is_idle(const Queue *q) {
+        for (size_t i = 0; i < q->n_entries; i++)
+                if (q->entries[i]->flow || q->entries[i]->final || (q->entries[i]->w->work && !q->entries[i]->w->work->reported))
+                        return false;
+        return q->recovered;
+}
+
+unsigned queue_jobs_running(const Queue *q) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < q->n_entries; i++)
+                n += q->entries[i]->flow != NULL;
+        return n;
+}
+
+void queue_check_stopped(Queue *q) {
+        bool waits = false;
+
+        for (size_t i = 0; i < q->n_entries; i++)
+                if (q->entries[i]->flow)
+                        waits |= flow_pause(q->entries[i]->flow);
+        if (waits || q->stopped)
+                return;
+        q->stopped = true;
+        q->o.events.stopped(q->o.userdata);
+}
+
+void queue_stop(Queue *q) {
+        q->stopping = true;
+        queue_check_stopped(q);
+        if (!q->stopped)
+                log_info("Stopping: waiting for engine changes in flight.");
+}

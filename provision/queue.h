@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* All workspaces of this host and all jobs on them: what is admitted, what waits, what is at work, what a restart takes up again. */
+
+#include "engine/engine.h"
+#include "engine/image.h"
+#include "provision/pins.h"
+#include "provision/report.h"
+#include "provision/settings.h"
+
+typedef struct Queue Queue;
+
+typedef struct QueueEvents {
+        void (*report)(cJSON *report, bool durable, void *userdata);    /* owns the report. durable: accepted and final ones */
+        void (*changed)(void *userdata);                                /* health would say something else now */
+        void (*recovered)(void *userdata);                              /* once: every settled workspace was looked after */
+        void (*stopped)(void *userdata);                                /* after queue_stop(): no engine change is in flight */
+        void (*swept)(void *userdata);                                  /* a sweep ended: the loop lives */
+} QueueEvents;
+
+typedef struct QueueOptions {
+        sd_event       *event;
+        Http           *http;
+        Engine         *engine;
+        Images         *images;
+        Pins           *pins;
+        const Settings *settings;       /* borrowed; may change its members */
+        int             state_fd;       /* borrowed */
+        QueueEvents     events;
+        void           *userdata;
+} QueueOptions;
+
+/* Reads every record. A damaged one goes to quarantine/ and does not stop the others. */
+int    queue_new(const QueueOptions *options, Queue **ret, Fault *reterr);
+Queue *queue_free(Queue *q);
+DEFINE_CLEANUP(Queue *, queue_free)
+
+void queue_engine_state(Queue *q, EngineState state);
+void queue_engine_event(Queue *q, const EngineEvent *event);
+
+/* One delivery of the control plane. Answers by reports only. cp_time_usec: its clock, 0 when unknown. */
+void queue_admit(Queue *q, const cJSON *delivery, uint64_t cp_time_usec);
+
+void queue_stop(Queue *q);              /* SIGTERM: pulls and gates are dropped, no step is begun; stopped() comes when nothing is in flight */
+bool queue_is_idle(const Queue *q);     /* no job is at work or waits */
+bool queue_is_degraded(const Queue *q, Fault *ret);     /* state cannot be written: no job is accepted */
+
+/* At start: emits again the accepted and final reports that the records hold and that are not known to have arrived, for an outbox that lost some. */
+void queue_replay_reports(Queue *q);
+void queue_report_acked(Queue *q, const char *report_id);       /* the control plane has it */
+
+/* Owned by the caller; NULL when out of memory. */
+cJSON *queue_holding(const Queue *q);   /* register: [{workspace_id, generation, state}] */
+cJSON *queue_open_jobs(const Queue *q); /* register: [job_id] */
+cJSON *queue_view(const Queue *q);      /* health: workspaces[] */
+cJSON *queue_foreign(const Queue *q);   /* health: containers managed by another host id, last seen */
+unsigned queue_jobs_running(const Queue *q);

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the records want against what the engine shows: which actions make them agree. Pure. Absence of a record never removes a workspace:
+ * what is not in a record is left alone. */
+
+#include "engine/engine-json.h"
+
+#define STOPPED_GRACE_USEC (UINT64_C(300) * 1000000)    /* a container that someone else stopped is left so for five minutes */
+
+typedef struct ReconcileWorkspace {
+        const char *id;
+        const char *settled_container;  /* NULL: nothing is settled */
+        bool        busy;               /* a job is at work on it: its containers are the job's affair, but for a settled one that was not touched yet */
+        bool        touched;            /* that job is past the stop */
+        uint64_t    stopped_since;      /* boottime at which the settled one was first seen stopped; 0: not */
+} ReconcileWorkspace;
+
+typedef enum ReconcileVerb {
+        RECONCILE_START,                /* the settled container */
+        RECONCILE_MAKE,                 /* the settled container is gone: make it again */
+        RECONCILE_REMOVE,               /* a leftover of ours */
+} ReconcileVerb;
+
+typedef struct ReconcileAction {
+        ReconcileVerb verb;
+        size_t        workspace;        /* index */
+        const char   *container_id;     /* borrowed from found; NULL for MAKE */
+} ReconcileAction;
+
+typedef struct ReconcileRules {
+        const char *host_id, *org_id;
+        uint64_t    now;                /* boottime */
+        bool        starting;           /* the first look after start: nothing waits five minutes */
+} ReconcileRules;
+
+/* At most max actions; returns how many. */
+size_t reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found, ReconcileAction *ret,
+                 size_t max);

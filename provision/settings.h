@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the host's configuration says about workspaces. Filled by agent/config; borrowed by everything here and re-read at each use, so that a
+ * reload takes effect from the next step on. */
+
+#include <stdint.h>
+
+typedef struct Settings {
+        const char        *org_id, *host_id, *region;   /* region NULL: unknown, only global pins apply */
+        const char        *network, *advertise_host, *engine_socket;
+        uint16_t           port_low, port_high;
+        unsigned           max_parallel_jobs, max_workspaces, max_tier;
+        unsigned           tier_memory_mb[5], tier_cpu_shares[5];       /* by tier 1..4; 1024 shares are one CPU */
+        unsigned           stop_timeout_seconds;
+        const char        *probe_path;
+        unsigned           probe_timeout_seconds;
+        unsigned           crash_loop_restarts;           /* so many ends of the process fail the gate */
+        unsigned           job_deadline_seconds;
+        unsigned           engine_wait_seconds;
+        const char        *cgroup_parent;               /* NULL: the engine's own */
+        const char *const *registries;                  /* NULL-terminated */
+} Settings;

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Level-triggered truth: list the containers, work out what should be done (reconcile.c), do it, look closely at what changed. An engine event
+ * only brings the next sweep nearer; a lost one costs a minute. The first sweep after start is the local recovery: jobs begin after it. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/record.h"
+#include "provision/queue-internal.h"
+
+#define SWEEP_USEC      (60 * USEC_PER_SEC)
+#define SWEEP_SOON_USEC (150 * USEC_PER_MSEC)
+#define SWEEP_SLACK     (5 * USEC_PER_SEC)
+#define GOOD_PROBES     2
+
+static void sweep_begin(Queue *q);
+static void act(Queue *q);
+static void inspect(Queue *q);
+
+static void arm(Queue *q, uint64_t usec, uint64_t slack) {
+        (void) sd_event_source_set_time_relative(q->sweep.timer, usec);
+        (void) sd_event_source_set_time_accuracy(q->sweep.timer, slack);
+        (void) sd_event_source_set_enabled(q->sweep.timer, SD_EVENT_ONESHOT);
+}
+
+void sweep_soon(Queue *q) {
+        if (q->sweep.phase != SWEEP_IDLE)
+                q->sweep.wanted = true;
+        else
+                arm(q, SWEEP_SOON_USEC, USEC_PER_MSEC);
+}
+
+static void clear_found(Sweep *s) {
+        engine_containers_done(&s->found);
+        s->found = (EngineContainers) {};
+        s->actions = (free(s->actions), NULL);
+        s->n_actions = s->at = 0;
+}
+
+/* Degraded ends when the disk takes two probe records in a row. */
+static void probe_disk(Queue *q) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        Fault why = {};
+
+        if (!q->degraded.set || !json)
+                return;
+        if (record_write(q->o.state_fd, "probe", "probe", json, &why) < 0) {
+                q->good_probes = 0;
+                return;
+        }
+        if (++q->good_probes < GOOD_PROBES) {
+                q->sweep.wanted = true;
+                return;
+        }
+        q->degraded = (Fault) {};
+        q->write_failures = 0;
+        log_notice("State can be written again; jobs are accepted.");
+        q->o.events.changed(q->o.userdata);
+}
+
+static void retry_undo(Queue *q) {
+        for (size_t i = 0; i < q->n_entries; i++) {
+                Entry *e = q->entries[i];
+
+                if (e->w->work && e->w->work->reported && !e->flow && !e->final && flow_new(&q->context, e->w, NULL, &e->flow) >= 0)
+                        flow_begin(e->flow);
+        }
+}
+
+static void sweep_end(Queue *q) {
+        Sweep *s = &q->sweep;
+
+        clear_found(s);
+        s->phase = SWEEP_IDLE;
+        if (!q->recovered && engine_state(q->o.engine) == ENGINE_UP) {
+                q->recovered = true;
+                q->o.events.recovered(q->o.userdata);
+                queue_wake(q);
+        }
+        probe_disk(q);
+        sweep_store_finals(q);
+        if (!q->stopping)
+                retry_undo(q);
+        arm(q, s->wanted ? SWEEP_SOON_USEC : SWEEP_USEC, s->wanted ? USEC_PER_MSEC : SWEEP_SLACK);
+        s->wanted = false;
+        q->o.events.swept(q->o.userdata);
+}
+
+/* ── look closely ────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool view_changed(const EngineContainer *a, const EngineContainer *b) {
+        return a->running != b->running || a->restarting != b->restarting || a->restart_count != b->restart_count || a->health != b->health ||
+               a->exit_code != b->exit_code || !str_equal(a->started_at, b->started_at);
+}
+
+static void on_inspect(const EngineAnswer *a, void *userdata) {
+        Queue *q = userdata;
+        Entry *e = q->sweep.at < q->n_entries ? q->entries[q->sweep.at] : NULL;
+        EngineContainer c = {};
+
+        q->sweep.call = NULL;
+        q->sweep.at++;
+        if (e && a->r == 0 && e->w->settled && engine_container_parse(a->json, q->o.settings->network, &c, NULL) == 0 &&
+            str_equal(c.id, e->w->settled->container_id)) {
+                e->inspect = false;
+                if (view_changed(&c, &e->seen))
+                        q->o.events.changed(q->o.userdata);
+                engine_container_done(&e->seen);
+                e->seen = c;
+        } else
+                engine_container_done(&c);
+        inspect(q);
+}
+
+static void inspect(Queue *q) {
+        Sweep *s = &q->sweep;
+
+        for (; s->at < q->n_entries; s->at++) {
+                Entry *e = q->entries[s->at];
+
+                if (e->inspect && e->present && e->w->settled &&
+                    engine_container_inspect(q->o.engine, e->w->settled->container_id, on_inspect, q, &s->call) >= 0)
+                        return;
+        }
+        sweep_end(q);
+}
+
+static void begin_inspect(Queue *q) {
+        q->sweep.phase = SWEEP_INSPECT;
+        q->sweep.at = 0;
+        inspect(q);
+}
+
+/* ── act ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_acted(const EngineAnswer *a, void *userdata) {
+        Queue *q = userdata;
+        const ReconcileAction *action = &q->sweep.actions[q->sweep.at];
+        Entry *e = action->workspace < q->n_entries ? q->entries[action->workspace] : NULL;
+        LogFields l = { .workspace_id = e ? e->w->id : NULL, .fault = &a->fault };
+
+        q->sweep.call = NULL;
+        if (a->r < 0 && a->r != -ENOENT && e) {
+                log_write(LOG_WARNING, &l, "The sweep could not %s a container: %s", action->verb == RECONCILE_START ? "start" : "remove", a->fault.text);
+                if (action->verb == RECONCILE_START)
+                        e->last_error = a->fault;
+        } else if (e && action->verb == RECONCILE_START) {
+                log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id }, "The settled container was started.");
+                e->inspect = true;
+                e->stopped_since = 0;
+                e->last_error = (Fault) {};
+        }
+        q->sweep.at++;
+        act(q);
+}
+
+static void act(Queue *q) {
+        Sweep *s = &q->sweep;
+
+        for (; s->at < s->n_actions; s->at++) {
+                const ReconcileAction *action = &s->actions[s->at];
+                int r = -EINVAL;
+
+                if (action->verb == RECONCILE_MAKE)
+                        queue_repair(q, q->entries[action->workspace]);
+                else if (action->verb == RECONCILE_START)
+                        r = engine_container_start(q->o.engine, action->container_id, on_acted, q, &s->call);
+                else
+                        r = engine_container_remove(q->o.engine, action->container_id, on_acted, q, &s->call);
+                if (r >= 0)
+                        return;
+        }
+        begin_inspect(q);
+}
+
+/* ── list ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
+        const EngineContainer *c = NULL;
+        bool was = e->present, ran = e->seen.running;
+
+        for (size_t i = 0; i < found->n && !c && e->w->settled; i++)
+                if (str_equal(found->items[i].id, e->w->settled->container_id))
+                        c = &found->items[i];
+        e->present = c != NULL;
+        if (c && (!e->seen.id || c->running != ran))
+                e->inspect = true;
+        if (c && c->running)
+                e->stopped_since = 0;
+        else if (c && !c->restarting && !e->stopped_since && !(e->flow && flow_touches(e->flow))) {
+                e->stopped_since = now_boottime();
+                if (q->recovered) {
+                        (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY, "Someone else stopped the container; it is started again after 5 minutes.");
+                        log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s", e->last_error.text);
+                }
+        }
+        if (was != e->present)
+                q->o.events.changed(q->o.userdata);
+}
+
+static bool note_foreign_one(cJSON *list, const EngineContainer *c) {
+        cJSON *item = cJSON_CreateObject();
+
+        return cJSON_AddItemToArray(list, item) && json_add_string(item, "container_id", c->id) && json_add_string(item, "name", c->name ?: "") &&
+               json_add_string(item, "host_id", c->labels.host ?: c->labels.instance ?: "");
+}
+
+/* Managed, but by another host id: a cloned disk or a lost identity. Reported, left alone. */
+static void note_foreign(Queue *q, const EngineContainers *found) {
+        cJSON *list = cJSON_CreateArray();
+
+        for (size_t i = 0; list && i < found->n; i++)
+                if (!str_equal(found->items[i].labels.host, q->o.settings->host_id))
+                        (void) note_foreign_one(list, &found->items[i]);
+        if (cJSON_GetArraySize(list) != cJSON_GetArraySize(q->foreign))
+                q->o.events.changed(q->o.userdata);
+        cJSON_Delete(q->foreign);
+        q->foreign = list;
+}
+
+static int decide(Queue *q) {
+        Sweep *s = &q->sweep;
+        _cleanup_free_ ReconcileWorkspace *w = calloc(q->n_entries + 1, sizeof *w);
+        ReconcileRules rules = { .host_id = q->o.settings->host_id, .org_id = q->o.settings->org_id, .now = now_boottime(), .starting = !q->recovered };
+        size_t max = s->found.n + q->n_entries + 1;
+
+        s->actions = calloc(max, sizeof *s->actions);
+        if (!w || !s->actions)
+                return -ENOMEM;
+        for (size_t i = 0; i < q->n_entries; i++) {
+                const Entry *e = q->entries[i];
+                const Work *k = e->w->work;
+
+                w[i] = (ReconcileWorkspace) { .id = e->w->id, .settled_container = e->w->settled ? e->w->settled->container_id : NULL,
+                                              .busy = k || e->flow || e->final, .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
+                                              .stopped_since = e->stopped_since };
+        }
+        s->n_actions = q->stopping ? 0 : reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
+        s->at = 0;
+        return 0;
+}
+
+static void on_list(const EngineAnswer *a, void *userdata) {
+        Queue *q = userdata;
+        Sweep *s = &q->sweep;
+
+        s->call = NULL;
+        /* Unknown is not absent: without an answer nothing is concluded. */
+        if (a->r < 0 || engine_containers_parse(a->json, &s->found, NULL) < 0) {
+                sweep_end(q);
+                return;
+        }
+        for (size_t i = 0; i < q->n_entries; i++)
+                note_settled(q, q->entries[i], &s->found);
+        note_foreign(q, &s->found);
+        if (decide(q) < 0) {
+                sweep_end(q);
+                return;
+        }
+        s->phase = SWEEP_ACT;
+        act(q);
+}
+
+static void sweep_begin(Queue *q) {
+        q->sweep.phase = SWEEP_LIST;
+        if (engine_state(q->o.engine) != ENGINE_UP || engine_container_list(q->o.engine, LABEL_MANAGED "=true", on_list, q, &q->sweep.call) < 0)
+                sweep_end(q);
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        (void) s;
+        (void) usec;
+        sweep_begin(userdata);
+        return 0;
+}
+
+int sweep_new(Queue *q) { return sd_event_add_time_relative(q->o.event, &q->sweep.timer, CLOCK_BOOTTIME, SWEEP_USEC, SWEEP_SLACK, on_timer, q); }
+
+void sweep_done(Queue *q) {
+        (void) engine_call_cancel(q->sweep.call);
+        clear_found(&q->sweep);
+        sd_event_source_disable_unref(q->sweep.timer);
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The record's form. Reading is by tables and strict: what we wrote we know, and what we do not know was not written by this version.
+ * Order on disk: payload, then record (the record names the payload), then removal of what no record names. */
+
+#include "provision/workspace.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+
+#define PAYLOAD_FILE_MAX (48 * 1024 * 1024)
+
+static const char *const phase_names[_WORK_PHASE_MAX] = { [WORK_BEGUN] = "begun", [WORK_SWAPPING] = "swapping", [WORK_UNDOING] = "undoing" };
+
+/* ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static const JsonField version_fields[] = {
+        { "generation",       cJSON_String, json_set_u64_text, offsetof(Version, generation), JSON_REQUIRED, 0, NULL },
+        { "job_id",           cJSON_String, json_set_uuid, offsetof(Version, job_id), JSON_REQUIRED, 0, NULL },
+        { "runtime",          cJSON_String, json_set_string, offsetof(Version, runtime), JSON_REQUIRED, 0, NULL },
+        { "kind",             cJSON_String, json_set_text, offsetof(Version, kind), JSON_NULLABLE, 0, NULL },
+        { "data_persistence", cJSON_String, json_set_text, offsetof(Version, data_persistence), JSON_NULLABLE, 0, NULL },
+        { "tier",             cJSON_Number, json_set_u32, offsetof(Version, tier), JSON_REQUIRED, 4, NULL },
+        { "image_ref",        cJSON_String, json_set_string, offsetof(Version, image_ref), JSON_NULLABLE, 0, NULL },
+        { "container_id",     cJSON_String, json_set_string, offsetof(Version, container_id), JSON_NULLABLE, 0, NULL },
+        {}
+};
+
+static int set_version(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        _cleanup_(version_freep) Version *version = calloc(1, sizeof *version);
+        int r;
+
+        if (!version)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        r = json_dispatch(v, version_fields, JSON_STRICT, version, reterr);
+        if (r < 0)
+                return fault_prefix(reterr, r, "%s: ", f->name);
+        *(Version **) place = TAKE_PTR(version);
+        return 0;
+}
+
+static int set_type(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        if (job_type_find(v->valuestring, place) < 0)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "'%s' is not a job type.", f->name);
+        return 0;
+}
+
+static int set_phase(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        for (int p = 0; p < _WORK_PHASE_MAX; p++)
+                if (strcmp(v->valuestring, phase_names[p]) == 0) {
+                        *(WorkPhase *) place = (WorkPhase) p;
+                        return 0;
+                }
+        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "'%s' is not a phase.", f->name);
+}
+
+static int set_cause(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        const char *code = json_get_string(v, "code"), *message = json_get_string(v, "message");
+        FaultCode c;
+
+        if (!code || !message || fault_code_find(code, &c) < 0)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "'%s' is not {code, message}.", f->name);
+        (void) fault(place, -EIO, c, "%s", message);
+        return 0;
+}
+
+static const JsonField work_fields[] = {
+        { "job_id",           cJSON_String, json_set_uuid, offsetof(Work, job_id), JSON_REQUIRED, 0, NULL },
+        { "delivery_id",      cJSON_String, json_set_uuid, offsetof(Work, delivery_id), JSON_NULLABLE, 0, NULL },
+        { "accepted_report_id", cJSON_String, json_set_uuid, offsetof(Work, accepted_report_id), JSON_NULLABLE, 0, NULL },
+        { "type",             cJSON_String, set_type, offsetof(Work, type), JSON_REQUIRED, 0, NULL },
+        { "local",            cJSON_True|cJSON_False, json_set_bool, offsetof(Work, local), JSON_REQUIRED, 0, NULL },
+        { "generation",       cJSON_String, json_set_u64_text, offsetof(Work, generation), JSON_REQUIRED, 0, NULL },
+        { "deadline_seconds", cJSON_Number, json_set_u32, offsetof(Work, deadline_seconds), JSON_REQUIRED, 0, NULL },
+        { "prune",            cJSON_True|cJSON_False, json_set_bool, offsetof(Work, prune), JSON_REQUIRED, 0, NULL },
+        { "phase",            cJSON_String, set_phase, offsetof(Work, phase), JSON_REQUIRED, 0, NULL },
+        { "image_ref",        cJSON_String, json_set_string, offsetof(Work, image_ref), JSON_NULLABLE, 0, NULL },
+        { "image_size_bytes", cJSON_String, json_set_u64_text, offsetof(Work, image_size_bytes), JSON_REQUIRED, 0, NULL },
+        { "container_id",     cJSON_String, json_set_string, offsetof(Work, container_id), JSON_NULLABLE, 0, NULL },
+        { "old_container_id", cJSON_String, json_set_string, offsetof(Work, old_container_id), JSON_NULLABLE, 0, NULL },
+        { "old_ran",          cJSON_True|cJSON_False, json_set_bool, offsetof(Work, old_ran), JSON_REQUIRED, 0, NULL },
+        { "rolled_back",      cJSON_True|cJSON_False, json_set_bool, offsetof(Work, rolled_back), JSON_REQUIRED, 0, NULL },
+        { "reported",         cJSON_True|cJSON_False, json_set_bool, offsetof(Work, reported), JSON_REQUIRED, 0, NULL },
+        { "cause",            cJSON_Object, set_cause, offsetof(Work, cause), JSON_NULLABLE, 0, NULL },
+        {}
+};
+
+static int set_work(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        _cleanup_(work_freep) Work *work = calloc(1, sizeof *work);
+        int r;
+
+        if (!work)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        r = json_dispatch(v, work_fields, JSON_STRICT, work, reterr);
+        if (r < 0)
+                return fault_prefix(reterr, r, "%s: ", f->name);
+        *(Work **) place = TAKE_PTR(work);
+        return 0;
+}
+
+typedef struct RecordView { Workspace w; uint32_t port; char *spec_hash; } RecordView;
+
+static const JsonField record_fields[] = {
+        { "workspace_id",  cJSON_String, json_set_uuid, offsetof(RecordView, w.id), JSON_REQUIRED, 0, NULL },
+        { "spec_floor",    cJSON_String, json_set_u64_text, offsetof(RecordView, w.spec_floor), JSON_REQUIRED, 0, NULL },
+        { "restart_floor", cJSON_String, json_set_u64_text, offsetof(RecordView, w.restart_floor), JSON_REQUIRED, 0, NULL },
+        { "spec_hash",     cJSON_String, json_set_text, offsetof(RecordView, spec_hash), JSON_REQUIRED, HASH_TEXT_SIZE - 1, NULL },
+        { "spec_job_id",   cJSON_String, json_set_uuid, offsetof(RecordView, w.spec_job_id), JSON_NULLABLE, 0, NULL },
+        { "port",          cJSON_Number, json_set_u32, offsetof(RecordView, port), JSON_REQUIRED, 65535, NULL },
+        { "removed",       cJSON_True|cJSON_False, json_set_bool, offsetof(RecordView, w.removed), JSON_REQUIRED, 0, NULL },
+        { "wanted",        cJSON_Object, set_version, offsetof(RecordView, w.wanted), JSON_NULLABLE, 0, NULL },
+        { "settled",       cJSON_Object, set_version, offsetof(RecordView, w.settled), JSON_NULLABLE, 0, NULL },
+        { "work",          cJSON_Object, set_work, offsetof(RecordView, w.work), JSON_NULLABLE, 0, NULL },
+        { "next",          cJSON_Object, set_work, offsetof(RecordView, w.next), JSON_NULLABLE, 0, NULL },
+        { "outcome",       cJSON_Object, json_set_value, offsetof(RecordView, w.outcome), JSON_NULLABLE, 0, NULL },
+        { "outcome_acked", cJSON_True|cJSON_False, json_set_bool, offsetof(RecordView, w.outcome_acked), JSON_REQUIRED, 0, NULL },
+        {}
+};
+
+int workspace_from_json(const cJSON *json, Workspace **ret, Fault *reterr) {
+        _cleanup_(workspace_freep) Workspace *w = calloc(1, sizeof *w);
+        RecordView view = {};
+        int r;
+
+        if (!w)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        r = json_dispatch(json, record_fields, JSON_STRICT, &view, reterr);
+        *w = view.w;
+        w->port = (uint16_t) view.port;
+        if (view.spec_hash)
+                strcpy(w->spec_hash, view.spec_hash);
+        free(view.spec_hash);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+int workspace_load(const WorkspaceDir *d, const char *id, Workspace **ret, Fault *reterr) {
+        _cleanup_json_ cJSON *json = NULL;
+        _cleanup_(workspace_freep) Workspace *w = NULL;
+        int r;
+
+        r = record_read(d->fd, id, "workspace", WORKSPACE_RECORD_MAX, &json, reterr);
+        if (r < 0)
+                return r;
+        r = workspace_from_json(json, &w, reterr);
+        if (r < 0)
+                return r;
+        if (strcmp(w->id, id) != 0)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The record is of another workspace.");
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+/* ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool add_text(cJSON *json, const char *name, const char *value) { return !value || !value[0] || json_add_string(json, name, value); }
+
+static cJSON *version_json(const Version *v) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !json_add_u64_text(json, "generation", v->generation) || !json_add_string(json, "job_id", v->job_id) ||
+            !json_add_string(json, "runtime", v->runtime) || !add_text(json, "kind", v->kind) ||
+            !add_text(json, "data_persistence", v->data_persistence) || !json_add_i64(json, "tier", v->tier) ||
+            !add_text(json, "image_ref", v->image_ref) || !add_text(json, "container_id", v->container_id))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+static bool add_cause(cJSON *json, const Fault *f) {
+        cJSON *cause;
+
+        if (!f->set)
+                return true;
+        cause = cJSON_CreateObject();
+        return json_add_item(json, "cause", cause) && json_add_string(cause, "code", fault_code_name(f->code)) &&
+               json_add_string(cause, "message", f->text);
+}
+
+static cJSON *work_json(const Work *k) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !json_add_string(json, "job_id", k->job_id) || !add_text(json, "delivery_id", k->delivery_id) ||
+            !add_text(json, "accepted_report_id", k->accepted_report_id) || !json_add_string(json, "type", job_type_name(k->type)) ||
+            !json_add_bool(json, "local", k->local) || !json_add_u64_text(json, "generation", k->generation) ||
+            !json_add_i64(json, "deadline_seconds", k->deadline_seconds) || !json_add_bool(json, "prune", k->prune) ||
+            !json_add_string(json, "phase", phase_names[k->phase]) || !add_text(json, "image_ref", k->image_ref) ||
+            !json_add_u64_text(json, "image_size_bytes", k->image_size_bytes) || !add_text(json, "container_id", k->container_id) ||
+            !add_text(json, "old_container_id", k->old_container_id) || !json_add_bool(json, "old_ran", k->old_ran) ||
+            !json_add_bool(json, "rolled_back", k->rolled_back) || !json_add_bool(json, "reported", k->reported) || !add_cause(json, &k->cause))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+static cJSON *workspace_json(const Workspace *w) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !json_add_string(json, "workspace_id", w->id) || !json_add_u64_text(json, "spec_floor", w->spec_floor) ||
+            !json_add_u64_text(json, "restart_floor", w->restart_floor) || !json_add_string(json, "spec_hash", w->spec_hash) ||
+            !add_text(json, "spec_job_id", w->spec_job_id) || !json_add_i64(json, "port", w->port) ||
+            !json_add_bool(json, "removed", w->removed) || (w->wanted && !json_add_item(json, "wanted", version_json(w->wanted))) ||
+            (w->settled && !json_add_item(json, "settled", version_json(w->settled))) ||
+            (w->work && !json_add_item(json, "work", work_json(w->work))) || (w->next && !json_add_item(json, "next", work_json(w->next))) ||
+            (w->outcome && !json_add_item(json, "outcome", cJSON_Duplicate(w->outcome, true))) ||
+            !json_add_bool(json, "outcome_acked", w->outcome_acked))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+int workspace_save(const WorkspaceDir *d, const Workspace *w, Fault *reterr) {
+        _cleanup_json_ cJSON *json = workspace_json(w);
+
+        if (!json)
+                return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the record of workspace %s.", w->id);
+        return record_write(d->fd, w->id, "workspace", json, reterr);
+}
+
+/* ── payloads and undo sets ──────────────────────────────────────────────────────────────────────────────────── */
+
+#define SIDE_NAME_SIZE 80
+
+static const char *side_name(const char *id, uint64_t generation, const char *what, char ret[static SIDE_NAME_SIZE]) {
+        char g[21];
+
+        (void) snprintf(ret, SIDE_NAME_SIZE, "%.36s.g%s.%s", id, u64_text(generation, g), what);
+        return ret;
+}
+
+int payload_save(const WorkspaceDir *d, const char *id, const Job *j, Fault *reterr) {
+        char name[SIDE_NAME_SIZE];
+        int r = file_write_atomic(d->fd, side_name(id, j->generation, "payload", name), j->payload, j->payload_size);
+
+        if (r < 0)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot store the payload of job %s: %m", j->job_id);
+        return 0;
+}
+
+int payload_load(const WorkspaceDir *d, const char *id, uint64_t generation, const JobRules *rules, Job **ret, Fault *reterr) {
+        _cleanup_free_ char *text = NULL;
+        char name[SIDE_NAME_SIZE];
+        JobLabel label = {};
+        size_t size;
+        int r;
+
+        r = file_read(d->fd, side_name(id, generation, "payload", name), PAYLOAD_FILE_MAX, &text, &size);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Cannot read the payload of workspace %s: %m", id);
+        return job_parse(text, size, rules, &label, ret, reterr);
+}
+
+int undo_save(const WorkspaceDir *d, const char *id, uint64_t generation, const cJSON *json, Fault *reterr) {
+        char name[SIDE_NAME_SIZE];
+        return record_write(d->fd, side_name(id, generation, "undo", name), "undo", json, reterr);
+}
+
+int undo_load(const WorkspaceDir *d, const char *id, uint64_t generation, cJSON **ret, Fault *reterr) {
+        char name[SIDE_NAME_SIZE];
+        return record_read(d->fd, side_name(id, generation, "undo", name), "undo", PAYLOAD_FILE_MAX, ret, reterr);
+}
+
+static bool names_payload(const Workspace *w, uint64_t generation) {
+        return (w->wanted && w->wanted->generation == generation) || (w->settled && w->settled->generation == generation) ||
+               (w->work && w->work->generation == generation) || (w->next && w->next->generation == generation);
+}
+
+static int tidy_one(int dirfd, const char *name, void *userdata) {
+        const Workspace *w = userdata;
+        char digits[24] = {};
+        const char *g, *what;
+        uint64_t generation;
+
+        if (strncmp(name, w->id, 36) != 0 || strncmp(name + 36, ".g", 2) != 0)
+                return 0;
+        g = name + 38;
+        what = strchr(g, '.');
+        if (!what || (size_t) (what - g) >= sizeof digits)
+                return 0;
+        memcpy(digits, g, (size_t) (what - g));
+        if (u64_parse(digits, &generation) < 0)
+                return 0;
+        if (strcmp(what, ".undo") == 0 ? w->work && w->work->generation == generation : names_payload(w, generation))
+                return 0;
+        (void) unlinkat(dirfd, name, 0);        /* ignoring: the next tidying finds it again */
+        return 0;
+}
+
+void workspace_tidy(const WorkspaceDir *d, const Workspace *w) { (void) file_each(d->fd, tidy_one, (void *) w); }
+
+/* ── objects ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+Workspace *workspace_new(const char *id) {
+        Workspace *w = calloc(1, sizeof *w);
+
+        if (w)
+                memcpy(w->id, id, UUID_SIZE);
+        return w;
+}
+
+Workspace *workspace_free(Workspace *w) {
+        if (!w)
+                return NULL;
+        version_free(w->wanted);
+        version_free(w->settled);
+        work_free(w->work);
+        work_free(w->next);
+        cJSON_Delete(w->outcome);
+        free(w);
+        return NULL;
+}
+
+static int copy(char **ret, const char *s) {
+        if (s && s[0] && !(*ret = strdup(s)))
+                return -ENOMEM;
+        return 0;
+}
+
+Version *version_new(const Job *j, const char *image_ref) {
+        _cleanup_(version_freep) Version *v = calloc(1, sizeof *v);
+
+        if (!v)
+                return NULL;
+        v->generation = j->generation;
+        memcpy(v->job_id, j->job_id, UUID_SIZE);
+        v->tier = j->spec->tier;
+        if (copy(&v->runtime, j->spec->runtime) < 0 || copy(&v->kind, j->spec->kind) < 0 ||
+            copy(&v->data_persistence, j->spec->data_persistence) < 0 || copy(&v->image_ref, image_ref) < 0)
+                return NULL;
+        return TAKE_PTR(v);
+}
+
+Version *version_free(Version *v) {
+        if (!v)
+                return NULL;
+        free(v->runtime);
+        free(v->kind);
+        free(v->data_persistence);
+        free(v->image_ref);
+        free(v->container_id);
+        free(v);
+        return NULL;
+}
+
+Work *work_new(const Job *j, const char *delivery_id) {
+        Work *k = calloc(1, sizeof *k);
+
+        if (!k)
+                return NULL;
+        memcpy(k->job_id, j->job_id, UUID_SIZE);
+        if (delivery_id)
+                memcpy(k->delivery_id, delivery_id, UUID_SIZE);
+        k->type = j->type;
+        k->generation = j->generation;
+        k->deadline_seconds = j->deadline_seconds;
+        k->prune = j->prune;
+        if (uuid_make(k->accepted_report_id) < 0)
+                return work_free(k);
+        return k;
+}
+
+Work *work_free(Work *k) {
+        if (!k)
+                return NULL;
+        free(k->image_ref);
+        free(k->container_id);
+        free(k->old_container_id);
+        free(k);
+        return NULL;
+}
+
+uint64_t workspace_generation(const Workspace *w) { return w->wanted ? w->wanted->generation : w->settled ? w->settled->generation : 0; }

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A workspace as the disk remembers it: one small record, ws/<id>, and beside it the payloads it names. What must change together lives in
+ * the record; its last write is the truth from which outbox and outcomes are rebuilt. */
+
+#include "base/hash.h"
+#include "base/record.h"
+#include "base/text.h"
+#include "provision/job.h"
+
+#define WORKSPACE_RECORD_MAX (1024 * 1024)
+
+/* A version of the workspace: what was wanted of it, or what is settled. */
+typedef struct Version {
+        uint64_t  generation;
+        char      job_id[UUID_SIZE];
+        char     *runtime, *kind, *data_persistence;
+        uint32_t  tier;
+        char     *image_ref;            /* settled: what runs, by digest; wanted: only where the operator gave one */
+        char     *container_id;         /* settled only */
+} Version;
+
+/* How far a job is, as far as a restart must know; what lies between is ensured again. */
+typedef enum WorkPhase {
+        WORK_BEGUN,                     /* nothing running was touched yet */
+        WORK_SWAPPING,                  /* the old container may be stopped, files may be changed */
+        WORK_UNDOING,                   /* it failed; cause says why */
+        _WORK_PHASE_MAX,
+} WorkPhase;
+
+typedef struct Work {
+        char      job_id[UUID_SIZE], delivery_id[UUID_SIZE], accepted_report_id[UUID_SIZE];
+        JobType   type;
+        bool      local;                /* ours, without a job of the control plane: a settled container that has to be made again */
+        uint64_t  generation;
+        uint32_t  deadline_seconds;
+        bool      prune;
+        WorkPhase phase;
+        char     *image_ref;            /* resolved at acceptance: job or pin */
+        uint64_t  image_size_bytes;
+        char     *container_id, *old_container_id;
+        bool      old_ran;              /* the old one ran before its stop */
+        bool      rolled_back;          /* undo had an old one to bring back */
+        bool      reported;             /* its outcome is out (rollback_failed); undo goes on with every sweep */
+        Fault     cause;
+} Work;
+
+typedef struct Workspace {
+        char      id[UUID_SIZE];
+        uint64_t  spec_floor, restart_floor;
+        char      spec_hash[HASH_TEXT_SIZE];    /* payload_hash of the job that moved the spec floor */
+        char      spec_job_id[UUID_SIZE];
+        uint16_t  port;                 /* 0: none yet */
+        bool      removed;              /* deprovisioned: a tombstone */
+        Version  *wanted, *settled;
+        Work     *work, *next;          /* the job at work; one accepted that waits for it */
+        cJSON    *outcome;              /* the last final report */
+        bool      outcome_acked;        /* the control plane has it */
+} Workspace;
+
+typedef struct WorkspaceDir { int fd; } WorkspaceDir;   /* <state>/ws */
+
+Workspace *workspace_new(const char *id);
+Workspace *workspace_free(Workspace *w);
+Version   *version_new(const Job *j, const char *image_ref);    /* NULL when out of memory */
+Version   *version_free(Version *v);
+Work      *work_new(const Job *j, const char *delivery_id);
+Work      *work_free(Work *w);
+DEFINE_CLEANUP(Workspace *, workspace_free)
+DEFINE_CLEANUP(Version *, version_free)
+DEFINE_CLEANUP(Work *, work_free)
+
+/* Durable when 0. state_degraded otherwise. */
+int workspace_save(const WorkspaceDir *d, const Workspace *w, Fault *reterr);
+int workspace_load(const WorkspaceDir *d, const char *id, Workspace **ret, Fault *reterr);      /* -ENOENT, -EBADMSG … as record_read() */
+int workspace_from_json(const cJSON *json, Workspace **ret, Fault *reterr);
+
+/* The payload of an accepted generation: written before the record names it, kept while wanted, settled, work or next does. */
+int payload_save(const WorkspaceDir *d, const char *id, const Job *j, Fault *reterr);
+int payload_load(const WorkspaceDir *d, const char *id, uint64_t generation, const JobRules *rules, Job **ret, Fault *reterr);
+
+/* The bytes that a replacement is about to change: {"files": {NAME: base64}, "absent": [NAME…]}. */
+int undo_save(const WorkspaceDir *d, const char *id, uint64_t generation, const cJSON *json, Fault *reterr);
+int undo_load(const WorkspaceDir *d, const char *id, uint64_t generation, cJSON **ret, Fault *reterr);  /* -ENOENT */
+
+/* Removes payloads and undo sets of this workspace that the record no longer names. */
+void workspace_tidy(const WorkspaceDir *d, const Workspace *w);
+
+uint64_t workspace_generation(const Workspace *w);      /* of the wanted state, else settled's, else 0 */
