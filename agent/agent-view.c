@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What the agent tells of itself. Formats: protocol.md §2 and §5, docs/openapi/agent.yaml. */
+
+#include <string.h>
+
+#include "agent/agent-internal.h"
+#include "agent/host.h"
+#include "provision/job.h"
+
+static bool add_nullable(cJSON *json, const char *name, const char *value) {
+        return value ? json_add_string(json, name, value) : cJSON_AddNullToObject(json, name) != NULL;
+}
+
+static cJSON *engine_view(const Agent *a) {
+        const EngineInfo *i = engine_info(a->engine);
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !add_nullable(json, "name", i->name) || !add_nullable(json, "version", i->version) ||
+            !add_nullable(json, "api_version", i->api_version) || !add_nullable(json, "driver", i->driver) || !add_nullable(json, "root_dir", i->root_dir))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+static cJSON *program_view(void) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        return json && json_add_string(json, "version", VERSION) && json_add_string(json, "git_sha", GIT_SHA) ? TAKE_PTR(json) : NULL;
+}
+
+static cJSON *features(void) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+
+        for (int t = 0; list && t < _JOB_TYPE_MAX; t++)
+                if (!cJSON_AddItemToArray(list, cJSON_CreateString(job_type_name((JobType) t))))
+                        return NULL;
+        return TAKE_PTR(list);
+}
+
+cJSON *agent_register_body(void *userdata) {
+        Agent *a = userdata;
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !json_add_i64(json, "protocol", 1) || !json_add_string(json, "org_id", a->config->org_id) ||
+            !json_add_string(json, "host_id", a->identity.host_id) || !json_add_string(json, "boot_id", a->identity.boot_id) ||
+            !json_add_u64_text(json, "boot_epoch", a->identity.boot_epoch) || !json_add_item(json, "host", host_register_view(&a->identity)) ||
+            !json_add_item(json, "agent", program_view()) || !json_add_item(json, "engine", engine_view(a)) ||
+            !json_add_item(json, "features", features()) || !json_add_i64(json, "max_tier", a->settings.max_tier) ||
+            !json_add_item(json, "holding", queue_holding(a->queue)) || !json_add_item(json, "open_jobs", queue_open_jobs(a->queue)) ||
+            !json_add_u64_text(json, "host_generation", 0))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+static bool add_code(cJSON *list, const Fault *f) {
+        return !f || !f->set || cJSON_AddItemToArray(list, cJSON_CreateString(fault_code_name(f->code)));
+}
+
+static cJSON *degraded(const Agent *a) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+        Fault state = {};
+
+        (void) queue_is_degraded(a->queue, &state);
+        if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, engine_fault(a->engine)))
+                return NULL;
+        return TAKE_PTR(list);
+}
+
+static cJSON *error_view(const Fault *f) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!f || !f->set)
+                return cJSON_CreateNull();
+        return json && json_add_string(json, "code", fault_code_name(f->code)) && json_add_string(json, "message", f->text) ? TAKE_PTR(json) : NULL;
+}
+
+static const Fault *worst(const Agent *a) {
+        return a->config_fault.set ? &a->config_fault : control_fault(a->control) ?: engine_fault(a->engine);
+}
+
+cJSON *agent_health_view(void *userdata) {
+        Agent *a = userdata;
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !json_add_string(json, "version", VERSION) || !json_add_time(json, "started_at", a->started_at) ||
+            !json_add_u64_text(json, "memory_bytes", host_agent_memory()) || !json_add_item(json, "loops", loops_view(&a->loops)) ||
+            !json_add_i64(json, "outbox_depth", (int64_t) outbox_depth(a->outbox)) || !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) ||
+            !json_add_bool(json, "draining", false) || !json_add_bool(json, "held", false) || !json_add_item(json, "degraded", degraded(a)) ||
+            !cJSON_AddNullToObject(json, "audit_head") || !json_add_i64(json, "reports_refused", reporter_refused(a->reporter)) ||
+            !json_add_item(json, "last_error", error_view(worst(a))))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+cJSON *agent_pins_view(void *userdata) {
+        Agent *a = userdata;
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        uint64_t at = pins_fetched_at(a->pins), now = now_realtime();
+
+        if (!json || !json_add_string(json, "etag", pins_etag(a->pins)) ||
+            (at ? !json_add_i64(json, "age_seconds", now > at ? (int64_t) ((now - at) / USEC_PER_SEC) : 0) : !cJSON_AddNullToObject(json, "age_seconds")))
+                return NULL;
+        return TAKE_PTR(json);
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Who hears of what. Each callback here is one or two lines of passing on: the parts know nothing of each other. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "agent/agent-internal.h"
+#include "base/log.h"
+
+#define UNKNOWN_SIZE_BYTES (UINT64_C(10) << 30)
+#define STALL_BYTES        (UINT64_C(1) << 20)
+
+void agent_settings(Agent *a) {
+        const Config *c = a->config;
+        Settings *s = &a->settings;
+
+        *s = (Settings) { .cgroup_parent = s->cgroup_parent, .org_id = c->org_id ?: "", .host_id = a->identity.host_id, .network = c->network, .advertise_host = c->advertise_host,
+                          .engine_socket = c->engine_socket, .port_low = (uint16_t) c->port_low, .port_high = (uint16_t) c->port_high,
+                          .max_parallel_jobs = (unsigned) c->max_parallel_jobs, .max_workspaces = (unsigned) c->max_workspaces,
+                          .max_tier = (unsigned) c->max_tier, .stop_timeout_seconds = (unsigned) c->stop_timeout_seconds, .probe_path = c->probe_path,
+                          .probe_timeout_seconds = (unsigned) c->probe_timeout_seconds, .crash_loop_restarts = (unsigned) c->crash_loop_restarts,
+                          .job_deadline_seconds = (unsigned) c->job_deadline_seconds, .engine_wait_seconds = (unsigned) c->engine_wait_seconds,
+                          .registries = (const char *const *) c->registry_list };
+        for (int t = 1; t <= 4; t++) {
+                s->tier_memory_mb[t] = (unsigned) c->tier_memory_mb[t];
+                s->tier_cpu_shares[t] = (unsigned) c->tier_cpu_shares[t];
+        }
+}
+
+EngineOptions agent_engine_options(const Agent *a) {
+        return (EngineOptions) { .socket_path = a->config->engine_socket, .timeout_usec = a->config->engine_timeout_seconds * USEC_PER_SEC };
+}
+
+ImageOptions agent_image_options(const Agent *a) {
+        return (ImageOptions) { .stall_usec = a->config->pull_stall_seconds * USEC_PER_SEC, .stall_bytes = STALL_BYTES,
+                                .min_free_bytes = a->config->min_free_bytes, .unknown_size_bytes = UNKNOWN_SIZE_BYTES };
+}
+
+/* ── engine ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_engine_state(EngineState state, const Fault *f, void *userdata) {
+        Agent *a = userdata;
+
+        /* The ceiling for all workspaces: only systemd's driver knows slices. */
+        a->settings.cgroup_parent = str_equal(engine_info(a->engine)->cgroup_driver, "systemd") ? "molecule.slice" : NULL;
+        if (state == ENGINE_UP)
+                log_info("The engine answers: %s, API %s.", engine_info(a->engine)->version ?: "?", engine_info(a->engine)->api_version ?: "?");
+        else if (f && f->set)
+                log_write(LOG_WARNING, &(LogFields) { .fault = f }, "%s", f->text);
+        queue_engine_state(a->queue, state);
+}
+
+static void on_engine_event(const EngineEvent *event, void *userdata) { queue_engine_event(((Agent *) userdata)->queue, event); }
+
+/* ── queue ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_report(cJSON *report, bool durable, void *userdata) {
+        Agent *a = userdata;
+        Fault why = {};
+
+        if (outbox_add(a->outbox, report, durable, &why) < 0)
+                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "A report is kept in memory only: %s", why.text);
+        if (a->reporter)
+                reporter_wake(a->reporter, durable);
+}
+
+static void on_changed(void *userdata) {
+        Agent *a = userdata;
+
+        if (a->health)
+                health_changed(a->health);
+}
+
+static void on_recovered(void *userdata) {
+        log_info("The settled workspaces are looked after.");
+        agent_start_control(userdata);
+}
+
+static void on_stopped(void *userdata) { agent_exit(userdata, ((Agent *) userdata)->exit_code); }
+
+static void on_swept(void *userdata) {
+        Agent *a = userdata;
+
+        loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
+        agent_once_check(a);
+}
+
+/* ── control plane ───────────────────────────────────────────────────────────────────────────────────────────── */
+
+static unsigned on_room(unsigned max, void *userdata) {
+        Agent *a = userdata;
+        return a->stopping || outbox_is_full(a->outbox) || queue_is_degraded(a->queue, NULL) ? 0 : max;
+}
+
+static void on_delivery(const cJSON *delivery, void *userdata) {
+        Agent *a = userdata;
+        queue_admit(a->queue, delivery, cp_time(a->cp));
+}
+
+/* Whether the other loops may speak: only while nothing stands between us and the control plane that speaking would not mend. */
+static void open_loops(Agent *a, uint64_t heartbeat_usec) {
+        const Fault *f = control_fault(a->control);
+        bool open = control_state(a->control) == CONTROL_POLLING && (!f || f->code == FAULT_CONTROL_PLANE_UNREACHABLE);
+
+        reporter_open(a->reporter, open);
+        health_open(a->health, open, heartbeat_usec);
+}
+
+static void on_registered(uint64_t heartbeat_usec, void *userdata) {
+        Agent *a = userdata;
+        Fault why = {};
+
+        if (identity_registered(a->state_fd, &a->identity, now_realtime(), &why) < 0)
+                log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "%s", why.text);
+        open_loops(a, heartbeat_usec);
+}
+
+static void on_refreshed(const char *secret, void *userdata) {
+        Agent *a = userdata;
+        Fault why = {};
+
+        if (credentials_refresh(&a->credentials, secret) != 0)
+                return;
+        if (cp_configure(a->cp, a->config, &a->credentials, &why) < 0)
+                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
+        else
+                log_notice("The control plane handed out another provision secret.");
+}
+
+static void on_control_changed(void *userdata) {
+        Agent *a = userdata;
+
+        if (!a->health)
+                return;
+        open_loops(a, 0);
+        health_changed(a->health);
+        agent_once_check(a);
+}
+
+static void on_polled(void *userdata) {
+        Agent *a = userdata;
+
+        a->polled_once = true;
+        agent_once_check(a);
+}
+
+static void on_acked(const char *report_id, void *userdata) { queue_report_acked(((Agent *) userdata)->queue, report_id); }
+static void on_answered(const CpAnswer *answer, void *userdata) {
+        control_answered(((Agent *) userdata)->control, answer);
+        agent_once_check(userdata);
+}
+static void on_outbox_idle(void *userdata) { agent_once_check(userdata); }
+static cJSON *foreign_view(void *userdata) { return queue_foreign(((Agent *) userdata)->queue); }
+static cJSON *workspaces_view(void *userdata) { return queue_view(((Agent *) userdata)->queue); }
+
+void agent_start_control(Agent *a) {
+        Fault why = {};
+        int r;
+
+        if (a->started_control || a->stopping)
+                return;
+        if (!config_can_enrol(a->config))
+                r = fault(&why, -ENOKEY, FAULT_NOT_ENROLLED, "cp_url or org_id is not set.");
+        else
+                r = credentials_load(a->config, &a->credentials, &why);
+        if (r >= 0)
+                r = cp_configure(a->cp, a->config, &a->credentials, &why);
+        a->enrol_fault = why;
+        if (r < 0) {
+                log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "Not speaking to a control plane: %s", why.text);
+                agent_once_check(a);
+                return;
+        }
+        a->started_control = true;
+        control_start(a->control, a->options.once);
+}
+
+/* ── making the parts ────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int wire_provision(Agent *a, Fault *reterr) {
+        EngineOptions eo = agent_engine_options(a);
+        ImageOptions io = agent_image_options(a);
+        QueueOptions qo;
+        Fault damaged = {};
+        int r;
+
+        r = engine_new(a->event, a->http, &eo, on_engine_state, on_engine_event, a, &a->engine);
+        if (r >= 0)
+                r = images_new(a->event, a->engine, &io, &a->images);
+        if (r >= 0)
+                r = pins_open(a->state_fd, &a->pins, &damaged);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Cannot set up: %m");
+        if (damaged.set)
+                log_warning("The cached pin table is damaged and left out: %s", damaged.text);
+        qo = (QueueOptions) { .event = a->event, .http = a->http, .engine = a->engine, .images = a->images, .pins = a->pins, .settings = &a->settings,
+                              .state_fd = a->state_fd, .userdata = a,
+                              .events = { .report = on_report, .changed = on_changed, .recovered = on_recovered, .stopped = on_stopped, .swept = on_swept } };
+        return queue_new(&qo, &a->queue, reterr);
+}
+
+static int wire_control(Agent *a) {
+        ControlEvents ce = { .register_body = agent_register_body, .room = on_room, .delivery = on_delivery, .registered = on_registered,
+                             .refreshed = on_refreshed, .changed = on_control_changed, .polled = on_polled, .userdata = a };
+        ReporterEvents re = { .acked = on_acked, .answered = on_answered, .idle = on_outbox_idle, .userdata = a };
+        HealthSources hs = { .agent = agent_health_view, .pins = agent_pins_view, .foreign = foreign_view, .workspaces = workspaces_view,
+                             .answered = on_answered, .userdata = a, .engine = a->engine, .state_fd = a->state_fd };
+        int r = cp_new(a->event, a->http, &a->identity, &a->cp);
+
+        if (r >= 0)
+                r = control_new(a->event, a->cp, a->pins, &a->identity, &a->loops, &ce, &a->control);
+        if (r >= 0)
+                r = reporter_new(a->event, a->cp, a->outbox, &a->identity, &a->loops, &re, &a->reporter);
+        if (r >= 0)
+                r = health_new(a->event, a->cp, &a->identity, &a->loops, &hs, &a->health);
+        return r;
+}
+
+int agent_wire(Agent *a, Fault *reterr) {
+        int r = wire_provision(a, reterr);
+
+        if (r < 0)
+                return r;
+        r = wire_control(a);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Cannot set up: %m");
+        queue_replay_reports(a->queue);
+        return 0;
+}

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* One row a setting: name, kind, place, default, limits, and the platform's name for it where there is one. The kinds are the only code. */
+
+#include "agent/config.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/conf.h"
+#include "base/file.h"
+#include "base/http.h"
+#include "base/text.h"
+
+#define CONFIG_FILE      "agent.conf"
+#define CONFIG_DROPINS   "agent.conf.d"
+#define CONFIG_DIR       "/etc/molecule-agent"
+#define GOOD_FILE        "config.good"
+#define REGISTRY_DEFAULT "registry.moleculesai.app,registry.enteros.ai"
+
+typedef enum Kind { KIND_TEXT, KIND_NUMBER, KIND_BYTES, KIND_BOOL, KIND_PORTS } Kind;
+
+/* A rule beyond the kind's own; NULL words: fine. */
+typedef const char *(*Rule)(const char *value);
+
+typedef struct Setting {
+        const char *key;
+        Kind        kind;
+        size_t      offset;
+        const char *otherwise;          /* the default */
+        uint64_t    low, high;          /* of a number */
+        Rule        rule;
+        const char *platform;           /* the platform's own environment name */
+} Setting;
+
+static const char *rule_uuid(const char *v) { return uuid_is_valid(v) ? NULL : "is not a lower-case UUID"; }
+static const char *rule_slug(const char *v) { return slug_is_valid(v) ? NULL : "is not an organization's slug"; }
+static const char *rule_path(const char *v) { return v[0] == '/' ? NULL : "does not begin with '/'"; }
+static const char *rule_prefix(const char *v) { return v[0] == '/' && v[strlen(v) - 1] != '/' ? NULL : "must begin with '/' and not end with it"; }
+
+static const char *rule_url(const char *v) {
+        if (strncmp(v, "https://", 8) != 0 && strncmp(v, "http://", 7) != 0)
+                return "is neither https nor http";
+        return strpbrk(v, " \t@?#") ? "must not hold user info, a query, a fragment or white space" : NULL;
+}
+
+static const char *rule_level(const char *v) {
+        static const char *const levels[] = { "error", "warning", "notice", "info", "debug" };
+
+        for (size_t i = 0; i < ELEMENTS(levels); i++)
+                if (strcmp(v, levels[i]) == 0)
+                        return NULL;
+        return "is not one of error, warning, notice, info, debug";
+}
+
+static const char *rule_name(const char *v) {
+        for (const char *p = v; *p; p++)
+                if (!isalnum((unsigned char) *p) && !strchr("_.-", *p))
+                        return "holds something other than letters, digits, '_', '.' and '-'";
+        return strlen(v) > 64 ? "is longer than 64" : NULL;
+}
+
+#define AT(member) offsetof(Config, member)
+#define TIER_MEMORY(n, d, p) { "tier" #n "_memory_mb", KIND_NUMBER, AT(tier_memory_mb[n]), d, 16, 1 << 24, NULL, p }
+#define TIER_CPU(n, d, p)    { "tier" #n "_cpu_shares", KIND_NUMBER, AT(tier_cpu_shares[n]), d, 16, 1 << 20, NULL, p }
+
+static const Setting settings[] = {
+        { "cp_url",                    KIND_TEXT,   AT(cp_url),                    NULL, 0, 0, rule_url, "MOLECULE_CP_URL" },
+        { "cp_prefix",                 KIND_TEXT,   AT(cp_prefix),                 "/api/v1", 0, 0, rule_prefix, NULL },
+        { "org_id",                    KIND_TEXT,   AT(org_id),                    NULL, 0, 0, rule_uuid, "MOLECULE_ORG_ID" },
+        { "org_slug",                  KIND_TEXT,   AT(org_slug),                  NULL, 0, 0, rule_slug, "MOLECULE_ORG_SLUG" },
+        { "ca_file",                   KIND_TEXT,   AT(ca_file),                   NULL, 0, 0, rule_path, NULL },
+        { "proxy",                     KIND_TEXT,   AT(proxy),                     NULL, 0, 0, NULL, NULL },
+        { "no_proxy",                  KIND_TEXT,   AT(no_proxy),                  NULL, 0, 0, NULL, NULL },
+        { "connect_timeout_seconds",   KIND_NUMBER, AT(connect_timeout_seconds),   "10", 1, 300, NULL, NULL },
+        { "allow_insecure_loopback",   KIND_BOOL,   AT(allow_insecure_loopback),   "no", 0, 0, NULL, NULL },
+        { "log_level",                 KIND_TEXT,   AT(log_level),                 "info", 0, 0, rule_level, NULL },
+        { "engine_socket",             KIND_TEXT,   AT(engine_socket),             "/var/run/docker.sock", 0, 0, rule_path, NULL },
+        { "engine_timeout_seconds",    KIND_NUMBER, AT(engine_timeout_seconds),    "60", 1, 3600, NULL, NULL },
+        { "engine_wait_seconds",       KIND_NUMBER, AT(engine_wait_seconds),       "600", 1, 86400, NULL, NULL },
+        { "network",                   KIND_TEXT,   AT(network),                   "molecule-core-net", 0, 0, rule_name, NULL },
+        { "advertise_host",            KIND_TEXT,   AT(advertise_host),            "127.0.0.1", 0, 0, rule_name, "MOLECULE_WORKSPACE_ADVERTISE_HOST" },
+        { "port_range",                KIND_PORTS,  AT(port_low),                  "20000-29999", 0, 0, NULL, NULL },
+        { "max_parallel_jobs",         KIND_NUMBER, AT(max_parallel_jobs),         "4", 1, 64, NULL, NULL },
+        { "max_workspaces",            KIND_NUMBER, AT(max_workspaces),            "256", 1, 4096, NULL, NULL },
+        { "max_tier",                  KIND_NUMBER, AT(max_tier),                  "2", 1, 4, NULL, NULL },
+        TIER_MEMORY(1, "256", NULL),
+        TIER_MEMORY(2, "512", "TIER2_MEMORY_MB"),
+        TIER_MEMORY(3, "2048", "TIER3_MEMORY_MB"),
+        TIER_MEMORY(4, "4096", "TIER4_MEMORY_MB"),
+        TIER_CPU(1, "512", NULL),
+        TIER_CPU(2, "1024", "TIER2_CPU_SHARES"),
+        TIER_CPU(3, "2048", "TIER3_CPU_SHARES"),
+        TIER_CPU(4, "4096", "TIER4_CPU_SHARES"),
+        { "stop_timeout_seconds",      KIND_NUMBER, AT(stop_timeout_seconds),      "10", 0, 3600, NULL, NULL },
+        { "probe_path",                KIND_TEXT,   AT(probe_path),                "/", 0, 0, rule_path, NULL },
+        { "probe_timeout_seconds",     KIND_NUMBER, AT(probe_timeout_seconds),     "300", 1, 7200, NULL, NULL },
+        { "crash_loop_restarts",       KIND_NUMBER, AT(crash_loop_restarts),       "5", 1, 1000, NULL, NULL },
+        { "job_deadline_seconds",      KIND_NUMBER, AT(job_deadline_seconds),      "7200", 1, 86400, NULL, NULL },
+        { "registries",                KIND_TEXT,   AT(registries),                REGISTRY_DEFAULT, 0, 0, NULL, "MOLECULE_IMAGE_REGISTRY" },
+        { "pull_stall_seconds",        KIND_NUMBER, AT(pull_stall_seconds),        "120", 1, 86400, NULL, NULL },
+        { "min_free_bytes",            KIND_BYTES,  AT(min_free_bytes),            "5G", 0, UINT64_MAX, NULL, NULL },
+        { "provision_secret_file",     KIND_TEXT,   AT(provision_secret_file),     NULL, 0, 0, rule_path, NULL },
+        { "admin_token_file",          KIND_TEXT,   AT(admin_token_file),          NULL, 0, 0, rule_path, NULL },
+};
+#define N_SETTINGS ELEMENTS(settings)
+
+typedef struct Origin { char text[160]; } Origin;
+
+/* A Config and, beside it, where each row's value came from: the public pointer is to the first member. */
+typedef struct Loading {
+        Config c;
+        Origin origin[N_SETTINGS];
+        bool   warn;
+} Loading;
+
+static const Origin *origin_of(const Config *c, size_t i) { return &((const Loading *) (const void *) c)->origin[i]; }
+
+/* ── the kinds ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static const char *parse_number(const char *v, const Setting *s, uint64_t *place) {
+        uint64_t n;
+
+        if (u64_parse(v, &n) < 0)
+                return "is not a whole number";
+        if (n < s->low || n > s->high)
+                return "is out of range";
+        *place = n;
+        return NULL;
+}
+
+static const char *parse_bytes(const char *v, uint64_t *place) {
+        static const struct { char suffix; unsigned shift; } units[] = { { 'K', 10 }, { 'M', 20 }, { 'G', 30 }, { 'T', 40 } };
+        char digits[24] = {};
+        size_t n = strspn(v, "0123456789");
+        unsigned shift = 0;
+        uint64_t value;
+
+        if (n == 0 || n >= sizeof digits)
+                return "is not a size such as 5G";
+        memcpy(digits, v, n);
+        for (size_t i = 0; i < ELEMENTS(units); i++)
+                if (v[n] == units[i].suffix && !v[n + 1])
+                        shift = units[i].shift;
+        if ((v[n] && !shift) || u64_parse(digits, &value) < 0)
+                return "is not a size such as 5G";
+        if (value > UINT64_MAX >> shift)
+                return "is out of range";
+        *place = value << shift;
+        return NULL;
+}
+
+static const char *parse_bool(const char *v, bool *place) {
+        static const char *const yes[] = { "yes", "true", "on", "1" }, *const no[] = { "no", "false", "off", "0" };
+
+        for (size_t i = 0; i < ELEMENTS(yes); i++) {
+                if (strcmp(v, yes[i]) == 0)
+                        return *place = true, NULL;
+                if (strcmp(v, no[i]) == 0)
+                        return *place = false, NULL;
+        }
+        return "is neither yes nor no";
+}
+
+static const char *parse_ports(const char *v, Config *c) {
+        unsigned low, high;
+        char rest;
+
+        if (sscanf(v, "%5u-%5u%c", &low, &high, &rest) != 2 || low < 1024 || high > 65535 || low > high)
+                return "is not LOW-HIGH within 1024..65535";
+        c->port_low = low;
+        c->port_high = high;
+        return NULL;
+}
+
+static const char *assign(Config *c, const Setting *s, const char *value) {
+        void *place = (char *) c + s->offset;
+        const char *why = value[0] && s->rule ? s->rule(value) : NULL;
+        char *copy;
+
+        if (why)
+                return why;
+        switch (s->kind) {
+        case KIND_NUMBER:       return parse_number(value, s, place);
+        case KIND_BYTES:        return parse_bytes(value, place);
+        case KIND_BOOL:         return parse_bool(value, place);
+        case KIND_PORTS:        return parse_ports(value, c);
+        case KIND_TEXT:
+                copy = value[0] ? strdup(value) : NULL;
+                if (value[0] && !copy)
+                        return "does not fit in memory";
+                free(*(char **) place);
+                *(char **) place = copy;
+                return NULL;
+        }
+        return "has no kind";
+}
+
+/* ── where values come from ──────────────────────────────────────────────────────────────────────────────────── */
+
+static int set(Loading *l, size_t i, const char *value, const char *origin, Fault *reterr) {
+        const char *why = assign(&l->c, &settings[i], value);
+
+        if (why)
+                return fault(reterr, -EINVAL, FAULT_CONFIG_INVALID, "%s: %s %s.", origin, settings[i].key, why);
+        (void) snprintf(l->origin[i].text, sizeof l->origin[i].text, "%s", origin);
+        return 0;
+}
+
+static int on_line(const char *file, unsigned line, const char *key, const char *value, void *userdata, Fault *reterr) {
+        Loading *l = userdata;
+        char origin[160];
+
+        (void) snprintf(origin, sizeof origin, "%s:%u", file, line);
+        for (size_t i = 0; i < N_SETTINGS; i++)
+                if (strcmp(settings[i].key, key) == 0)
+                        return set(l, i, value, origin, reterr);
+        if (l->warn)
+                fprintf(stderr, "%s: unknown setting '%s' is ignored.\n", origin, key);
+        return 0;
+}
+
+static int read_file(Loading *l, int dirfd, const char *name, const char *shown, Fault *reterr) {
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r = dirfd == AT_FDCWD ? file_read_path(name, CONF_FILE_MAX, &text, &size) : file_read(dirfd, name, CONF_FILE_MAX, &text, &size);
+
+        if (r < 0)
+                return r == -ENOENT ? r : fault(reterr, r, FAULT_CONFIG_INVALID, "Cannot read %s: %m", shown);
+        return conf_parse(shown, text, size, "agent", on_line, l, reterr);
+}
+
+static int is_conf(const struct dirent *d) {
+        size_t n = strlen(d->d_name);
+        return n > 5 && d->d_name[0] != '.' && strcmp(d->d_name + n - 5, ".conf") == 0;
+}
+
+static int read_dropins(Loading *l, const char *dir, Fault *reterr) {
+        _cleanup_free_ char *path = str_printf("%s/%s", dir, CONFIG_DROPINS);
+        _cleanup_close_ int fd = path ? open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC) : -1;
+        struct dirent **list = NULL;
+        int n, r = 0;
+
+        if (fd < 0)
+                return path && errno == ENOENT ? 0 : fault(reterr, -errno, FAULT_CONFIG_INVALID, "Cannot open %s: %m", path ?: dir);
+        n = scandirat(fd, ".", &list, is_conf, alphasort);
+        for (int i = 0; i < n; i++) {
+                _cleanup_free_ char *shown = str_printf("%s/%s", path, list[i]->d_name);
+
+                if (r >= 0)
+                        r = read_file(l, fd, list[i]->d_name, shown ?: list[i]->d_name, reterr);
+                free(list[i]);
+        }
+        free(list);
+        return r;
+}
+
+static int read_environment(Loading *l, Fault *reterr) {
+        for (size_t i = 0; i < N_SETTINGS; i++) {
+                char name[80] = "MOLECULE_AGENT_";
+                const char *value;
+                size_t n = strlen(name);
+                int r;
+
+                for (const char *k = settings[i].key; *k && n < sizeof name - 1; k++)
+                        name[n++] = (char) toupper((unsigned char) *k);
+                name[n] = 0;
+                value = getenv(name);
+                if (!value && settings[i].platform && strcmp(l->origin[i].text, "default") == 0) {
+                        value = getenv(settings[i].platform);
+                        (void) snprintf(name, sizeof name, "%s", settings[i].platform);
+                }
+                if (!value || !value[0])
+                        continue;
+                r = set(l, i, value, name, reterr);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* ── the whole ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int split_registries(Config *c, Fault *reterr) {
+        _cleanup_free_ char *text = strdup(c->registries ?: "");
+        char *save = NULL;
+        size_t n = 0;
+
+        if (!text)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        for (char *part = strtok_r(text, ", \t", &save); part; part = strtok_r(NULL, ", \t", &save)) {
+                if (n >= CONFIG_REGISTRIES_MAX)
+                        return fault(reterr, -E2BIG, FAULT_CONFIG_INVALID, "registries names more than %d.", CONFIG_REGISTRIES_MAX);
+                c->registry_list[n] = strdup(part);
+                if (!c->registry_list[n++])
+                        return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        }
+        return 0;
+}
+
+static int check_whole(Config *c, Fault *reterr) {
+        if (c->cp_url && strncmp(c->cp_url, "http://", 7) == 0 && !(c->allow_insecure_loopback && http_url_is_loopback(c->cp_url)))
+                return fault(reterr, -EINVAL, FAULT_CONFIG_INVALID,
+                             "cp_url must be https; plain http only to a loopback address with allow_insecure_loopback=yes.");
+        for (char *end = c->cp_url ? c->cp_url + strlen(c->cp_url) : NULL; end && end > c->cp_url && end[-1] == '/'; end--)
+                end[-1] = 0;
+        return split_registries(c, reterr);
+}
+
+static Loading *loading_new(bool warn) {
+        Loading *l = calloc(1, sizeof *l);
+
+        if (!l)
+                return NULL;
+        l->warn = warn;
+        for (size_t i = 0; i < N_SETTINGS; i++) {
+                if (settings[i].otherwise && assign(&l->c, &settings[i], settings[i].otherwise)) {
+                        config_free(&l->c);
+                        return NULL;
+                }
+                strcpy(l->origin[i].text, "default");
+        }
+        return l;
+}
+
+int config_load(const char *path, bool warn, Config **ret, Fault *reterr) {
+        const char *dir = getenv("CONFIGURATION_DIRECTORY") ?: CONFIG_DIR;
+        _cleanup_free_ char *standard = str_printf("%s/%s", dir, CONFIG_FILE);
+        Loading *l = loading_new(warn);
+        _cleanup_(config_freep) Config *c = l ? &l->c : NULL;
+        int r;
+
+        if (!l || !standard)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        r = read_file(l, AT_FDCWD, path ?: standard, path ?: standard, reterr);
+        if (r == -ENOENT)
+                r = path ? fault(reterr, r, FAULT_CONFIG_INVALID, "There is no file %s.", path) : 0;
+        if (r >= 0 && !path)
+                r = read_dropins(l, dir, reterr);
+        if (r >= 0)
+                r = read_environment(l, reterr);
+        if (r >= 0)
+                r = check_whole(c, reterr);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+Config *config_free(Config *c) {
+        if (!c)
+                return NULL;
+        for (size_t i = 0; i < N_SETTINGS; i++)
+                if (settings[i].kind == KIND_TEXT)
+                        free(*(char **) (void *) ((char *) c + settings[i].offset));
+        for (size_t i = 0; i < CONFIG_REGISTRIES_MAX; i++)
+                free(c->registry_list[i]);
+        free((Loading *) (void *) c);
+        return NULL;
+}
+
+static void print_value(const Config *c, const Setting *s, FILE *to) {
+        const void *place = (const char *) c + s->offset;
+
+        switch (s->kind) {
+        case KIND_NUMBER: case KIND_BYTES: fprintf(to, "%llu", (unsigned long long) *(const uint64_t *) place); break;
+        case KIND_BOOL:  fputs(*(const bool *) place ? "yes" : "no", to); break;
+        case KIND_PORTS: fprintf(to, "%u-%u", (unsigned) c->port_low, (unsigned) c->port_high); break;
+        case KIND_TEXT:  fputs(*(char *const *) place ?: "", to); break;
+        }
+}
+
+void config_show(const Config *c, FILE *to) {
+        for (size_t i = 0; i < N_SETTINGS; i++) {
+                fprintf(to, "%s = ", settings[i].key);
+                print_value(c, &settings[i], to);
+                fprintf(to, "\t# %s\n", origin_of(c, i)->text);
+        }
+}
+
+bool config_can_enrol(const Config *c) { return c->cp_url && c->org_id; }
+
+int config_save_good(int state_fd, const Config *c) {
+        _cleanup_free_ char *text = NULL, *old = NULL;
+        size_t size = 0, old_size = 0;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return -errno;
+        fputs("[agent]\n", f);
+        for (size_t i = 0; i < N_SETTINGS; i++) {
+                fprintf(f, "%s = ", settings[i].key);
+                print_value(c, &settings[i], f);
+                fputc('\n', f);
+        }
+        if (fclose(f) != 0)
+                return -ENOMEM;
+        if (file_read(state_fd, GOOD_FILE, CONF_FILE_MAX, &old, &old_size) == 0 && old_size == size && memcmp(old, text, size) == 0)
+                return 0;
+        return file_write_atomic(state_fd, GOOD_FILE, text, size);
+}
+
+int config_load_good(int state_fd, Config **ret, Fault *reterr) {
+        Loading *l = loading_new(false);
+        _cleanup_(config_freep) Config *c = l ? &l->c : NULL;
+        int r;
+
+        if (!l)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        r = read_file(l, state_fd, GOOD_FILE, GOOD_FILE, reterr);
+        if (r >= 0)
+                r = check_whole(c, reterr);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}

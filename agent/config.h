@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Every setting, its default, where its value came from. Order of precedence: MOLECULE_AGENT_<KEY>, the files (agent.conf, then
+ * agent.conf.d/ *.conf by name, later wins), the platform's own environment names, the default. docs/molecule-agent.conf.5 is for readers. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/fault.h"
+
+#define CONFIG_REGISTRIES_MAX 32
+
+typedef struct Config {
+        char    *cp_url, *cp_prefix, *org_id, *org_slug, *ca_file, *proxy, *no_proxy, *log_level;
+        char    *engine_socket, *network, *advertise_host, *probe_path, *registries;
+        char    *provision_secret_file, *admin_token_file;
+        uint64_t connect_timeout_seconds, engine_timeout_seconds, engine_wait_seconds;
+        uint64_t port_low, port_high;
+        uint64_t max_parallel_jobs, max_workspaces, max_tier;
+        uint64_t tier_memory_mb[5], tier_cpu_shares[5];
+        uint64_t stop_timeout_seconds, probe_timeout_seconds, crash_loop_restarts, job_deadline_seconds;
+        uint64_t pull_stall_seconds, min_free_bytes;
+        bool     allow_insecure_loopback;
+        char    *registry_list[CONFIG_REGISTRIES_MAX + 1];      /* registries, split; NULL-terminated */
+} Config;
+
+typedef struct ConfigSource ConfigSource;       /* where each value came from */
+
+/* path NULL: <CONFIGURATION_DIRECTORY or /etc/molecule-agent>/agent.conf, which may be absent. Warnings (unknown keys) are logged when `warn`.
+ * config_invalid names file, line, key and reason. */
+int     config_load(const char *path, bool warn, Config **ret, Fault *reterr);
+Config *config_free(Config *c);
+DEFINE_CLEANUP(Config *, config_free)
+
+/* The value set as one text in the form of a file, to be kept as the last good one; and back. */
+int     config_save_good(int state_fd, const Config *c);
+int     config_load_good(int state_fd, Config **ret, Fault *reterr);     /* -ENOENT */
+
+bool    config_can_enrol(const Config *c);      /* cp_url and org_id are there */
+void    config_show(const Config *c, FILE *to); /* "key = value    # where from"; no credential is a setting, so none is shown */

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* One request at a time, one timer, one place that decides what a failure means (trouble()). Everything the control plane may say is a row of
+ * CpKind; what is not understood is trouble that passes. */
+
+#include "agent/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define FIRST_POLL_USEC     (5 * USEC_PER_SEC)          /* spread of the first request after start */
+#define RACE_WINDOW_USEC    (90 * USEC_PER_SEC)         /* after the very first start the org's row may not be committed yet */
+#define RACE_PAUSE_USEC     (1 * USEC_PER_SEC)
+#define AUTH_PAUSE_USEC     (300 * USEC_PER_SEC)
+#define REVOKED_PAUSE_USEC  (3600 * USEC_PER_SEC)
+#define REGISTER_EVERY_USEC (UINT64_C(86400) * USEC_PER_SEC)
+#define PINS_PAUSE_USEC     (60 * USEC_PER_SEC)
+#define POLL_SLACK_USEC     (15 * USEC_PER_SEC)
+#define QUICK_USEC          (1 * USEC_PER_SEC)
+#define QUICK_MAX           8                           /* so many answers in a row may come within a second */
+#define JOBS_MAX            (32 * 1024 * 1024)
+#define REGISTER_MAX        (1024 * 1024)
+#define PINS_MAX            (1024 * 1024)
+#define MAX_JOBS            16
+#define WAIT_SECONDS        50
+
+struct Control {
+        Cp              *cp;
+        Pins            *pins;
+        const Identity  *identity;
+        Loops           *loops;
+        ControlEvents    events;
+        sd_event_source *timer;
+        CpCall          *call;
+        CpPace           pace;
+        ControlState     state;
+        Fault            fault;
+        bool             once, refresh_tried, probed;
+        uint64_t         started, registered_at, sent_at, pins_retry_at;
+        unsigned         wait_seconds, max_jobs, quick;
+        char             pins_etag[256];                /* what the control plane says its table has */
+        char             pins_bad[256];                 /* the ETag whose table could not be taken; not before pins_retry_at again */
+        cJSON           *jobs;                          /* delivered, waiting for the pins that came with them */
+};
+
+static void step(Control *c);
+
+static void arm(Control *c, uint64_t usec) {
+        (void) sd_event_source_set_time_relative(c->timer, usec);
+        (void) sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT);
+        loops_tick(c->loops, LOOP_CONTROL, usec + 1);
+}
+
+static void set_fault(Control *c, const Fault *f) {
+        bool changed = c->fault.set != (f && f->set) || (f && f->set && (c->fault.code != f->code));
+
+        c->fault = f ? *f : (Fault) {};
+        if (!changed)
+                return;
+        if (c->fault.set)
+                log_write(LOG_WARNING, &(LogFields) { .fault = &c->fault }, "%s", c->fault.text);
+        else
+                log_notice("The control plane answers.");
+        c->events.changed(c->events.userdata);
+}
+
+static void set_state(Control *c, ControlState state) {
+        if (c->state == state)
+                return;
+        c->state = state;
+        c->events.changed(c->events.userdata);
+}
+
+static bool in_race_window(const Control *c) { return !c->identity->registered_at && now_boottime() - c->started < RACE_WINDOW_USEC; }
+
+/* ── trouble ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_sibling(const CpAnswer *a, void *userdata) {
+        Control *c = userdata;
+        Fault f = {};
+
+        c->call = NULL;
+        if (a->status == 401)
+                (void) fault(&f, -EPROTO, FAULT_UNSUPPORTED_CONTROL_PLANE, "%s is a control plane, but without the agent protocol.", cp_host(c->cp));
+        else if (a->status == 404)
+                (void) fault(&f, -EPROTO, FAULT_CONTROL_PLANE_MISROUTED, "%s has no provision routes: wrong cp_url or cp_prefix, or its secret is unset.",
+                             cp_host(c->cp));
+        if (f.set)
+                set_fault(c, &f);
+        c->probed = true;
+        arm(c, cp_pace(c->cp, &c->pace, CP_UNREACHABLE));
+}
+
+/* Which kind of 404 is it? A sibling route that is known to exist answers 401 without credentials. */
+static void probe_sibling(Control *c) {
+        static const CpRequest q = { .path = "/workspaces/00000000-0000-0000-0000-000000000000/status", .auth = CP_AUTH_NONE };
+
+        if (cp_send(c->cp, &q, on_sibling, c, &c->call) < 0)
+                arm(c, USEC_PER_SEC);
+}
+
+static void on_refresh(const CpAnswer *a, void *userdata) {
+        Control *c = userdata;
+        const char *secret = a->kind == CP_OK ? json_get_string(a->json, "MOLECULE_CP_SHARED_SECRET") : NULL;
+
+        c->call = NULL;
+        if (secret)
+                c->events.refreshed(secret, c->events.userdata);
+        arm(c, in_race_window(c) ? RACE_PAUSE_USEC : 0);
+}
+
+static void refresh(Control *c) {
+        static const CpRequest q = { .path = "/tenants/config", .auth = CP_AUTH_TENANT };
+
+        c->refresh_tried = true;
+        if (cp_send(c->cp, &q, on_refresh, c, &c->call) < 0)
+                arm(c, USEC_PER_SEC);
+}
+
+static void park(Control *c, const Fault *f) {
+        set_state(c, CONTROL_PARKED);
+        set_fault(c, f);
+        (void) sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+        loops_tick(c->loops, LOOP_CONTROL, 0);
+}
+
+static void trouble(Control *c, const CpAnswer *a) {
+        uint64_t wait = cp_pace(c->cp, &c->pace, a->kind);
+        bool race = in_race_window(c) && (a->kind == CP_AUTH || a->kind == CP_NOT_FOUND);
+
+        if (!race)
+                set_fault(c, &a->fault);
+        switch (a->kind) {
+        case CP_AUTH:
+                if (!c->refresh_tried) {
+                        refresh(c);
+                        return;
+                }
+                c->refresh_tried = !race;
+                arm(c, race ? RACE_PAUSE_USEC : AUTH_PAUSE_USEC);
+                return;
+        case CP_NOT_FOUND:
+                if (race)
+                        arm(c, RACE_PAUSE_USEC);
+                else if (!c->probed)
+                        probe_sibling(c);
+                else {
+                        c->probed = false;
+                        arm(c, wait);
+                }
+                return;
+        case CP_HOST_UNKNOWN:
+                set_state(c, CONTROL_REGISTERING);
+                arm(c, wait);
+                return;
+        case CP_IN_USE:
+                park(c, &a->fault);
+                return;
+        case CP_REVOKED:
+                arm(c, REVOKED_PAUSE_USEC);
+                return;
+        case CP_PROTOCOL:
+                arm(c, AUTH_PAUSE_USEC);
+                return;
+        default:
+                arm(c, wait);
+        }
+}
+
+static void went_well(Control *c) {
+        (void) cp_pace(c->cp, &c->pace, CP_OK);
+        c->refresh_tried = c->probed = false;
+        set_fault(c, NULL);
+}
+
+/* ── register ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static unsigned bounded(int64_t v, unsigned low, unsigned high) { return v < low ? low : v > high ? high : (unsigned) v; }
+
+static void on_register(const CpAnswer *a, void *userdata) {
+        Control *c = userdata;
+
+        c->call = NULL;
+        if (a->kind != CP_OK) {
+                trouble(c, a);
+                return;
+        }
+        c->wait_seconds = bounded(json_get_i64(a->json, "wait_seconds", WAIT_SECONDS), 0, 300);
+        c->max_jobs = bounded(json_get_i64(a->json, "max_jobs", MAX_JOBS), 1, 100);
+        c->registered_at = now_boottime();
+        went_well(c);
+        log_info("Registered with %s.", cp_host(c->cp));
+        set_state(c, CONTROL_POLLING);
+        c->events.registered(bounded(json_get_i64(a->json, "heartbeat_seconds", 30), 1, 3600) * USEC_PER_SEC, c->events.userdata);
+        step(c);
+}
+
+static void send_register(Control *c) {
+        _cleanup_json_ cJSON *json = c->events.register_body(c->events.userdata);
+        _cleanup_free_ char *body = json ? json_print(json) : NULL;
+
+        if (!body || cp_send(c->cp, &(CpRequest) { .method = "POST", .path = "/hosts", .body = body, .answer_max = REGISTER_MAX }, on_register, c, &c->call) < 0)
+                arm(c, USEC_PER_SEC);
+}
+
+/* ── pins ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void hand_on(Control *c) {
+        const cJSON *item;
+
+        cJSON_ArrayForEach(item, c->jobs)
+                c->events.delivery(item, c->events.userdata);
+        cJSON_Delete(c->jobs);
+        c->jobs = NULL;
+        c->events.polled(c->events.userdata);
+}
+
+static void on_pins(const CpAnswer *a, void *userdata) {
+        Control *c = userdata;
+        Fault why = {};
+        int r = 0;
+
+        c->call = NULL;
+        if (a->kind == CP_OK && a->status == 200) {
+                r = pins_replace(c->pins, a->body, a->size, a->etag, now_realtime(), &why);
+                if (r < 0)
+                        log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "The pin table is not taken, the old one stays: %s", why.text);
+                else
+                        log_info("Pins: %s.", pins_etag(c->pins));
+                c->events.changed(c->events.userdata);
+        } else if (a->kind != CP_OK)
+                log_write(LOG_WARNING, &(LogFields) { .fault = &a->fault }, "The pin table could not be fetched: %s", a->fault.text);
+        c->pins_bad[0] = 0;
+        if (r < 0 || a->kind != CP_OK) {
+                memcpy(c->pins_bad, c->pins_etag, sizeof c->pins_bad);
+                c->pins_retry_at = now_boottime() + PINS_PAUSE_USEC;
+        }
+        if (c->jobs)
+                hand_on(c);
+        step(c);
+}
+
+static bool is_bad_for_now(const Control *c) {
+        return c->pins_bad[0] && strcmp(c->pins_bad, c->pins_etag) == 0 && now_boottime() < c->pins_retry_at;
+}
+
+static bool wants_pins(const Control *c) {
+        return c->pins_etag[0] && strcmp(c->pins_etag, pins_etag(c->pins)) != 0 && !is_bad_for_now(c);
+}
+
+static void fetch_pins(Control *c) {
+        char path[80];
+
+        (void) snprintf(path, sizeof path, "/hosts/%s/pins", c->identity->host_id);
+        if (cp_send(c->cp, &(CpRequest) { .path = path, .if_none_match = pins_etag(c->pins), .answer_max = PINS_MAX }, on_pins, c, &c->call) < 0)
+                arm(c, USEC_PER_SEC);
+}
+
+/* ── poll ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_poll(const CpAnswer *a, void *userdata) {
+        Control *c = userdata;
+        const char *etag = json_get_string(a->json, "pins_etag");
+        const cJSON *jobs = json_get(a->json, "jobs");
+        bool quick = now_boottime() - c->sent_at < QUICK_USEC, empty;
+
+        c->call = NULL;
+        if (a->kind != CP_OK) {
+                trouble(c, a);
+                return;
+        }
+        went_well(c);
+        (void) snprintf(c->pins_etag, sizeof c->pins_etag, "%s", etag ?: "");
+        empty = cJSON_GetArraySize(jobs) == 0;
+        c->jobs = cJSON_Duplicate(jobs, true);
+        c->quick = quick ? c->quick + 1 : 0;
+        if (wants_pins(c)) {
+                fetch_pins(c);
+                return;
+        }
+        hand_on(c);
+        if (c->quick > QUICK_MAX || (quick && empty))
+                arm(c, QUICK_USEC);
+        else
+                step(c);
+}
+
+/* Everything but unreserved characters, so that a quoted ETag fits into a query. */
+static void query_escape(const char *s, char *ret, size_t size) {
+        static const char hex[] = "0123456789ABCDEF";
+        size_t n = 0;
+
+        for (; *s && n + 4 < size; s++) {
+                if ((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') || strchr("-._~", *s))
+                        ret[n++] = *s;
+                else {
+                        ret[n++] = '%';
+                        ret[n++] = hex[(unsigned char) *s >> 4];
+                        ret[n++] = hex[*s & 15];
+                }
+        }
+        ret[n] = 0;
+}
+
+static void poll_jobs(Control *c) {
+        /* While a table cannot be fetched, its ETag is named as if we had it, lest every poll be answered at once. */
+        const char *etag = is_bad_for_now(c) ? c->pins_etag : pins_etag(c->pins);
+        unsigned wait = c->once ? 0 : c->wait_seconds;
+        char escaped[800], path[1000];
+
+        query_escape(etag, escaped, sizeof escaped);
+        (void) snprintf(path, sizeof path, "/hosts/%s/jobs?wait=%u&max=%u&pins_etag=%s", c->identity->host_id, wait,
+                        c->events.room(c->max_jobs, c->events.userdata), escaped);
+        c->sent_at = now_boottime();
+        if (cp_send(c->cp, &(CpRequest) { .path = path, .answer_max = JOBS_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC }, on_poll, c,
+                    &c->call) < 0)
+                arm(c, USEC_PER_SEC);
+        else
+                loops_tick(c->loops, LOOP_CONTROL, wait * USEC_PER_SEC + POLL_SLACK_USEC);
+}
+
+static void step(Control *c) {
+        if (c->call || c->state == CONTROL_IDLE || c->state == CONTROL_PARKED)
+                return;
+        if (c->state == CONTROL_POLLING && now_boottime() - c->registered_at >= REGISTER_EVERY_USEC)
+                set_state(c, CONTROL_REGISTERING);
+        if (c->state == CONTROL_REGISTERING)
+                send_register(c);
+        else if (wants_pins(c))
+                fetch_pins(c);
+        else
+                poll_jobs(c);
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        (void) s;
+        (void) usec;
+        step(userdata);
+        return 0;
+}
+
+/* ── from outside ────────────────────────────────────────────────────────────────────────────────────────────── */
+
+void control_start(Control *c, bool once) {
+        c->once = once;
+        c->call = cp_call_cancel(c->call);
+        c->state = CONTROL_REGISTERING;
+        c->pace = (CpPace) CP_PACE_INIT;
+        c->refresh_tried = c->probed = false;
+        arm(c, once ? 0 : jitter_uniform(0, FIRST_POLL_USEC, random_u64()));
+        c->events.changed(c->events.userdata);
+}
+
+void control_stop(Control *c) {
+        c->call = cp_call_cancel(c->call);
+        set_state(c, CONTROL_IDLE);
+        (void) sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+        loops_tick(c->loops, LOOP_CONTROL, 0);
+}
+
+void control_answered(Control *c, const CpAnswer *a) {
+        if (c->state != CONTROL_POLLING)
+                return;
+        if (a->kind != CP_HOST_UNKNOWN && a->kind != CP_IN_USE && a->kind != CP_REVOKED && a->kind != CP_AUTH)
+                return;
+        c->call = cp_call_cancel(c->call);
+        cJSON_Delete(c->jobs);
+        c->jobs = NULL;
+        trouble(c, a);
+}
+
+void control_wake(Control *c) {
+        if (c->state != CONTROL_POLLING || !c->call || c->jobs)
+                return;
+        c->call = cp_call_cancel(c->call);
+        arm(c, 0);
+}
+
+ControlState control_state(const Control *c) { return c->state; }
+const Fault *control_fault(const Control *c) { return c->fault.set ? &c->fault : NULL; }
+
+int control_new(sd_event *event, Cp *cp, Pins *pins, const Identity *identity, Loops *loops, const ControlEvents *events, Control **ret) {
+        _cleanup_(control_freep) Control *c = calloc(1, sizeof *c);
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        *c = (Control) { .cp = cp, .pins = pins, .identity = identity, .loops = loops, .events = *events, .pace = CP_PACE_INIT,
+                         .wait_seconds = WAIT_SECONDS, .max_jobs = MAX_JOBS, .started = now_boottime() };
+        r = sd_event_add_time_relative(event, &c->timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_timer, c);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+Control *control_free(Control *c) {
+        if (!c)
+                return NULL;
+        (void) cp_call_cancel(c->call);
+        sd_event_source_disable_unref(c->timer);
+        cJSON_Delete(c->jobs);
+        free(c);
+        return NULL;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The conversation with the control plane that brings work: register, then one hanging poll after the other, pins when they change. */
+
+#include "agent/cp.h"
+#include "agent/loops.h"
+#include "provision/pins.h"
+
+typedef struct Control Control;
+
+typedef enum ControlState {
+        CONTROL_IDLE,                   /* not enrolled, or stopping */
+        CONTROL_REGISTERING,
+        CONTROL_POLLING,                /* registered */
+        CONTROL_PARKED,                 /* host_id_in_use: not again in this boot */
+} ControlState;
+
+typedef struct ControlEvents {
+        cJSON *(*register_body)(void *userdata);                        /* all but what control knows itself; owned by control */
+        unsigned (*room)(unsigned max, void *userdata);                 /* how many jobs may be delivered now; 0: none can be stored */
+        void (*delivery)(const cJSON *delivery, void *userdata);        /* one job, in order */
+        void (*registered)(uint64_t heartbeat_usec, void *userdata);
+        void (*refreshed)(const char *secret, void *userdata);          /* another provision secret was handed out */
+        void (*changed)(void *userdata);                                /* state() or fault() changed */
+        void (*polled)(void *userdata);                                 /* a poll was answered and its jobs were handed on */
+        void *userdata;
+} ControlEvents;
+
+/* Everything is borrowed. */
+int      control_new(sd_event *event, Cp *cp, Pins *pins, const Identity *identity, Loops *loops, const ControlEvents *events, Control **ret);
+Control *control_free(Control *c);
+DEFINE_CLEANUP(Control *, control_free)
+
+void         control_start(Control *c, bool once);      /* credentials are there; once: poll without waiting */
+void         control_stop(Control *c);
+void         control_answered(Control *c, const CpAnswer *a);   /* what another loop got: unknown host, in use, revoked, auth */
+void         control_wake(Control *c);                  /* room changed: poll anew */
+ControlState control_state(const Control *c);
+const Fault *control_fault(const Control *c);           /* what stands between us and the control plane; NULL: nothing */

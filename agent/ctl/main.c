@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/ctl/ctl.h"
+#include "base/cleanup.h"
+
+typedef struct Verb {
+        const char *name, *arguments, *what;
+        int (*run)(int argc, char **argv);
+} Verb;
+
+static int ctl_version(int argc, char **argv);
+static int ctl_help(int argc, char **argv);
+
+static const Verb verbs[] = {
+        { "status",  "",                            "workspaces and jobs as the records on disk have them", ctl_status },
+        { "explain", "CODE | --all [--markdown]",   "what an error code means and what to do",              ctl_explain },
+        { "config",  "show [FILE]",                 "each effective setting and where it came from",        ctl_config },
+        { "version", "",                            "print the version",                                    ctl_version },
+        { "help",    "",                            "print this",                                           ctl_help },
+};
+
+static int ctl_version(int argc, char **argv) {
+        (void) argc;
+        (void) argv;
+        puts("molecule-agentctl " VERSION " (" GIT_SHA ")");
+        return CTL_OK;
+}
+
+static void usage(FILE *to) {
+        fputs("molecule-agentctl - look at and steer the agent of this host\n\nUsage: molecule-agentctl VERB [ARGUMENTS]\n\n", to);
+        for (size_t i = 0; i < ELEMENTS(verbs); i++)
+                fprintf(to, "  %-8s %-27s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
+        fputs("\nThe daemon itself: systemctl status molecule-agentd; journalctl -u molecule-agentd.\n", to);
+}
+
+static int ctl_help(int argc, char **argv) {
+        (void) argc;
+        (void) argv;
+        usage(stdout);
+        return CTL_OK;
+}
+
+int main(int argc, char **argv) {
+        const char *verb = argc > 1 ? argv[1] : NULL;
+
+        if (!verb) {
+                usage(stderr);
+                return CTL_USAGE;
+        }
+        if (strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0)
+                verb = "help";
+        if (strcmp(verb, "--version") == 0)
+                verb = "version";
+        for (size_t i = 0; i < ELEMENTS(verbs); i++)
+                if (strcmp(verbs[i].name, verb) == 0)
+                        return verbs[i].run(argc - 1, argv + 1);
+        fprintf(stderr, "molecule-agentctl has no verb '%s'; `molecule-agentctl help` lists them.\n", verb);
+        return CTL_USAGE;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The identity is bound to the machine id. Only a known value that differs makes state foreign; an unknown one never does. */
+
+#include "agent/identity.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <systemd/sd-id128.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/record.h"
+
+#define IDENTITY_FILE "identity"
+#define EPOCH_FILE    "boot_epoch"
+#define LOCK_FILE     "lock"
+#define IDENTITY_MAX  4096
+
+/* Makes the application-specific id ours and nobody else's. */
+#define APP_ID SD_ID128_MAKE(3b, 0c, 5e, 9d, 71, 42, 4f, 0a, 9e, 61, d8, 24, 57, bb, 1c, e3)
+
+/* What belongs to an identity, and goes with it when it turns out to be another machine's. */
+static const char *const parts[] = { "identity", "boot_epoch", "ws", "outbox", "outcomes", "pins", "tombstones", "sealed", "keys", "credentials.seal" };
+
+int state_open(const char *path, Fault *reterr) {
+        _cleanup_close_ int fd = -1, lock = -1;
+
+        if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot make the state directory %s: %m", path);
+        fd = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        if (fd < 0)
+                return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot open the state directory %s: %m", path);
+        lock = openat(fd, LOCK_FILE, O_RDWR|O_CREAT|O_CLOEXEC|O_NOFOLLOW, 0600);
+        if (lock < 0)
+                return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot open the lock in %s: %m", path);
+        if (flock(lock, LOCK_EX|LOCK_NB) < 0)
+                return fault(reterr, -EBUSY, FAULT_STATE_DEGRADED, "Another agent uses the state directory %s.", path);
+        (void) file_sweep_temp(fd);
+        TAKE_FD(lock);                          /* held for the life of the process */
+        return TAKE_FD(fd);
+}
+
+static void read_machine(Identity *id) {
+        sd_id128_t machine, boot;
+
+        if (sd_id128_get_machine_app_specific(APP_ID, &machine) >= 0)
+                (void) sd_id128_to_string(machine, id->machine_id);
+        if (sd_id128_get_boot(&boot) >= 0)
+                (void) snprintf(id->boot_id, sizeof id->boot_id, SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(boot));
+}
+
+static int set_aside(int state_fd, Fault *reterr) {
+        _cleanup_close_ int quarantine = file_open_dir(state_fd, "quarantine"), to = -1;
+        char name[40], now[21];
+
+        (void) snprintf(name, sizeof name, "foreign-%s", u64_text(now_realtime() / USEC_PER_SEC, now));
+        to = quarantine < 0 ? quarantine : file_open_dir(quarantine, name);
+        if (to < 0)
+                return fault(reterr, to, FAULT_STATE_DEGRADED, "Cannot set foreign state aside: %m");
+        for (size_t i = 0; i < ELEMENTS(parts); i++)
+                if (renameat(state_fd, parts[i], to, parts[i]) < 0 && errno != ENOENT)
+                        return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot set '%s' of a foreign state aside: %m", parts[i]);
+        if (fsync(to) < 0 || fsync(state_fd) < 0)
+                return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot set foreign state aside: %m");
+        return 0;
+}
+
+typedef struct IdentityView { Identity id; char *machine_id; } IdentityView;
+
+static const JsonField identity_fields[] = {
+        { "host_id",       cJSON_String, json_set_uuid, offsetof(IdentityView, id.host_id), JSON_REQUIRED, 0, NULL },
+        { "machine_id",    cJSON_String, json_set_text, offsetof(IdentityView, machine_id), JSON_REQUIRED, 32, NULL },
+        { "registered_at", cJSON_String, json_set_time, offsetof(IdentityView, id.registered_at), JSON_OPTIONAL, 0, NULL },
+        {}
+};
+
+static int identity_read(int state_fd, IdentityView *view, Fault *reterr) {
+        _cleanup_json_ cJSON *json = NULL;
+        int r = record_read(state_fd, IDENTITY_FILE, "identity", IDENTITY_MAX, &json, reterr);
+
+        return r < 0 ? r : json_dispatch(json, identity_fields, JSON_STRICT, view, reterr);
+}
+
+static int identity_write(int state_fd, const Identity *id, Fault *reterr) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (!json || !json_add_string(json, "host_id", id->host_id) || !json_add_string(json, "machine_id", id->machine_id) ||
+            (id->registered_at && !json_add_time(json, "registered_at", id->registered_at)))
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        return record_write(state_fd, IDENTITY_FILE, "identity", json, reterr);
+}
+
+/* Bumped before anything is told to anyone, so that no two starts ever share an epoch. */
+static int epoch_bump(int state_fd, uint64_t *ret, Fault *reterr) {
+        _cleanup_json_ cJSON *old = NULL, *json = cJSON_CreateObject();
+        Fault damaged = {};
+        int r = record_read(state_fd, EPOCH_FILE, "boot_epoch", IDENTITY_MAX, &old, &damaged);
+        /* A damaged epoch must not go back: the time in seconds is above any count of starts. */
+        uint64_t epoch = r == -ENOENT ? 0 : r < 0 ? now_realtime() / USEC_PER_SEC : json_get_u64_text(old, "boot_epoch", 0);
+
+        if (damaged.set)
+                log_warning("The record of the boot epoch is damaged, it goes on from the clock: %s", damaged.text);
+        *ret = epoch + 1;
+        if (!json || !json_add_u64_text(json, "boot_epoch", *ret))
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        return record_write(state_fd, EPOCH_FILE, "boot_epoch", json, reterr);
+}
+
+int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr) {
+        IdentityView view = {};
+        Fault damaged = {};
+        bool foreign, lost;
+        int r;
+
+        read_machine(ret);
+        r = identity_read(state_fd, &view, &damaged);
+        lost = r < 0;
+        foreign = !lost && view.machine_id && view.machine_id[0] && ret->machine_id[0] && strcmp(view.machine_id, ret->machine_id) != 0;
+        free(view.machine_id);
+        if (lost && r != -ENOENT)
+                log_error("The identity is damaged: %s", damaged.text);
+        if (foreign || (lost && r != -ENOENT)) {
+                r = set_aside(state_fd, reterr);
+                if (r < 0)
+                        return r;
+        }
+        if (foreign || lost) {
+                if (uuid_make(ret->host_id) < 0)
+                        return fault(reterr, -EIO, FAULT_INTERNAL, "The kernel gives no randomness.");
+                r = identity_write(state_fd, ret, reterr);
+                if (r < 0)
+                        return r;
+                log_notice("This host is %s from now on.", ret->host_id);
+        } else {
+                memcpy(ret->host_id, view.id.host_id, UUID_SIZE);
+                ret->registered_at = view.id.registered_at;
+        }
+        *ret_foreign = foreign;
+        return epoch_bump(state_fd, &ret->boot_epoch, reterr);
+}
+
+int identity_registered(int state_fd, Identity *id, uint64_t now, Fault *reterr) {
+        if (id->registered_at)
+                return 0;
+        id->registered_at = now;
+        return identity_write(state_fd, id, reterr);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Who this host is, and which start of the agent this is. Made once, kept in the state directory; `boot_epoch` grows with every start. */
+
+#include "base/fault.h"
+#include "base/text.h"
+
+typedef struct Identity {
+        char     host_id[UUID_SIZE];
+        char     machine_id[33];                /* application-specific: never the raw one */
+        char     boot_id[UUID_SIZE];            /* of the kernel's boot */
+        uint64_t boot_epoch;
+        uint64_t registered_at;                 /* microseconds since the epoch of the first register that was taken; 0: never */
+} Identity;
+
+/* Opens the state directory, takes its lock (-EBUSY when another agent has it), sweeps temp files. Returns a descriptor that holds the lock. */
+int state_open(const char *path, Fault *reterr);
+
+/* Reads or makes the identity and moves the epoch on, durably. A state that was copied from another machine is set aside whole in quarantine/
+ * and a new identity is made; *ret_foreign says so. */
+int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr);
+int identity_registered(int state_fd, Identity *id, uint64_t now_realtime_usec, Fault *reterr);
