@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Heartbeats. A full one replaces the last; a short one says "as you know it", and when we do not, we ask for the full one. */
+
+#include <errno.h>
+
+#include "tests/devcp/hosts.h"
+
+typedef struct Health {
+        char *state_hash;
+        bool  unchanged;
+} Health;
+
+static void health_done(Health *h) {
+        free(h->state_hash);
+}
+
+static const JsonField health_fields[] = {
+        { "state_hash", cJSON_String,             json_set_string, offsetof(Health, state_hash), JSON_REQUIRED, 64 },
+        { "unchanged",  cJSON_True | cJSON_False, json_set_bool,   offsetof(Health, unchanged),  JSON_OPTIONAL },
+        {}
+};
+
+static const JsonField full_fields[] = {
+        { "host",       cJSON_Object, NULL, 0, JSON_REQUIRED },
+        { "agent",      cJSON_Object, NULL, 0, JSON_REQUIRED },
+        { "engine",     cJSON_Object, NULL, 0, JSON_REQUIRED },
+        { "pins",       cJSON_Object, NULL, 0, JSON_REQUIRED },
+        { "foreign",    cJSON_Array,  NULL, 0, JSON_REQUIRED },
+        { "workspaces", cJSON_Array,  NULL, 0, JSON_REQUIRED },
+        {}
+};
+
+static int health_answer(Request *q, bool need_full) {
+        _cleanup_json_ cJSON *answer = cJSON_CreateObject();
+
+        if ((need_full && !json_add_bool(answer, "need_full", true)) || !json_add_time(answer, "server_time", now_realtime()))
+                return -ENOMEM;
+        return request_answer(q, 200, TAKE_PTR(answer));
+}
+
+int host_health(Server *s, Request *q) {
+        _cleanup_(health_done) Health h = {};
+        _cleanup_json_ cJSON *body = NULL, *known = NULL;
+        char now[TIME_TEXT_SIZE];
+        Fault f = {};
+        int r;
+
+        r = host_check(s, q, NULL);
+        if (r == 0)
+                r = request_body(q, health_fields, JSON_LENIENT, &h, &body);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        if (h.unchanged) {
+                r = store_get(s->store, SQL_HEALTH_GET, &known, "s", q->parameter);
+                return r < 0 ? r : health_answer(q, !str_equal(json_get_string(known, "state_hash"), h.state_hash));
+        }
+        if (json_dispatch(body, full_fields, JSON_LENIENT, NULL, &f) < 0)
+                return request_fault(q, 400, &f);
+        r = store_do(s->store, SQL_HEALTH_PUT, "ssss", q->parameter, time_text(now_realtime(), now), h.state_hash, q->body);
+        return r < 0 ? r : health_answer(q, false);
+}

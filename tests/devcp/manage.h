@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The platform's public contract, and what only an operator may. */
+
+#include "tests/devcp/server.h"
+
+int workspace_provision(Server *s, Request *q);         /* provision.c */
+int workspace_delete(Server *s, Request *q);            /* workspaces.c */
+int workspace_status(Server *s, Request *q);
+
+int admin_orgs(Server *s, Request *q);                  /* orgs.c */
+int admin_org_create(Server *s, Request *q);
+int admin_org_token(Server *s, Request *q);
+int tenant_config(Server *s, Request *q);
+int org_instance(Server *s, Request *q);
+
+int admin_pins(Server *s, Request *q);                  /* pins.c */
+int admin_promote(Server *s, Request *q);
+
+int admin_hosts(Server *s, Request *q);                 /* operator.c */
+int admin_jobs(Server *s, Request *q);
+int admin_job(Server *s, Request *q);
+int admin_job_create(Server *s, Request *q);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Everything this control plane answers to, below /api/v1 and below /cp. */
+
+#include "tests/devcp/hosts.h"
+#include "tests/devcp/manage.h"
+
+const Route routes[] = {
+        /* the agent protocol */
+        { "POST",   "/hosts",                        TIER_HOST,      host_register,       BODY_MAX },
+        { "GET",    "/hosts/*/jobs",                 TIER_HOST,      host_jobs,           BODY_MAX },
+        { "POST",   "/hosts/*/reports",              TIER_HOST,      host_reports,        BODY_MAX },
+        { "POST",   "/hosts/*/health",               TIER_HOST,      host_health,         BODY_MAX },
+        { "GET",    "/hosts/*/pins",                 TIER_HOST,      host_pins,           BODY_MAX },
+        { "GET",    "/tenants/config",               TIER_TENANT,    tenant_config,       BODY_MAX },
+
+        /* the platform's public contract */
+        { "POST",   "/workspaces/provision",         TIER_PROVISION, workspace_provision, BODY_MAX_LARGE },
+        { "DELETE", "/workspaces/*",                 TIER_PROVISION, workspace_delete,    BODY_MAX },
+        { "GET",    "/workspaces/*/status",          TIER_PROVISION, workspace_status,    BODY_MAX },
+        { "GET",    "/orgs/*/instance",              TIER_PUBLIC,    org_instance,        BODY_MAX },
+        { "POST",   "/admin/orgs",                   TIER_CP_ADMIN,  admin_org_create,    BODY_MAX },
+        { "GET",    "/admin/orgs",                   TIER_CP_ADMIN,  admin_orgs,          BODY_MAX },
+        { "GET",    "/admin/orgs/*/admin-token",     TIER_CP_ADMIN,  admin_org_token,     BODY_MAX },
+        { "GET",    "/admin/runtime-image",          TIER_CP_ADMIN,  admin_pins,          BODY_MAX },
+        { "POST",   "/admin/runtime-image/promote",  TIER_CP_ADMIN,  admin_promote,       BODY_MAX },
+
+        /* the operator's door, for development and tests */
+        { "GET",    "/admin/hosts",                  TIER_CP_ADMIN,  admin_hosts,         BODY_MAX },
+        { "POST",   "/admin/hosts/*/jobs",           TIER_CP_ADMIN,  admin_job_create,    BODY_MAX_LARGE },
+        { "GET",    "/admin/jobs",                   TIER_CP_ADMIN,  admin_jobs,          BODY_MAX },
+        { "GET",    "/admin/jobs/*",                 TIER_CP_ADMIN,  admin_job,           BODY_MAX },
+        {}
+};

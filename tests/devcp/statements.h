@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Every word of SQL there is: the schema, then one statement per line of a table. A column named *_json holds JSON text and comes out as a
+ * tree; a BLOB comes out as base64; 64-bit numbers of the wire come out as decimal strings because they are CAST here. Times are RFC
+ * 3339 in UTC with milliseconds, so that comparing text compares time.
+ *
+ * What must outlive a crash is in the database file. What the next heartbeat brings anyway (table live.health) is in memory: a control
+ * plane that starts anew says `need_full` and has it back within a minute, and a heartbeat costs no fsync. */
+
+#define STORE_SCHEMA \
+        "PRAGMA journal_mode = WAL;" \
+        "PRAGMA synchronous = FULL;" \
+        "PRAGMA foreign_keys = ON;" \
+        "ATTACH ':memory:' AS live;" \
+        "CREATE TABLE IF NOT EXISTS orgs (org_id TEXT PRIMARY KEY, slug TEXT NOT NULL UNIQUE, name TEXT NOT NULL," \
+        "  owner_user_id TEXT NOT NULL, provider TEXT, admin_token TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL);" \
+        "CREATE TABLE IF NOT EXISTS hosts (host_id TEXT PRIMARY KEY, org_id TEXT NOT NULL REFERENCES orgs," \
+        "  boot_id TEXT NOT NULL, region TEXT, generation INTEGER NOT NULL DEFAULT 0, register_json TEXT NOT NULL," \
+        "  registered_at TEXT NOT NULL);" \
+        /* Every boot id a host ever registered with: tells a replaced one from one not seen yet. */ \
+        "CREATE TABLE IF NOT EXISTS boots (host_id TEXT NOT NULL REFERENCES hosts, boot_id TEXT NOT NULL," \
+        "  PRIMARY KEY (host_id, boot_id));" \
+        /* generation is the highest ever numbered; the row is never deleted, so the line never starts again. host_id: NULL = nowhere. */ \
+        "CREATE TABLE IF NOT EXISTS workspaces (workspace_id TEXT PRIMARY KEY, org_id TEXT NOT NULL REFERENCES orgs, host_id TEXT," \
+        "  generation INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL, instance_id TEXT, private_ip TEXT, url TEXT);" \
+        /* due_at: when the job may be handed out (again); '' = at once; NULL = the host has it. final: the first final state, for ever.
+         * raw: exact bytes from the operator's door, which are never taken for a wanted state before they have succeeded. */ \
+        "CREATE TABLE IF NOT EXISTS jobs (seq INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, host_id TEXT NOT NULL REFERENCES hosts," \
+        "  org_id TEXT NOT NULL, type TEXT, workspace_id TEXT, generation INTEGER, raw INTEGER NOT NULL, payload BLOB NOT NULL," \
+        "  payload_hash TEXT NOT NULL, created_at TEXT NOT NULL, due_at TEXT, state TEXT NOT NULL DEFAULT 'queued', final TEXT," \
+        "  final_report_id TEXT);" \
+        "CREATE INDEX IF NOT EXISTS jobs_due ON jobs (host_id, due_at) WHERE due_at IS NOT NULL;" \
+        "CREATE INDEX IF NOT EXISTS jobs_line ON jobs (workspace_id, generation);" \
+        "CREATE TABLE IF NOT EXISTS deliveries (delivery_id TEXT PRIMARY KEY, job_id TEXT NOT NULL, handed_at TEXT NOT NULL);" \
+        "CREATE INDEX IF NOT EXISTS deliveries_job ON deliveries (job_id);" \
+        "CREATE TABLE IF NOT EXISTS reports (seq INTEGER PRIMARY KEY, report_id TEXT NOT NULL UNIQUE, host_id TEXT NOT NULL, job_id TEXT," \
+        "  body_json TEXT NOT NULL, received_at TEXT NOT NULL);" \
+        "CREATE INDEX IF NOT EXISTS reports_job ON reports (job_id);" \
+        "CREATE TABLE IF NOT EXISTS pins (template_name TEXT NOT NULL, region TEXT NOT NULL, image_digest TEXT NOT NULL," \
+        "  image_ref TEXT NOT NULL, image_size_bytes TEXT, git_sha TEXT NOT NULL, notes TEXT NOT NULL, promoted_by TEXT NOT NULL," \
+        "  promoted_at TEXT NOT NULL, PRIMARY KEY (template_name, region));" \
+        "CREATE TABLE IF NOT EXISTS idempotency (org_id TEXT NOT NULL, idempotency_key TEXT NOT NULL, body_hash TEXT NOT NULL," \
+        "  job_id TEXT NOT NULL, PRIMARY KEY (org_id, idempotency_key));" \
+        "CREATE TABLE live.health (host_id TEXT PRIMARY KEY, last_seen_at TEXT NOT NULL, received_at TEXT, state_hash TEXT," \
+        "  full_json TEXT);"
+
+/* Every job, for the operator's eyes. */
+#define JOB_COLUMNS \
+        "job_id, org_id, host_id, type, workspace_id, CAST(generation AS TEXT) AS generation, payload_hash, created_at, due_at, " \
+        "state, final, final_report_id "
+
+/* When a host was last heard of, also before it was heard of in this run. */
+#define LAST_SEEN "coalesce(l.last_seen_at, h.registered_at)"
+
+/* ?1 workspace, ?3 generation. */
+#define NOTHING_NEWER \
+        "NOT EXISTS (SELECT 1 FROM jobs n WHERE n.workspace_id = ?1 AND n.generation > ?3 AND n.final = 'succeeded'" \
+        "  AND n.type IN ('workspace.provision', 'workspace.deprovision'))"
+
+#define STATEMENTS(X) \
+        X(BEGIN, "BEGIN") \
+        X(COMMIT, "COMMIT") \
+        X(ROLLBACK, "ROLLBACK") \
+        /* organizations */ \
+        X(ORG_ADD, "INSERT INTO orgs VALUES (?, ?, ?, ?, ?, ?, ?)") \
+        X(ORG_BY_ID, "SELECT org_id, slug, admin_token FROM orgs WHERE org_id = ?") \
+        X(ORG_BY_SLUG, "SELECT org_id, slug, admin_token FROM orgs WHERE slug = ?") \
+        X(ORG_TOKENS, "SELECT org_id, admin_token FROM orgs") \
+        X(ORG_LIST, "SELECT o.org_id AS id, o.slug, o.name, 'active' AS status, o.created_at," \
+                    "  CASE WHEN EXISTS (SELECT 1 FROM hosts h WHERE h.org_id = o.org_id) THEN 'running' ELSE 'provisioning' END" \
+                    "  AS instance_status, NULL AS last_error FROM orgs o WHERE ?1 IS NULL OR o.slug = ?1" \
+                    "  ORDER BY o.created_at, o.slug LIMIT ?2") \
+        /* hosts */ \
+        X(HOST_GET, "SELECT host_id, org_id, boot_id, region FROM hosts WHERE host_id = ?") \
+        X(HOST_PUT, "INSERT INTO hosts (host_id, org_id, boot_id, region, register_json, registered_at, generation)" \
+                    "  VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host_id) DO UPDATE SET boot_id = excluded.boot_id," \
+                    "  region = excluded.region, register_json = excluded.register_json, registered_at = excluded.registered_at," \
+                    "  generation = max(generation, excluded.generation)") \
+        X(HOST_SEEN, "INSERT INTO live.health (host_id, last_seen_at) VALUES (?, ?)" \
+                     "  ON CONFLICT (host_id) DO UPDATE SET last_seen_at = excluded.last_seen_at") \
+        X(HOST_LIST, "SELECT h.host_id, h.org_id, o.slug AS org_slug, h.boot_id, CAST(h.generation AS TEXT) AS host_generation," \
+                     "  h.registered_at, " LAST_SEEN " AS last_seen_at, h.register_json, l.received_at AS health_at, l.state_hash," \
+                     "  l.full_json AS health_json FROM hosts h JOIN orgs o USING (org_id) LEFT JOIN live.health l USING (host_id)" \
+                     "  ORDER BY h.registered_at, h.host_id") \
+        X(HOST_NEWEST, "SELECT h.host_id, h.region FROM hosts h LEFT JOIN live.health l USING (host_id) WHERE h.org_id = ?" \
+                       "  ORDER BY " LAST_SEEN " DESC LIMIT 1") \
+        X(HOST_NEXT, "UPDATE hosts SET generation = generation + 1 WHERE host_id = ? RETURNING generation") \
+        X(HOST_RAISE, "UPDATE hosts SET generation = max(generation, ?2) WHERE host_id = ?1") \
+        X(BOOT_ADD, "INSERT OR IGNORE INTO boots VALUES (?, ?)") \
+        X(BOOT_GET, "SELECT 1 FROM boots WHERE host_id = ? AND boot_id = ?") \
+        X(HEALTH_PUT, "INSERT INTO live.health VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (host_id) DO UPDATE SET" \
+                      "  last_seen_at = excluded.last_seen_at, received_at = excluded.received_at, state_hash = excluded.state_hash," \
+                      "  full_json = excluded.full_json") \
+        X(HEALTH_GET, "SELECT state_hash, full_json FROM live.health WHERE host_id = ?") \
+        /* workspaces */ \
+        X(WORKSPACE_GET, "SELECT workspace_id, org_id, host_id, state, instance_id, private_ip, url," \
+                         "  CAST(generation AS TEXT) AS generation FROM workspaces WHERE workspace_id = ?") \
+        X(WORKSPACE_ADD, "INSERT OR IGNORE INTO workspaces (workspace_id, org_id, host_id, state) VALUES (?, ?, ?, ?)") \
+        X(WORKSPACE_PLACE, "UPDATE workspaces SET host_id = coalesce(host_id, ?2), state = iif(state = 'running', state, 'provisioning')" \
+                           "  WHERE workspace_id = ?1") \
+        X(WORKSPACE_NEXT, "UPDATE workspaces SET generation = generation + 1 WHERE workspace_id = ? RETURNING generation") \
+        X(WORKSPACE_RAISE, "UPDATE workspaces SET generation = max(generation, ?2) WHERE workspace_id = ?1 AND org_id = ?3") \
+        /* A late word about an older generation changes nothing. */ \
+        X(WORKSPACE_RUNS, "UPDATE workspaces SET state = 'running', host_id = ?2, instance_id = ?4, private_ip = ?5, url = ?6" \
+                          "  WHERE workspace_id = ?1 AND " NOTHING_NEWER) \
+        X(WORKSPACE_FAILED, "UPDATE workspaces SET state = 'failed' WHERE workspace_id = ? AND state = 'provisioning'") \
+        X(WORKSPACE_GONE, "UPDATE workspaces SET state = 'terminated', host_id = NULL WHERE workspace_id = ?1 AND host_id = ?2" \
+                          "  AND " NOTHING_NEWER) \
+        X(WORKSPACES_GONE, "UPDATE workspaces SET state = 'terminated', host_id = NULL WHERE host_id = ?") \
+        /* What each workspace placed on this host should be: its newest provision that has not come to nothing, unless a deprovision is
+         * newer. */ \
+        X(WANTED, "SELECT j.job_id, j.workspace_id, CAST(j.generation AS TEXT) AS generation, j.final FROM workspaces w JOIN jobs j" \
+                  "  ON j.job_id = (SELECT n.job_id FROM jobs n WHERE n.workspace_id = w.workspace_id AND" \
+                  "    (n.type = 'workspace.deprovision' OR n.type = 'workspace.provision') AND" \
+                  "    (n.final = 'succeeded' OR (n.final IS NULL AND n.raw = 0)) ORDER BY n.generation DESC, n.seq DESC LIMIT 1)" \
+                  "  WHERE w.host_id = ? AND j.type = 'workspace.provision'") \
+        /* jobs */ \
+        X(JOB_ADD, "INSERT INTO jobs (job_id, host_id, org_id, type, workspace_id, generation, raw, payload, payload_hash," \
+                   "  created_at, due_at) VALUES (?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?, ?, '')") \
+        X(JOB_GET, "SELECT " JOB_COLUMNS "FROM jobs WHERE job_id = ?") \
+        X(JOB_PAYLOAD, "SELECT payload FROM jobs WHERE job_id = ?") \
+        X(JOB_LIST, "SELECT " JOB_COLUMNS "FROM jobs WHERE ?1 IS NULL OR host_id = ?1 ORDER BY seq") \
+        X(JOBS_DUE, "SELECT job_id, length(payload) AS size FROM jobs WHERE host_id = ?1 AND due_at <= ?2 ORDER BY seq LIMIT ?3") \
+        X(JOBS_NEXT_DUE, "SELECT due_at FROM jobs WHERE host_id = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1") \
+        X(JOB_HANDED, "UPDATE jobs SET due_at = ?2 WHERE job_id = ?1") \
+        X(JOB_RECEIVED, "UPDATE jobs SET due_at = NULL WHERE job_id = ? AND host_id = ?") \
+        X(JOBS_DUE_AGAIN, "UPDATE jobs SET due_at = '' WHERE host_id = ? AND final IS NULL") \
+        X(JOB_STATE, "UPDATE jobs SET due_at = NULL, state = ?2 WHERE job_id = ?1") \
+        X(JOB_FINAL, "UPDATE jobs SET due_at = NULL, state = ?2, final = ?2, final_report_id = ?3 WHERE job_id = ?1") \
+        /* Whose outcome counts for a job that was superseded: the next one of its line that was not itself passed over. */ \
+        X(JOB_SUCCESSOR, "SELECT job_id, type, final FROM jobs WHERE workspace_id = ?1 AND generation > ?2 AND" \
+                         "  type IN ('workspace.provision', 'workspace.deprovision') AND" \
+                         "  (final IS NULL OR final NOT IN ('superseded', 'refused', 'conflict', 'expired'))" \
+                         "  ORDER BY generation LIMIT 1") \
+        X(JOB_NEWEST, "SELECT job_id, host_id, type, final FROM jobs WHERE workspace_id = ? AND raw = 0 AND" \
+                      "  type IN ('workspace.provision', 'workspace.deprovision') ORDER BY generation DESC, seq DESC LIMIT 1") \
+        X(DELIVERY_ADD, "INSERT INTO deliveries VALUES (?, ?, ?)") \
+        X(DELIVERY_GET, "SELECT j.job_id FROM deliveries d JOIN jobs j USING (job_id) WHERE d.delivery_id = ? AND j.host_id = ?") \
+        X(DELIVERY_LIST, "SELECT delivery_id, handed_at FROM deliveries WHERE job_id = ? ORDER BY rowid") \
+        X(REPORT_ADD, "INSERT OR IGNORE INTO reports (report_id, host_id, job_id, body_json, received_at) VALUES (?, ?, ?, ?, ?)" \
+                      "  RETURNING seq") \
+        X(REPORT_GET, "SELECT body_json FROM reports WHERE report_id = ?") \
+        X(REPORT_LIST, "SELECT received_at, body_json FROM reports WHERE job_id = ? ORDER BY seq") \
+        /* pins */ \
+        X(PIN_PUT, "INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)") \
+        X(PIN_GET, "SELECT * FROM pins WHERE template_name = ? AND region = ?") \
+        X(PIN_FOR, "SELECT image_ref FROM pins WHERE template_name = ?1 AND region IN ('global', ?2) LIMIT 1") \
+        X(PIN_LIST, "SELECT * FROM pins ORDER BY template_name, region") \
+        /* the platform's retries */ \
+        X(KEY_GET, "SELECT body_hash, job_id FROM idempotency WHERE org_id = ? AND idempotency_key = ?") \
+        X(KEY_ADD, "INSERT INTO idempotency VALUES (?, ?, ?, ?)")
