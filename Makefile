@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+# One page: every object is one line of a pattern rule, every variant a variable. `make help` lists what there is.
+
+VERSION := $(shell cat VERSION)
+GIT_SHA := $(shell git -c safe.directory='*' rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+PREFIX  ?= /usr
+SAN     ?=
+CC      ?= cc
+WERROR  ?=
+O       := build/obj$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(COVERAGE),-cov)
+BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
+
+PKGS       := libcurl libcjson libsystemd libsodium
+DEVCP_PKGS := libmicrohttpd sqlite3 libcjson libsystemd libsodium
+
+CFLAGS    ?= -O2 -g
+HARDEN    := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-common -fPIE \
+             $(if $(SAN)$(findstring -O0,$(CFLAGS)),,-D_FORTIFY_SOURCE=2)
+WARN      := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wpointer-arith \
+             -Wimplicit-fallthrough -Wwrite-strings -Wno-missing-field-initializers $(if $(WERROR),-Werror)
+ALLCPPFLAGS = $(CPPFLAGS) -D_GNU_SOURCE -I. -DVERSION='"$(VERSION)"' -DGIT_SHA='"$(GIT_SHA)"'
+ALLCFLAGS  = $(CFLAGS) -std=gnu17 $(HARDEN) $(WARN) -ffunction-sections -fdata-sections \
+             $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage)
+ALLLDFLAGS = $(LDFLAGS) -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections -Wl,--as-needed \
+             $(if $(SAN),-fsanitize=$(SAN)) $(if $(COVERAGE),--coverage)
+
+SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c)
+objects   = $(patsubst %.c,$(O)/%.o,$(1))
+BASE     := $(call objects,$(filter base/%,$(SOURCES)))
+LIB      := $(call objects,$(filter-out agent/main.c agent/ctl/% tests/%,$(SOURCES)))
+AGENTD   := $(call objects,agent/main.c) $(LIB)
+CTL      := $(call objects,$(filter agent/ctl/%,$(SOURCES))) $(LIB)
+DEVCP    := $(call objects,$(filter tests/devcp/%,$(SOURCES))) $(filter-out $(O)/base/http%.o,$(BASE))
+TESTS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/test-*.c))
+UNIT     := $(filter-out %/test-engine,$(TESTS))         # that one runs under tests/integration/engine.t
+TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))
+LIVE     := $(sort $(wildcard tests/integration/*.t))
+
+libs      = $(shell pkg-config --libs $(1)) -lm
+# One more make of our own, as wide as the machine unless told otherwise, whose files end up with the caller.
+again     = +@tests/lab/own.sh $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) $(1)
+binaries  = MOLECULE_AGENTD=$(abspath $(BIN))/molecule-agentd MOLECULE_AGENTCTL=$(abspath $(BIN))/molecule-agentctl \
+            MOLECULE_DEVCP=$(abspath $(BIN))/molecule-devcp
+
+PROGRAMS := $(BIN)/molecule-agentd $(if $(filter agent/ctl/%,$(SOURCES)),$(BIN)/molecule-agentctl) $(BIN)/molecule-devcp
+
+all: $(PROGRAMS) ## the daemon, the operator's tool, the reference control plane
+
+$(BIN)/molecule-agentd: $(AGENTD)
+$(BIN)/molecule-agentctl: $(CTL)
+$(BIN)/molecule-agentd $(BIN)/molecule-agentctl: LDLIBS = $(call libs,$(PKGS))
+$(BIN)/molecule-devcp: $(DEVCP)
+$(BIN)/molecule-devcp: LDLIBS = $(call libs,$(DEVCP_PKGS))
+$(TESTS) $(TOOLS): $(BIN)/tests/%: $(O)/tests/%.o $(LIB)
+$(TESTS) $(TOOLS): LDLIBS = $(call libs,$(PKGS))
+$(PROGRAMS) $(TESTS) $(TOOLS):
+	@mkdir -p $(@D)
+	$(CC) $(ALLCFLAGS) $(ALLLDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(O)/%.o: %.c Makefile VERSION
+	@mkdir -p $(@D)
+	$(CC) $(ALLCPPFLAGS) $(ALLCFLAGS) -MMD -MP -c -o $@ $<
+
+tests: all $(TESTS) $(TOOLS)
+
+deps: ## install the packages that building and testing need (as root or by sudo; else says the one line)
+	@tests/lab/deps.sh build test
+
+check: ## unit tests, layer rules, and integration with a real engine, registry and control plane; brings its own packages
+	@tests/lab/deps.sh build test
+	$(call again,check-now)
+
+check-now: tests
+	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh $(LIVE)
+
+check-unit: tests ## unit tests and layer rules only: no root, no engine, no network
+	@perl tests/lab/check.pl $(UNIT) tests/layers.sh
+
+check-contract: ## the agent against the OpenAPI file, by a validating proxy (needs node and the npm registry)
+	@tests/lab/deps.sh build test contract
+	$(call again,check-contract-now)
+
+check-contract-now: tests
+	@$(binaries) tests/contract/run.sh
+
+demo: ## one workspace the whole way, in under a minute; brings its own packages
+	@tests/lab/deps.sh build test
+	$(call again,demo-now)
+
+demo-now: all
+	@$(binaries) python3 tests/demo/demo.py
+
+bench: ## the agent beside a bare client and a shell loop; brings its own packages
+	@tests/lab/deps.sh build test
+	$(call again,bench-now)
+
+bench-now: tests
+	@$(binaries) python3 tests/bench/bench.py
+
+lint: ## cppcheck, clang-tidy, shellcheck, mandoc; every finding is an error
+	@tests/lab/deps.sh build lint
+	@tests/lab/lint.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(SOURCES)
+
+size: all ## the stripped daemon's size, at most 300000 bytes
+	@strip -o $(BIN)/stripped $(BIN)/molecule-agentd && wc -c <$(BIN)/stripped && [ $$(wc -c <$(BIN)/stripped) -le 300000 ]
+
+format: ## clang-format over the lines of .c files that differ from the last commit
+	git clang-format --force --extensions c HEAD
+
+install: all ## into $(DESTDIR)$(PREFIX)
+	install -D -m 0755 build/molecule-agentd $(DESTDIR)$(PREFIX)/sbin/molecule-agentd
+	install -D -m 0755 build/molecule-agentctl $(DESTDIR)$(PREFIX)/bin/molecule-agentctl
+	install -d $(DESTDIR)$(PREFIX)/lib/molecule-agent
+	for page in $(wildcard docs/*.[158]); do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
+	for unit in $(wildcard units/*.service units/*.slice); do install -D -m 0644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; done
+
+clean: ## remove everything that was built
+	rm -rf build
+
+help: ## this list; variants: SAN=address,undefined CC=clang WERROR=1 PREFIX=/usr DESTDIR=
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+.DELETE_ON_ERROR:
+.PHONY: all tests deps check check-now check-unit check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help
+-include $(shell find $(O) -name '*.d' 2>/dev/null)
