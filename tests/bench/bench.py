@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The agent beside a bare client and a shell loop, in one run and on one machine. Called by `make bench`. Figures and ratios are for
+reading: a missed target is printed as missed and is no failure; the exit status is 1 only where something could not be measured.
+
+Words choose what is measured (idle dispatch swap rounds); without any, all of it."""
+
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import common   # noqa: E402,F401  (puts tests/lab on the path)
+import dispatch   # noqa: E402
+import idle   # noqa: E402
+import rounds   # noqa: E402
+import swap   # noqa: E402
+from lab import Lab   # noqa: E402
+from proc import free_range   # noqa: E402
+
+began = time.monotonic()
+
+
+def say(text):
+    print(f"{time.monotonic() - began:7.2f} s  {text}", flush=True)
+
+
+def parts(lab):
+    """(name, call): each call gives the rows of its part. The idle agent comes first: a young process without a past."""
+    image = lab.image("ok", name="bench", keep=True)
+    low = free_range(60)
+    site = lab.site(log_level="info", port_range=f"{low}-{low + 59}", max_parallel_jobs=rounds.PARALLEL)
+    site.start()
+    common.provision(site, image)
+    return [("idle", lambda: idle.measure(site, say)), ("dispatch", lambda: dispatch.measure(lab, say)),
+            ("swap", lambda: swap.measure(site, image, say)), ("rounds", lambda: rounds.measure(site, image, say))]
+
+
+def table(rows):
+    rows = [("", "agent", "beside", "ratio", "target", ""), *(row.cells for row in rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), flush=True)
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
+    return f"{os.cpu_count()} x {model}, load {os.getloadavg()[0]:.2f}, {os.uname().release}"
+
+
+def main(chosen):
+    rows, broken = [], []
+    with Lab("bench") as lab:
+        say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {machine()}")
+        for name, measure in parts(lab):
+            if chosen and name not in chosen:
+                continue
+            try:
+                rows += list(measure())
+            except Exception as error:
+                broken.append(name)
+                say(f"{name} could not be measured: {type(error).__name__}: {error}")
+    print()
+    table(rows)
+    print(f"\nbench: {'could not measure ' + ', '.join(broken) if broken else 'ok'}, {time.monotonic() - began:.0f} s, "
+          f"load at the end {os.getloadavg()[0]:.2f}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

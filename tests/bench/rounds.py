@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forty workspaces from a warm image, four at a time: by the agent, by a bare client that makes the same engine calls, by a shell loop
+around the docker command. Rounds take turns there and back again, so that a machine that grows slower or faster favours nobody."""
+
+import os
+import subprocess
+import time
+import uuid
+
+from common import NETWORK, Row, cpu_seconds, deprovision, final_report, finals, provision, remove, seconds, spec, tool, without_agent
+from proc import LabError, free_range
+
+COUNT, PARALLEL = 40, 4
+LIMIT = 180                                                 # seconds for one round
+
+
+def run(argv, env=None):
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False, stdin=subprocess.DEVNULL, env=env)
+    if done.returncode:
+        raise LabError(f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+def by_agent(site, image):
+    """(wall, cpu) from the first offer to the last final, by devcp's clock."""
+    host, began = site.host()["host_id"], cpu_seconds(site.agent.process.pid)
+    workspaces = [str(uuid.uuid4()) for _ in range(COUNT)]
+    rows = finals(site, [site.plane.order(host, "workspace.provision", w, spec=spec(image, "one")) for w in workspaces], LIMIT)
+    wall = max(seconds(final_report(row)["received_at"]) for row in rows) - min(seconds(row["deliveries"][0]["handed_at"]) for row in rows)
+    cpu = cpu_seconds(site.agent.process.pid) - began
+    deprovision(site, workspaces)
+    return wall, cpu
+
+
+def by_client(site, image, port):
+    org = str(uuid.uuid4())
+    with without_agent(site):
+        try:
+            out = run([tool("bench-bare"), "provision", site.lab.engine.socket, image, NETWORK, org, str(port), str(COUNT), str(PARALLEL)])
+        finally:
+            remove(site.lab.engine, org)
+    words = dict(line.split() for line in out.splitlines() if not line.startswith("id "))
+    return float(words["wall"]), float(words["cpu"])
+
+
+def by_loop(site, image, port):
+    org, before, content = str(uuid.uuid4()), os.times(), f"{site.where}/config.yaml"
+    with open(content, "w") as file:
+        file.write("one\n")
+    env = {"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{site.lab.engine.socket}", "IMAGE": image, "NETWORK": NETWORK, "ORG": org,
+           "FILE": content, "DOCKER_CONFIG": site.where}
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "loop.sh")
+    with without_agent(site):
+        began = time.monotonic()
+        try:
+            run(["sh", "-c", f"seq {port} {port + COUNT - 1} | xargs -P {PARALLEL} -n 1 {script}"], env)
+            wall = time.monotonic() - began
+        finally:
+            after = os.times()
+            remove(site.lab.engine, org)
+    return wall, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def shape(found):
+    """What the engine was told, without what has to differ: names, ids, ports."""
+    host, config = found["HostConfig"], found["Config"]
+    mounts = [{name: value for name, value in mount.items() if name != "Source"} for mount in host.pop("Mounts") or []]
+    ports = sorted(host.pop("PortBindings"))
+    return {"host": host, "mounts": mounts, "ports": ports, "labels": sorted(config["Labels"]), "image": found["Image"],
+            "networks": sorted(found["NetworkSettings"]["Networks"]), "env": [entry.split("=")[0] for entry in config["Env"]]}
+
+
+def same_bodies(site, image, port):
+    """The comparison is worth something only while the bare client asks for what the agent asks for."""
+    engine, org = site.lab.engine, str(uuid.uuid4())
+    workspace = provision(site, image)
+    mine = shape(site.container(workspace))
+    deprovision(site, [workspace])
+    with without_agent(site):
+        try:
+            run([tool("bench-bare"), "provision", engine.socket, image, NETWORK, org, str(port), "1", "1"])
+            theirs = shape(engine.inspect(engine.containers(**{"molecule.agent.org": org})[0]["Id"]))
+        finally:
+            remove(engine, org)
+    different = {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+    if different:
+        raise LabError(f"the agent and the bare client ask for different containers: {different}")
+
+
+def measure(site, image, say, rounds=2):
+    port = free_range(COUNT)
+    same_bodies(site, image, port)
+    contenders = {"agent": lambda: by_agent(site, image), "client": lambda: by_client(site, image, port), "loop": lambda: by_loop(site, image, port)}
+    walls, cpus = {name: [] for name in contenders}, {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in list(contenders)[::-1 if number % 2 else 1]:
+            wall, cpu = contenders[name]()
+            walls[name].append(wall)
+            cpus[name].append(cpu)
+            say(f"{COUNT} provisions, {PARALLEL} at a time, round {number + 1}, {name}: {wall:.2f} s, {cpu:.2f} s of CPU")
+    mean, cpu = ({name: sum(values) / rounds for name, values in table.items()} for table in (walls, cpus))
+    to_client, to_loop = mean["agent"] / mean["client"], mean["agent"] / mean["loop"]
+    yield Row(f"{COUNT} warm provisions", f"{mean['agent']:.2f} s", f"bare client {mean['client']:.2f} s", f"{to_client:.3f}", "<= 1.10", to_client <= 1.10)
+    yield Row("", "", f"shell loop {mean['loop']:.2f} s", f"{to_loop:.3f}", "< 1", to_loop < 1)
+    yield Row("CPU per provision", f"{cpu['agent'] / COUNT * 1e3:.1f} ms", f"bare client {cpu['client'] / COUNT * 1e3:.1f} ms",
+              f"{cpu['agent'] / cpu['client']:.2f}")
+    yield Row("", "", f"shell loop {cpu['loop'] / COUNT * 1e3:.1f} ms", f"{cpu['agent'] / cpu['loop']:.2f}")

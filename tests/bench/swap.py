@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a workspace does not answer while it is replaced: from the old one's last good answer to the new one's first, beside what the
+engine alone needs to stop the one, write the file, and start the other. Both take turns, watched by the same prober."""
+
+import socket
+import threading
+import time
+import uuid
+
+from common import NETWORK, Row, deprovision, finals, median, provision, remove, spec, tool, without_agent
+from proc import LabError, free_port
+from rounds import run
+
+EVERY = 0.005
+
+
+class Prober:
+    """Asks for a page every 5 ms and keeps the times of the good answers."""
+
+    def __init__(self, port):
+        self.port, self.good, self.over = port, [], threading.Event()
+        self.thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def _work(self):
+        while not self.over.is_set():
+            began = time.monotonic()
+            if self._ask():
+                self.good.append(time.monotonic())
+            time.sleep(max(0, began + EVERY - time.monotonic()))
+
+    def _ask(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 0.25) as link:
+                link.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return link.recv(64).split(b" ")[1:2] == [b"200"]
+        except OSError:
+            return False
+
+    def gap(self):
+        """The longest time without a good answer between two good ones."""
+        if len(self.good) < 20:
+            raise LabError(f"only {len(self.good)} good answers were seen")
+        return max(after - before for before, after in zip(self.good, self.good[1:]))
+
+
+def by_agent(site, image, workspace, number):
+    with Prober(site.port(workspace)) as prober:
+        time.sleep(0.5)
+        job = site.plane.order(site.host()["host_id"], "workspace.provision", workspace, spec=spec(image, f"version {number}"))
+        finals(site, [job])
+        time.sleep(0.3)
+    return prober.gap()
+
+
+def by_engine(site, image):
+    """(gap, {"stop": s, "seed": s, "start": s})"""
+    org, port = str(uuid.uuid4()), free_port()
+    with without_agent(site):
+        try:
+            with Prober(port) as prober:
+                out = run([tool("bench-bare"), "swap", site.lab.engine.socket, image, NETWORK, org, str(port)])
+        finally:
+            remove(site.lab.engine, org)
+    words = dict(line.split() for line in out.splitlines())
+    return prober.gap(), {name: float(words[name]) for name in ("stop", "seed", "start")}
+
+
+def measure(site, image, say, times=6):
+    agent, engine, calls = [], [], []
+    workspace = provision(site, image, "version 0")
+    for number in range(1, times + 1):
+        agent.append(by_agent(site, image, workspace, number))
+        gap, took = by_engine(site, image)
+        engine.append(gap)
+        calls.append(took)
+        say(f"swap {number}: gap {agent[-1] * 1e3:.0f} ms; bare client: gap {gap * 1e3:.0f} ms, calls "
+            + " + ".join(f"{name} {value * 1e3:.0f}" for name, value in took.items()) + " ms")
+    deprovision(site, [workspace])
+    gap, bare = median(agent) * 1e3, median(engine) * 1e3
+    sums = median([sum(took.values()) for took in calls]) * 1e3
+    yield Row("swap gap (median)", f"{gap:.0f} ms", f"stop+seed+start {sums:.0f} ms", f"{gap / sums:.2f}", f"<= {sums + 100:.0f} ms", gap <= sums + 100)
+    yield Row("", "", f"bare client's gap {bare:.0f} ms", f"{gap / bare:.2f}")
