@@ -36,6 +36,7 @@ UNIT     := $(filter-out %/test-engine,$(TESTS))         # that one runs under t
 TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))
 LIVE     := $(sort $(wildcard tests/integration/*.t))
 
+say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
 libs      = $(shell pkg-config --libs $(1)) -lm
 # One more make of our own, as wide as the machine unless told otherwise, whose files end up with the caller.
 again     = +@tests/lab/own.sh $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) $(1)
@@ -55,11 +56,11 @@ $(TESTS) $(TOOLS): $(BIN)/tests/%: $(O)/tests/%.o $(LIB)
 $(TESTS) $(TOOLS): LDLIBS = $(call libs,$(PKGS))
 $(PROGRAMS) $(TESTS) $(TOOLS):
 	@mkdir -p $(@D)
-	$(CC) $(ALLCFLAGS) $(ALLLDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,link)$(CC) $(ALLCFLAGS) $(ALLLDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(O)/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
-	$(CC) $(ALLCPPFLAGS) $(ALLCFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,cc)$(CC) $(ALLCPPFLAGS) $(ALLCFLAGS) -MMD -MP -c -o $@ $<
 
 tests: all $(TESTS) $(TOOLS)
 

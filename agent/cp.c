@@ -70,12 +70,15 @@ static bool clock_is_suspect(void) {
         return clock_is_early() || adjtimex(&t) == TIME_ERROR || (t.status & STA_UNSYNC);
 }
 
+/* OpenSSL's words, through libcurl's. */
+static bool is_about_dates(const char *words) { return strstr(words, "expired") || strstr(words, "not yet valid"); }
+
 static void judge_transport(const Cp *cp, const HttpAnswer *a, CpAnswer *ret) {
         FaultCode code = FAULT_CONTROL_PLANE_UNREACHABLE;
         char now[TIME_TEXT_SIZE], built[TIME_TEXT_SIZE];
 
         ret->kind = CP_UNREACHABLE;
-        if (a->error == -EKEYREJECTED && clock_is_suspect())
+        if (a->error == -EKEYREJECTED && is_about_dates(a->words) && clock_is_suspect())
                 (void) fault(&ret->fault, a->error, FAULT_CLOCK_SUSPECT, "The certificate of %s is refused (%s), but the clock is suspect: it says %s and is %s; this "
                              "program was made at %s.", cp_host(cp), a->words, time_text(now_realtime(), now), clock_is_early() ? "too early" : "not synchronised",
                              time_text(BUILD_TIME * USEC_PER_SEC, built));

@@ -33,7 +33,8 @@ static int entries(int dirfd, char names[][NAME_MAX + 1], int max) {
         for (struct dirent *e; dir && (e = readdir(dir));)
                 if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && n < max)
                         (void) strcpy(names[n++], e->d_name);
-        closedir(dir);
+        if (dir)
+                (void) closedir(dir);
         return n;
 }
 

@@ -47,6 +47,8 @@ TEST(shape) {
         text = sample_text(&size);
         hash128_text(body, sizeof body - 1, digest);
         wanted = str_printf("molecule-agent workspace v1 %zu %s\n%s", sizeof body - 1, digest, body);
+        if (!CHECK(text && wanted))
+                return;
         CHECK_STR(text, wanted);
         CHECK_INT(size, strlen(wanted));
 }

@@ -40,7 +40,7 @@ static int read_text(const char *path, size_t max, char **ret, Fault *reterr) {
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
         _cleanup_free_ char *text = NULL, *folder = slash ? strndup(path, (size_t) (name - path)) : strdup(".");
         _cleanup_close_ int fd = folder ? open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-        size_t size;
+        size_t size = 0;
         int r;
 
         r = fd < 0 ? -errno : file_read(fd, name, max, &text, &size);

@@ -70,8 +70,8 @@ class Bent:
         text("a raw control character", "bad_json", lambda t: t.replace("langgraph", "lang\ngraph"))
         text("a leading zero", "bad_json", lambda t: t.replace('"tier": 2', '"tier": 02'))
         text("a number without end", "bad_json", lambda t: t.replace('"tier": 2', '"tier": 1e999'))
-        text("a repeated field", "bad_json", lambda t: t.replace("{", '{"type": "workspace.provision", ', 1), "type")
-        text("a repeated field in spec", "bad_json", into_spec('"tier": 1'), "tier")
+        text("a repeated field", "bad_json", lambda t: t.replace("{", '{"type": "workspace.provision", ', 1))
+        text("a repeated field in spec", "bad_json", into_spec('"tier": 1'))
         text("a repeated field, one spelled with an escape", "bad_json", into_spec(r'"tie\u0072": 1'))
         text("a repeated env name", "bad_json", lambda t: t.replace('"env": {}', '"env": {"A": "1", "A": "2"}'))
         text("a repeated file name", "bad_json", into_spec(f'"config_files": {{"a": "{b64("1")}", "a": "{b64("2")}"}}'))
@@ -120,15 +120,15 @@ class Bent:
             self.spec(f"tier {tier}", "tier_not_allowed", "max_tier", tier=tier)
         for url in ("ftp://a.example.com", "https://user@a.example.com", "http://169.254.169.254/latest", "http://[fd00:ec2::254]/",
                     "http://[fe80::1]/", "http://2852039166/", "http://0xa9fea9fe/", "https://", "https://a.example.com/" + "a" * 2050):
-            self.spec(f"platform_url {url[:40]}", "bad_json" if len(url) > 2048 else "bad_env", platform_url=url)
+            self.spec(f"platform_url {url[:40]}", "too_large" if len(url) > 2048 else "bad_env", platform_url=url)
 
     def images(self):
         digest, registry = self.image.split("@")[1], self.image.split("/")[0]
         for ref in (f"{registry}/molecule/ok:one", f"{registry}/molecule/ok", f"{registry}/molecule/ok@{digest[:-1]}", f"{registry}/molecule/ok@{digest.upper()}",
                     f"{registry}/molecule/ok@sha512:{'0' * 128}", f"ok@{digest}", f"{registry}/molecule/../ok@{digest}"):
             self.spec(f"image_ref {ref.replace(registry, 'REGISTRY')[:50]}", "image_ref_not_pinned", image_ref=ref)
-        for other in ("registry.example.com", registry + "1", f"{registry.split(':')[0]}", "127.0.0.1.example.com"):
-            self.spec(f"registry {other.replace(registry, 'REGISTRY')}", "registry_not_allowed", "registries", image_ref=f"{other}/molecule/ok@{digest}")
+        for other in ("registry.example.com", registry[:-1], f"{registry.split(':')[0]}", "127.0.0.1.example.com"):
+            self.spec(f"registry {other.replace(registry[:-1], 'REGISTRY but for its last digit')}", "registry_not_allowed", "registries", image_ref=f"{other}/molecule/ok@{digest}")
         self.spec("a runtime without pin", "RUNTIME_PIN_MISSING", "autogen", runtime="autogen")
 
     def env(self):

@@ -135,7 +135,7 @@ class Dockerd:
     def stream(self, method, path, body=None, headers=None, **query):
         """A call that answers JSON lines: the list of them. An error inside the stream is raised."""
         status, data = self.api(method, path, body, headers, timeout=300, **query)
-        lines = data if isinstance(data, bytes) else json.dumps(data).encode()
+        lines = data if isinstance(data, bytes) else b"" if data is None else json.dumps(data).encode()
         lines = [json.loads(line) for line in lines.splitlines() if line.strip()]
         wrong = [line for line in lines if isinstance(line, dict) and ("errorDetail" in line or "message" in line)]
         if status != 200 or wrong:

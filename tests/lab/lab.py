@@ -107,7 +107,7 @@ class Site:
         self.agent = Agent(f"{self.where}/agent", self.short, binary("molecule-agentd"), {
             "cp_url": f"https://127.0.0.1:{self.cp.port}" if self.cp else self.plane.url,
             "org_id": self.plane.org_id, "org_slug": self.plane.org_slug, "ca_file": self.plane.authority.ca,
-            "engine_socket": self.dock.address if self.dock else lab.engine.socket, "registries": lab.registry.address, "imds": "off",
+            "engine_socket": self.dock.address if self.dock else lab.engine.socket, "registries": lab.registry.address,
             "port_range": f"{first}-{first + RANGE - 1}", "min_free_bytes": "1G", "log_level": "debug"} | settings,
             {"provision-secret": self.plane.provision_secret, "admin-token": self.plane.admin_token})
 
