@@ -5,14 +5,11 @@
 
 #include "provision/env.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-#define PLATFORM_URL_MAX 2048
 #define DISCLOSURE_MARKER "ROTATE_TO_REVEAL_TOKEN"
 
 typedef enum EnvMatch { NAME_IS, NAME_BEGINS } EnvMatch;
@@ -195,65 +192,4 @@ int env_check(const WorkspaceSpec *s, Fault *reterr) {
         if (r < 0)
                 return r;
         return check_required(s, reterr);
-}
-
-/* 169.254.0.0/16 covers the metadata services; fe80::/10 and AWS's fd00:ec2::254 are their like. Odd spellings of an address (decimal,
- * octal, mapped) are refused by not being names either: a host of digits and dots must be a plain dotted quad. */
-static bool host_is_forbidden(const char *host) {
-        struct in_addr a4;
-        struct in6_addr a6;
-
-        if (host[0] == '[') {
-                char text[64] = {};
-                size_t n = strlen(host);
-
-                if (n < 3 || n - 2 >= sizeof text)
-                        return true;
-                memcpy(text, host + 1, n - 2);
-                if (inet_pton(AF_INET6, text, &a6) != 1)
-                        return true;
-                if (IN6_IS_ADDR_V4MAPPED(&a6))
-                        return a6.s6_addr[12] == 169 && a6.s6_addr[13] == 254;
-                return IN6_IS_ADDR_LINKLOCAL(&a6) || (a6.s6_addr[0] == 0xfd && a6.s6_addr[1] == 0x00 && a6.s6_addr[2] == 0x0e && a6.s6_addr[3] == 0xc2);
-        }
-        if (inet_pton(AF_INET, host, &a4) == 1)
-                return (ntohl(a4.s_addr) >> 16) == 0xa9fe;
-        if (strspn(host, "0123456789.") == strlen(host) || strncasecmp(host, "0x", 2) == 0)
-                return true;
-        return strcasecmp(host, "metadata.google.internal") == 0 || strcasecmp(host, "metadata") == 0;
-}
-
-int platform_url_check(const char *url, Fault *reterr) {
-        char host[256];
-        const char *p;
-        size_t n;
-
-        if (strlen(url) > PLATFORM_URL_MAX)
-                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "platform_url is longer than %d bytes.", PLATFORM_URL_MAX);
-        if (strncmp(url, "https://", 8) == 0)
-                p = url + 8;
-        else if (strncmp(url, "http://", 7) == 0)
-                p = url + 7;
-        else
-                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "platform_url is neither http nor https.");
-        for (const char *q = url; *q; q++)
-                if ((unsigned char) *q <= 0x20 || *q == 0x7f || *q == '\\')
-                        return fault(reterr, -EINVAL, FAULT_BAD_ENV, "platform_url holds white space, a backslash or a control character.");
-        n = strcspn(p, "/?#");
-        if (memchr(p, '@', n))
-                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "platform_url holds user info.");
-        if (p[0] == '[') {
-                const char *end = memchr(p, ']', n);
-                n = end ? (size_t) (end - p) + 1 : 0;
-        } else {
-                size_t colon = strcspn(p, ":");
-                n = colon < n ? colon : n;
-        }
-        if (n == 0 || n >= sizeof host)
-                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "platform_url has no usable host.");
-        memcpy(host, p, n);
-        host[n] = 0;
-        if (host_is_forbidden(host))
-                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "platform_url points to a link-local or metadata address.");
-        return 0;
 }

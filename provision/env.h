@@ -11,6 +11,3 @@ int env_check(const WorkspaceSpec *s, Fault *reterr);
 
 bool env_name_is_valid(const char *name);               /* ^[A-Za-z_][A-Za-z0-9_]{0,127}$ */
 bool env_name_is_secret(const char *name);              /* contains TOKEN, SECRET, KEY or PASSWORD, in any case */
-
-/* http or https, no user info, at most 2048 bytes, never a link-local or metadata address. unsupported or bad: bad_env. */
-int platform_url_check(const char *url, Fault *reterr);

@@ -86,6 +86,14 @@ int path_clean(const char *name, char **ret, Fault *reterr) {
         return 0;
 }
 
+bool path_collides(const char *a, const char *b) {
+        size_t n = strlen(a), m = strlen(b), least = n < m ? n : m;
+
+        if (strncmp(a, b, least) != 0)
+                return false;
+        return n == m || (n < m ? b[n] : a[m]) == '/';
+}
+
 bool path_is_template_asset(const char *clean) {
         return strcmp(clean, "config.yaml") == 0 || strcmp(clean, "system-prompt.md") == 0 || strncmp(clean, "prompts/", 8) == 0;
 }

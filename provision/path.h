@@ -11,5 +11,6 @@
  * than 8, or what the workspace itself owns. *ret is malloc'd. */
 int path_clean(const char *name, char **ret, Fault *reterr);
 
+bool path_collides(const char *a, const char *b);       /* equal, or one is a directory of the other */
 bool path_is_template_asset(const char *clean);         /* config.yaml, system-prompt.md, prompts/NAME… */
 unsigned path_mode(const char *clean);                  /* 0600 for token-like files, else 0644 */

@@ -13,6 +13,7 @@
 #include "engine/image.h"
 #include "provision/env.h"
 #include "provision/path.h"
+#include "provision/platform-url.h"
 
 #define ENV_ENTRIES_MAX 1024
 #define LIST_MAX        256
@@ -55,8 +56,8 @@ static int add_file(WorkspaceSpec *s, const cJSON *item, bool asset, size_t max,
         if (asset && !path_is_template_asset(name))
                 return fault(reterr, -EINVAL, FAULT_BAD_PATH, "'%s' is not allowed as a template asset.", name);
         for (size_t i = 0; i < s->n_files; i++)
-                if (strcmp(s->files[i].name, name) == 0)
-                        return fault(reterr, -EINVAL, FAULT_BAD_PATH, "The file '%s' is delivered twice.", name);
+                if (path_collides(s->files[i].name, name))
+                        return fault(reterr, -EINVAL, FAULT_BAD_PATH, "The file '%s' is delivered twice, or as a directory too.", name);
         r = base64_decode(item->valuestring, max - *sum, &data, &size);
         if (r == -EFBIG)
                 return fault(reterr, -E2BIG, FAULT_TOO_LARGE, "The files are larger than %zu bytes in sum.", max);
