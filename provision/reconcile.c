@@ -41,7 +41,7 @@ size_t reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspac
                 if (str_equal(c->id, w->settled_container)) {           /* by its id it is ours, whatever the config says of org and host now */
                         if (must_start(rules, w, c))
                                 ret[used++] = (ReconcileAction) { RECONCILE_START, (size_t) (w - workspaces), c->id };
-                } else if (!w->busy && is_ours(rules, &c->labels))
+                } else if (!w->busy && is_ours(rules, &c->labels) && (w->settled_container || w->removed || !c->running))
                         ret[used++] = (ReconcileAction) { RECONCILE_REMOVE, (size_t) (w - workspaces), c->id };
         }
         for (size_t i = 0; i < n && used < max; i++)

@@ -13,13 +13,14 @@ typedef struct ReconcileWorkspace {
         const char *settled_container;  /* NULL: nothing is settled */
         bool        busy;               /* a job is at work on it: its containers are the job's affair, but for a settled one that was not touched yet */
         bool        touched;            /* that job is past the stop */
+        bool        removed;            /* deprovisioned: whatever of it turns up is a leftover */
         uint64_t    stopped_since;      /* boottime at which the settled one was first seen stopped; 0: not */
 } ReconcileWorkspace;
 
 typedef enum ReconcileVerb {
         RECONCILE_START,                /* the settled container */
         RECONCILE_MAKE,                 /* the settled container is gone: make it again */
-        RECONCILE_REMOVE,               /* a leftover of ours */
+        RECONCILE_REMOVE,               /* a leftover of ours; never one that runs while nothing is settled: its record may have been lost */
 } ReconcileVerb;
 
 typedef struct ReconcileAction {

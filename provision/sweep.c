@@ -236,7 +236,7 @@ static int decide(Queue *q) {
 
                 w[i] = (ReconcileWorkspace) { .id = e->w->id, .settled_container = e->w->settled ? e->w->settled->container_id : NULL,
                                               .busy = k || e->flow || e->final, .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
-                                              .stopped_since = e->stopped_since };
+                                              .removed = e->w->removed, .stopped_since = e->stopped_since };
         }
         s->n_actions = q->stopping ? 0 : reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
         s->at = 0;
