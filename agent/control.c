@@ -19,6 +19,7 @@
 #define REGISTER_EVERY_USEC (UINT64_C(86400) * USEC_PER_SEC)
 #define PINS_PAUSE_USEC     (60 * USEC_PER_SEC)
 #define POLL_SLACK_USEC     (15 * USEC_PER_SEC)
+#define ASK_USEC            (30 * USEC_PER_SEC)
 #define QUICK_USEC          (1 * USEC_PER_SEC)
 #define QUICK_MAX           8                           /* so many answers in a row may come within a second */
 #define JOBS_MAX            (32 * 1024 * 1024)
@@ -74,6 +75,14 @@ static void set_state(Control *c, ControlState state) {
         c->events.changed(c->events.userdata);
 }
 
+/* Every request of this loop: in flight it is due when it must have ended, a second later when it could not even be made. */
+static void ask(Control *c, const CpRequest *q, CpDone done) {
+        if (cp_send(c->cp, q, done, c, &c->call) < 0)
+                arm(c, USEC_PER_SEC);
+        else
+                loops_tick(c->loops, LOOP_CONTROL, (q->timeout_usec ?: ASK_USEC) + cp_held_back(c->cp));
+}
+
 static bool in_race_window(const Control *c) { return !c->identity->registered_at && now_boottime() - c->started < RACE_WINDOW_USEC; }
 
 /* ── trouble ─────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -98,8 +107,7 @@ static void on_sibling(const CpAnswer *a, void *userdata) {
 static void probe_sibling(Control *c) {
         static const CpRequest q = { .path = "/workspaces/00000000-0000-0000-0000-000000000000/status", .auth = CP_AUTH_NONE };
 
-        if (cp_send(c->cp, &q, on_sibling, c, &c->call) < 0)
-                arm(c, USEC_PER_SEC);
+        ask(c, &q, on_sibling);
 }
 
 static void on_refresh(const CpAnswer *a, void *userdata) {
@@ -116,8 +124,7 @@ static void refresh(Control *c) {
         static const CpRequest q = { .path = "/tenants/config", .auth = CP_AUTH_TENANT };
 
         c->refresh_tried = true;
-        if (cp_send(c->cp, &q, on_refresh, c, &c->call) < 0)
-                arm(c, USEC_PER_SEC);
+        ask(c, &q, on_refresh);
 }
 
 static void park(Control *c, const Fault *f) {
@@ -139,7 +146,7 @@ static void trouble(Control *c, const CpAnswer *a) {
                         refresh(c);
                         return;
                 }
-                c->refresh_tried = !race;
+                c->refresh_tried = false;               /* each round may refresh once */
                 arm(c, race ? RACE_PAUSE_USEC : AUTH_PAUSE_USEC);
                 return;
         case CP_NOT_FOUND:
@@ -202,7 +209,9 @@ static void send_register(Control *c) {
         _cleanup_json_ cJSON *json = c->events.register_body(c->events.userdata);
         _cleanup_free_ char *body = json ? json_print(json) : NULL;
 
-        if (!body || cp_send(c->cp, &(CpRequest) { .method = "POST", .path = "/hosts", .body = body, .answer_max = REGISTER_MAX }, on_register, c, &c->call) < 0)
+        if (body)
+                ask(c, &(CpRequest) { .method = "POST", .path = "/hosts", .body = body, .answer_max = REGISTER_MAX }, on_register);
+        else
                 arm(c, USEC_PER_SEC);
 }
 
@@ -234,7 +243,8 @@ static void on_pins(const CpAnswer *a, void *userdata) {
         } else if (a->kind != CP_OK)
                 log_write(LOG_WARNING, &(LogFields) { .fault = &a->fault }, "The pin table could not be fetched: %s", a->fault.text);
         c->pins_bad[0] = 0;
-        if (r < 0 || a->kind != CP_OK) {
+        /* Also when the table has another ETag than the poll said: a pin moved between the two, and the next poll will say so. */
+        if (r < 0 || a->kind != CP_OK || strcmp(c->pins_etag, pins_etag(c->pins)) != 0) {
                 memcpy(c->pins_bad, c->pins_etag, sizeof c->pins_bad);
                 c->pins_retry_at = now_boottime() + PINS_PAUSE_USEC;
         }
@@ -255,8 +265,7 @@ static void fetch_pins(Control *c) {
         char path[80];
 
         (void) snprintf(path, sizeof path, "/hosts/%s/pins", c->identity->host_id);
-        if (cp_send(c->cp, &(CpRequest) { .path = path, .if_none_match = pins_etag(c->pins), .answer_max = PINS_MAX }, on_pins, c, &c->call) < 0)
-                arm(c, USEC_PER_SEC);
+        ask(c, &(CpRequest) { .path = path, .if_none_match = pins_etag(c->pins), .answer_max = PINS_MAX }, on_pins);
 }
 
 /* ── poll ────────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -315,11 +324,7 @@ static void poll_jobs(Control *c) {
         (void) snprintf(path, sizeof path, "/hosts/%s/jobs?wait=%u&max=%u&pins_etag=%s", c->identity->host_id, wait,
                         c->events.room(c->max_jobs, c->events.userdata), escaped);
         c->sent_at = now_boottime();
-        if (cp_send(c->cp, &(CpRequest) { .path = path, .answer_max = JOBS_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC }, on_poll, c,
-                    &c->call) < 0)
-                arm(c, USEC_PER_SEC);
-        else
-                loops_tick(c->loops, LOOP_CONTROL, wait * USEC_PER_SEC + POLL_SLACK_USEC);
+        ask(c, &(CpRequest) { .path = path, .answer_max = JOBS_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC }, on_poll);
 }
 
 static void step(Control *c) {

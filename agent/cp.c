@@ -367,6 +367,11 @@ int cp_configure(Cp *cp, const Config *config, const Credentials *credentials, F
         return set_headers(cp, config, credentials, reterr);
 }
 
+uint64_t cp_held_back(const Cp *cp) {
+        uint64_t now = now_boottime();
+        return cp->not_before > now ? cp->not_before - now : 0;
+}
+
 const Fault *cp_fault(const Cp *cp) { return cp->fault.set ? &cp->fault : NULL; }
 
 const char *cp_host(const Cp *cp) {

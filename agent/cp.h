@@ -69,5 +69,6 @@ typedef struct CpPace { Backoff backoff; } CpPace;
 #define CP_PACE_INIT { .backoff = BACKOFF_DEFAULT }
 uint64_t cp_pace(Cp *cp, CpPace *pace, CpKind kind);
 
+uint64_t     cp_held_back(const Cp *cp);        /* how long a request made now would wait before it is sent; microseconds */
 const Fault *cp_fault(const Cp *cp);    /* why the last request failed; NULL after a success */
 const char  *cp_host(const Cp *cp);     /* for words: "host:port" of the control plane */

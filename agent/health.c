@@ -155,7 +155,7 @@ static void beat(Health *h) {
         if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body }, on_answer, h, &h->call) < 0)
                 next_beat(h, USEC_PER_SEC);
         else
-                loops_tick(h->loops, LOOP_HEALTH, 60 * USEC_PER_SEC);
+                loops_tick(h->loops, LOOP_HEALTH, 60 * USEC_PER_SEC + cp_held_back(h->cp));
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {

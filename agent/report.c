@@ -83,6 +83,8 @@ static void on_answer(const CpAnswer *a, void *userdata) {
         forget_batch(r);
         r->waiting = wait > 0;
         r->events.answered(a, r->events.userdata);
+        if (!r->open)
+                return;                         /* that answer closed us */
         if (!outbox_is_empty(r->outbox))
                 arm(r, wait);
         else {
@@ -126,7 +128,7 @@ static void send_batch(Reporter *r) {
                 arm(r, USEC_PER_SEC);
                 return;
         }
-        loops_tick(r->loops, LOOP_REPORTS, 60 * USEC_PER_SEC);
+        loops_tick(r->loops, LOOP_REPORTS, 60 * USEC_PER_SEC + cp_held_back(r->cp));
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {

@@ -96,6 +96,11 @@ static void on_compare(const EngineAnswer *a, void *userdata) {
 }
 
 void step_compare(Flow *f) {
+        if (f->index == 0) {
+                cJSON_Delete(f->undo);
+                f->undo = NULL;
+                f->undo_bytes = 0;
+        }
         if (f->index >= spec(f)->n_files) {
                 flow_next(f);
                 return;

@@ -62,6 +62,7 @@ struct Flow {
         bool              *differs;             /* by file of the spec */
         cJSON             *undo;                /* being collected */
         size_t             undo_bytes;
+        bool               names_unknown;       /* a rename's answer was lost */
         bool               port_retried, started, kept_running;
         EngineContainer    container;           /* as the gate saw it last */
         size_t             volumes_erased;

@@ -88,7 +88,8 @@ static int doom(Flow *f, const EngineContainer *c) {
         return 0;
 }
 
-/* The one that a replacement must bring back if it fails: what the record says, or, where the record was lost, what runs under the name. */
+/* The one that a replacement must bring back if it fails: what the record says or, where the record was lost, what ran under the name before
+ * there was this record. A first try that was superseded has a later generation: it is stale, not old. */
 static bool is_old(const Flow *f, const EngineContainer *c) {
         const Workspace *w = f->w;
         char name[CONTAINER_NAME_SIZE];
@@ -97,7 +98,7 @@ static bool is_old(const Flow *f, const EngineContainer *c) {
                 return str_equal(c->id, w->work->old_container_id);
         if (w->settled)
                 return str_equal(c->id, w->settled->container_id);
-        return c->running && str_equal(c->name, container_name(w->id, CONTAINER_CURRENT, name));
+        return c->running && c->labels.generation < w->first_generation && str_equal(c->name, container_name(w->id, CONTAINER_CURRENT, name));
 }
 
 static bool is_new(const Flow *f, const EngineContainer *c) {
@@ -151,7 +152,7 @@ static void on_found(const EngineAnswer *a, void *userdata) {
 
 /* A provision with restart:false leaves a running container alone: its spec waits for the next restart. */
 void flow_find_done(Flow *f) {
-        if (flow_step(f) == STEP_FIND && f->job && f->old_running && !f->w->work->local && !spec_restarts(f->job->spec)) {
+        if (flow_step(f) == STEP_FIND && f->job && f->w->settled && f->old_running && !f->w->work->local && !spec_restarts(f->job->spec)) {
                 f->kept_running = true;
                 while (flow_step(f) != STEP_GATE)
                         f->at++;

@@ -71,6 +71,7 @@ static void on_renamed(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         Fault why = {};
 
+        f->names_unknown = a->r != 0;
         if (a->r == -EEXIST) {
                 f->call = NULL;
                 (void) fault(&why, a->r, FAULT_NAME_CONFLICT, "A container that is not this workspace's holds a name it needs.");
@@ -79,14 +80,19 @@ static void on_renamed(const EngineAnswer *a, void *userdata) {
                 flow_next(f);
 }
 
-static void rename_to(Flow *f, const char *id, char *name_now, ContainerRole role) {
+/* The engine refuses to rename a thing to its own name, so after a lost answer the names are read anew. */
+static void rename_to(Flow *f, const char *id, const char *name_now, ContainerRole role) {
         char name[CONTAINER_NAME_SIZE];
 
+        if (f->names_unknown) {
+                f->names_unknown = false;
+                flow_back(f, flow_step(f) == STEP_UNDO_NAME ? STEP_UNDO_FIND : STEP_FIND);
+                return;
+        }
         if (!id || str_equal(name_now, container_name(f->w->id, role, name))) {
                 flow_next(f);
                 return;
         }
-        strcpy(name_now, name);
         flow_sent(f, engine_container_rename(f->context->engine, id, name, on_renamed, f, &f->call));
 }
 

@@ -59,7 +59,7 @@ static const Step deprovision_way[] = { STEP_FIND, STEP_CLEAR, STEP_ERASE, STEP_
 static void begin(Flow *f);
 
 static bool is_undoing(const Flow *f) { return f->way == undo_way; }
-bool flow_touches(const Flow *f) { return f->w->work->phase != WORK_BEGUN; }
+bool flow_touches(const Flow *f) { return !f->ended && f->w->work->phase != WORK_BEGUN; }
 bool flow_is_over(const Flow *f) { return f->ended; }
 Stage flow_stage(const Flow *f) { return steps[flow_step(f)].stage; }
 static LogFields fields(const Flow *f) {

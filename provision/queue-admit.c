@@ -91,12 +91,12 @@ static unsigned count_workspaces(const Queue *q) {
         unsigned n = 0;
 
         for (size_t i = 0; i < q->n_entries; i++)
-                n += !q->entries[i]->w->removed;
+                n += q->entries[i]->w->settled || q->entries[i]->w->work;
         return n;
 }
 
 static int check_room(const Queue *q, const Job *j, const Entry *e, Fault *reterr) {
-        if (j->type != JOB_PROVISION || (e && !e->w->removed) || count_workspaces(q) < q->o.settings->max_workspaces)
+        if (j->type != JOB_PROVISION || (e && (e->w->settled || e->w->work)) || count_workspaces(q) < q->o.settings->max_workspaces)
                 return 0;
         return fault(reterr, -ENOSPC, FAULT_TOO_LARGE, "The host has %u workspaces already, as many as max_workspaces allows.",
                      q->o.settings->max_workspaces);
@@ -151,6 +151,7 @@ static void accepted(Queue *q, Entry *e, const Job *j, const Work *k, Workspace 
         if (old->wanted != e->w->wanted)
                 version_free(old->wanted);
         e->seq = q->seq++;
+        e->changed_at = now_boottime();
         if (e->flow)
                 flow_supersede(e->flow, j->type == JOB_DEPROVISION);
         else
@@ -175,7 +176,7 @@ static void accept(Queue *q, Entry *e, const Delivery *d) {
                         answer_final(q, d, REPORT_REFUSED, &why, NULL);
                 return;
         }
-        if (made && (!(w = workspace_new(d->job->workspace_id)) || !(e = queue_add(q, w))))
+        if (made && (!(w = workspace_new(d->job->workspace_id, d->job->generation)) || !(e = queue_add(q, w))))
                 return;
         r = payload_save(&q->dir, e->w->id, d->job, &why);
         queue_wrote(q, r, &why);

@@ -16,10 +16,12 @@ typedef struct Entry {
         Workspace      *w;
         Flow           *flow;
         uint64_t        seq;                    /* order of acceptance */
+        uint64_t        changed_at;             /* boottime: a job was accepted or ended; what a sweep saw before that is stale */
         Stage           stage;
         int             progress;
         cJSON          *final;                  /* the outcome that could not be stored yet: tried again by every sweep */
-        bool            present, inspect;       /* the settled container was seen; it should be looked at closely */
+        bool            looked;                 /* a sweep has looked for the settled container since it was settled */
+        bool            present, inspect;       /* … and saw it; it should be looked at closely */
         EngineContainer seen;                   /* as it was last seen; empty before */
         uint64_t        stopped_since;
         uint64_t        repair_after, repair_pause;     /* boottime: not before; grows with each failure */
@@ -32,6 +34,8 @@ typedef struct Sweep {
         SweepPhase       phase;
         sd_event_source *timer;                 /* when to begin the next */
         bool             wanted;                /* again as soon as this one ends */
+        bool             listed;                /* the engine answered this one's list */
+        uint64_t         began;                 /* boottime */
         EngineCall      *call;
         EngineContainers found;
         ReconcileAction *actions;

@@ -100,6 +100,8 @@ static void apply_final(Entry *e, Version *settled, bool removed, Workspace *old
         }
         w->work = w->next;
         w->next = NULL;
+        if (!w->settled && !w->work)
+                w->port = 0;                    /* nothing of it is left that could publish one */
 }
 
 static void free_replaced(const Workspace *old, const Workspace *now) {
@@ -115,7 +117,7 @@ static void free_replaced(const Workspace *old, const Workspace *now) {
 static void forget_seen(Entry *e) {
         engine_container_done(&e->seen);
         e->seen = (EngineContainer) {};
-        e->present = false;
+        e->present = e->looked = false;
         e->inspect = true;
         e->stopped_since = 0;
         e->stage = STAGE_NONE;
@@ -132,10 +134,20 @@ static void after_final(Queue *q, Entry *e) {
                 cJSON_Delete(e->final);
         e->final = NULL;
         forget_seen(e);
-        workspace_tidy(&q->dir, e->w);
+        e->changed_at = now_boottime();
         q->o.events.changed(q->o.userdata);
         sweep_soon(q);
         queue_wake(q);
+}
+
+/* The generations whose files may have lost their last mention. */
+static void tidy_after(const Queue *q, const Entry *e, const Workspace *old) {
+        const Version *versions[] = { old->settled, old->wanted };
+
+        workspace_tidy(&q->dir, e->w, old->work->generation);
+        for (size_t i = 0; i < ELEMENTS(versions); i++)
+                if (versions[i])
+                        workspace_tidy(&q->dir, e->w, versions[i]->generation);
 }
 
 static int store_final(Queue *q, Entry *e, Version *settled, bool removed) {
@@ -148,6 +160,7 @@ static int store_final(Queue *q, Entry *e, Version *settled, bool removed) {
                 *e->w = old;
                 return r;
         }
+        tidy_after(q, e, &old);
         free_replaced(&old, e->w);
         after_final(q, e);
         return 0;
@@ -224,6 +237,7 @@ static void end_not_undone(Queue *q, Entry *e, const FlowEnd *end) {
         if (!e->final)
                 return;
         e->w->work->reported = true;
+        e->changed_at = now_boottime();
         cJSON_Delete(e->w->outcome);
         e->w->outcome = cJSON_Duplicate(e->final, true);
         e->w->outcome_acked = false;
@@ -287,7 +301,7 @@ void queue_repair(Queue *q, Entry *e) {
         const Version *s = e->w->settled;
         Work *k;
 
-        if (now_boottime() < e->repair_after || e->w->work)
+        if (!s || e->w->work || e->flow || e->final || e->w->removed || now_boottime() < e->repair_after)
                 return;
         k = calloc(1, sizeof *k);
         if (!k)
@@ -316,6 +330,14 @@ static int load_job(Queue *q, Entry *e, Job **ret, Fault *reterr) {
         return payload_load(&q->dir, e->w->id, k->generation, &rules, ret, reterr);
 }
 
+/* A repair that ended without a word makes way for the job that waits behind it. */
+static void drop_local(Queue *q, Entry *e) {
+        work_free(e->w->work);
+        e->w->work = TAKE_PTR(e->w->next);
+        if (e->w->work)
+                (void) queue_save(q, e, NULL);          /* ignoring: a record with `next` alone is read as this one */
+}
+
 static void begin(Queue *q, Entry *e) {
         Job *job = NULL;
         Fault why = {};
@@ -330,12 +352,14 @@ static void begin(Queue *q, Entry *e) {
                         (void) fault(&why, r, FAULT_INTERNAL, "Cannot begin the job: %m");
         }
         if (r >= 0) {
+                if (e->w->next)                 /* taken up after a restart: what came later is known already */
+                        flow_supersede(e->flow, e->w->next->type == JOB_DEPROVISION);
                 flow_begin(e->flow);
                 return;
         }
         if (e->w->work->local) {
                 (void) repair_ended(e, false, &why);
-                e->w->work = work_free(e->w->work);
+                drop_local(q, e);
                 return;
         }
         queue_final(e, REPORT_FAILED, STAGE_FAILED, &why, NULL);
@@ -394,7 +418,7 @@ void queue_run(Queue *q) {
                 if (e->flow && flow_is_over(e->flow)) {
                         e->flow = flow_free(e->flow);
                         if (e->w->work && e->w->work->local && !e->final)       /* a repair that ended without a word */
-                                e->w->work = work_free(e->w->work);
+                                drop_local(q, e);
                 }
                 if (!e->flow)
                         drop_unfinished_undo(q, e);

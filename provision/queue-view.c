@@ -14,8 +14,8 @@ static const char *status(const Queue *q, const Entry *e) {
                 return at_work ? "provisioning" : "failed";
         if (e->flow && flow_touches(e->flow))
                 return "provisioning";
-        if (!q->recovered && !e->seen.id)
-                return "online";                /* what was settled is taken as running until the engine says otherwise */
+        if (!e->looked)
+                return "online";                /* it passed its gate; the engine has not said otherwise since */
         if (!e->present)
                 return e->flow ? "provisioning" : "failed";
         if (e->seen.running && !e->seen.restarting && e->seen.health != ENGINE_HEALTH_UNHEALTHY)
@@ -86,7 +86,7 @@ static bool add_images(cJSON *json, const Queue *q, const Entry *e) {
         const Version *settled = e->w->settled, *v = settled ?: e->w->wanted;
         const Pin *pin = v ? pins_find(q->o.pins, v->runtime, q->o.settings->region) : NULL;
         const char *running = settled ? image_ref_digest(settled->image_ref) : NULL;
-        bool is_running = e->present && e->seen.running;
+        bool is_running = e->looked ? e->present && e->seen.running : settled != NULL;
 
         return (!running || json_add_string(json, "running_image", running)) && (!pin || json_add_string(json, "pinned_image", pin->image_digest)) &&
                json_add_bool(json, "pin_skew", pin && running && !str_equal(pin->image_digest, running)) &&

@@ -160,6 +160,21 @@ static void quarantine(Queue *q, const char *name, const Fault *why) {
                 log_error("Cannot move the record %s to quarantine: %m", name);
 }
 
+/* What a crash left beside the records. */
+static int tidy_one(int dirfd, const char *name, void *userdata) {
+        const Queue *q = userdata;
+        char id[UUID_SIZE] = {};
+        const Entry *e;
+
+        if (strlen(name) < UUID_SIZE)
+                return 0;
+        memcpy(id, name, UUID_SIZE - 1);
+        e = uuid_is_valid(id) ? queue_find(q, id) : NULL;
+        if (e && !workspace_names(e->w, name))
+                (void) unlinkat(dirfd, name, 0);        /* ignoring: the next start finds it again */
+        return 0;
+}
+
 static int load_one(int dirfd, const char *name, void *userdata) {
         Queue *q = userdata;
         Workspace *w;
@@ -178,7 +193,8 @@ static int load_one(int dirfd, const char *name, void *userdata) {
         }
         if (w->outcome)
                 (void) outcomes_add(q->outcomes, w->outcome, NULL);     /* ignoring: it is there in memory */
-        workspace_tidy(&q->dir, w);
+        if (!w->work)
+                w->work = TAKE_PTR(w->next);
         return queue_add(q, w) ? 0 : -ENOMEM;
 }
 
@@ -212,6 +228,7 @@ int queue_new(const QueueOptions *options, Queue **ret, Fault *reterr) {
         r = file_each(q->dir.fd, load_one, q);
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot read the records of the workspaces: %m");
+        (void) file_each(q->dir.fd, tidy_one, q);
         *ret = TAKE_PTR(q);
         return 0;
 }

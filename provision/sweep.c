@@ -13,6 +13,7 @@
 
 #define SWEEP_USEC      (60 * USEC_PER_SEC)
 #define SWEEP_SOON_USEC (150 * USEC_PER_MSEC)
+#define SWEEP_AGAIN_USEC (2 * USEC_PER_SEC)     /* after a list that failed */
 #define SWEEP_SLACK     (5 * USEC_PER_SEC)
 #define GOOD_PROBES     2
 
@@ -75,7 +76,7 @@ static void sweep_end(Queue *q) {
 
         clear_found(s);
         s->phase = SWEEP_IDLE;
-        if (!q->recovered && engine_state(q->o.engine) == ENGINE_UP) {
+        if (!q->recovered && s->listed) {
                 q->recovered = true;
                 q->o.events.recovered(q->o.userdata);
                 queue_wake(q);
@@ -84,7 +85,12 @@ static void sweep_end(Queue *q) {
         sweep_store_finals(q);
         if (!q->stopping)
                 retry_undo(q);
-        arm(q, s->wanted ? SWEEP_SOON_USEC : SWEEP_USEC, s->wanted ? USEC_PER_MSEC : SWEEP_SLACK);
+        if (s->wanted)
+                arm(q, SWEEP_SOON_USEC, USEC_PER_MSEC);
+        else if (!s->listed && engine_state(q->o.engine) == ENGINE_UP)
+                arm(q, SWEEP_AGAIN_USEC, USEC_PER_MSEC);
+        else
+                arm(q, SWEEP_USEC, SWEEP_SLACK);
         s->wanted = false;
         q->o.events.swept(q->o.userdata);
 }
@@ -164,6 +170,8 @@ static void act(Queue *q) {
                 const ReconcileAction *action = &s->actions[s->at];
                 int r = -EINVAL;
 
+                if (q->entries[action->workspace]->changed_at >= s->began)
+                        continue;               /* a job came or ended meanwhile: the next sweep sees how it is */
                 if (action->verb == RECONCILE_MAKE)
                         queue_repair(q, q->entries[action->workspace]);
                 else if (action->verb == RECONCILE_START)
@@ -185,6 +193,9 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
         for (size_t i = 0; i < found->n && !c && e->w->settled; i++)
                 if (str_equal(found->items[i].id, e->w->settled->container_id))
                         c = &found->items[i];
+        if (e->changed_at >= q->sweep.began)
+                return;
+        e->looked = true;
         e->present = c != NULL;
         if (c && (!e->seen.id || c->running != ran))
                 e->inspect = true;
@@ -235,8 +246,8 @@ static int decide(Queue *q) {
                 const Work *k = e->w->work;
 
                 w[i] = (ReconcileWorkspace) { .id = e->w->id, .settled_container = e->w->settled ? e->w->settled->container_id : NULL,
-                                              .busy = k || e->flow || e->final, .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
-                                              .removed = e->w->removed, .stopped_since = e->stopped_since };
+                                              .busy = k || e->flow || e->final || e->changed_at >= s->began, .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
+                                              .removed = e->w->removed, .floor = e->w->spec_floor, .stopped_since = e->stopped_since };
         }
         s->n_actions = q->stopping ? 0 : reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
         s->at = 0;
@@ -260,12 +271,15 @@ static void on_list(const EngineAnswer *a, void *userdata) {
                 sweep_end(q);
                 return;
         }
+        s->listed = true;
         s->phase = SWEEP_ACT;
         act(q);
 }
 
 static void sweep_begin(Queue *q) {
         q->sweep.phase = SWEEP_LIST;
+        q->sweep.listed = false;
+        q->sweep.began = now_boottime();
         if (engine_state(q->o.engine) != ENGINE_UP || engine_container_list(q->o.engine, LABEL_MANAGED "=true", on_list, q, &q->sweep.call) < 0)
                 sweep_end(q);
 }

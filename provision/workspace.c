@@ -106,6 +106,7 @@ typedef struct RecordView { Workspace w; uint32_t port; char *spec_hash; } Recor
 static const JsonField record_fields[] = {
         { "workspace_id",  cJSON_String, json_set_uuid, offsetof(RecordView, w.id), JSON_REQUIRED, 0, NULL },
         { "spec_floor",    cJSON_String, json_set_u64_text, offsetof(RecordView, w.spec_floor), JSON_REQUIRED, 0, NULL },
+        { "first_generation", cJSON_String, json_set_u64_text, offsetof(RecordView, w.first_generation), JSON_REQUIRED, 0, NULL },
         { "restart_floor", cJSON_String, json_set_u64_text, offsetof(RecordView, w.restart_floor), JSON_REQUIRED, 0, NULL },
         { "spec_hash",     cJSON_String, json_set_text, offsetof(RecordView, spec_hash), JSON_REQUIRED, HASH_TEXT_SIZE - 1, NULL },
         { "spec_job_id",   cJSON_String, json_set_uuid, offsetof(RecordView, w.spec_job_id), JSON_NULLABLE, 0, NULL },
@@ -200,7 +201,7 @@ static cJSON *workspace_json(const Workspace *w) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_string(json, "workspace_id", w->id) || !json_add_u64_text(json, "spec_floor", w->spec_floor) ||
-            !json_add_u64_text(json, "restart_floor", w->restart_floor) || !json_add_string(json, "spec_hash", w->spec_hash) ||
+            !json_add_u64_text(json, "restart_floor", w->restart_floor) || !json_add_u64_text(json, "first_generation", w->first_generation) || !json_add_string(json, "spec_hash", w->spec_hash) ||
             !add_text(json, "spec_job_id", w->spec_job_id) || !json_add_i64(json, "port", w->port) ||
             !json_add_bool(json, "removed", w->removed) || (w->wanted && !json_add_item(json, "wanted", version_json(w->wanted))) ||
             (w->settled && !json_add_item(json, "settled", version_json(w->settled))) ||
@@ -267,36 +268,41 @@ static bool names_payload(const Workspace *w, uint64_t generation) {
                (w->work && w->work->generation == generation) || (w->next && w->next->generation == generation);
 }
 
-static int tidy_one(int dirfd, const char *name, void *userdata) {
-        const Workspace *w = userdata;
+bool workspace_names(const Workspace *w, const char *file) {
         char digits[24] = {};
         const char *g, *what;
         uint64_t generation;
 
-        if (strncmp(name, w->id, 36) != 0 || strncmp(name + 36, ".g", 2) != 0)
-                return 0;
-        g = name + 38;
+        if (strncmp(file, w->id, 36) != 0 || strncmp(file + 36, ".g", 2) != 0)
+                return true;
+        g = file + 38;
         what = strchr(g, '.');
         if (!what || (size_t) (what - g) >= sizeof digits)
-                return 0;
+                return true;
         memcpy(digits, g, (size_t) (what - g));
         if (u64_parse(digits, &generation) < 0)
-                return 0;
-        if (strcmp(what, ".undo") == 0 ? w->work && w->work->generation == generation : names_payload(w, generation))
-                return 0;
-        (void) unlinkat(dirfd, name, 0);        /* ignoring: the next tidying finds it again */
-        return 0;
+                return true;
+        return strcmp(what, ".undo") == 0 ? w->work && w->work->generation == generation : names_payload(w, generation);
 }
 
-void workspace_tidy(const WorkspaceDir *d, const Workspace *w) { (void) file_each(d->fd, tidy_one, (void *) w); }
+void workspace_tidy(const WorkspaceDir *d, const Workspace *w, uint64_t generation) {
+        static const char *const sides[] = { "payload", "undo" };
+        char name[SIDE_NAME_SIZE];
+
+        for (size_t i = 0; i < ELEMENTS(sides); i++)
+                if (!workspace_names(w, side_name(w->id, generation, sides[i], name)))
+                        (void) unlinkat(d->fd, name, 0);        /* ignoring: the next start finds it again */
+}
 
 /* ── objects ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-Workspace *workspace_new(const char *id) {
+Workspace *workspace_new(const char *id, uint64_t first_generation) {
         Workspace *w = calloc(1, sizeof *w);
 
-        if (w)
-                memcpy(w->id, id, UUID_SIZE);
+        if (!w)
+                return NULL;
+        memcpy(w->id, id, UUID_SIZE);
+        w->first_generation = first_generation;
         return w;
 }
 

@@ -49,6 +49,7 @@ typedef struct Work {
 typedef struct Workspace {
         char      id[UUID_SIZE];
         uint64_t  spec_floor, restart_floor;
+        uint64_t  first_generation;     /* of the job that made this record: what runs with a lower one is from before it was lost */
         char      spec_hash[HASH_TEXT_SIZE];    /* payload_hash of the job that moved the spec floor */
         char      spec_job_id[UUID_SIZE];
         uint16_t  port;                 /* 0: none yet */
@@ -61,7 +62,7 @@ typedef struct Workspace {
 
 typedef struct WorkspaceDir { int fd; } WorkspaceDir;   /* <state>/ws */
 
-Workspace *workspace_new(const char *id);
+Workspace *workspace_new(const char *id, uint64_t first_generation);
 Workspace *workspace_free(Workspace *w);
 Version   *version_new(const Job *j, const char *image_ref);    /* NULL when out of memory */
 Version   *version_free(Version *v);
@@ -84,7 +85,10 @@ int payload_load(const WorkspaceDir *d, const char *id, uint64_t generation, con
 int undo_save(const WorkspaceDir *d, const char *id, uint64_t generation, const cJSON *json, Fault *reterr);
 int undo_load(const WorkspaceDir *d, const char *id, uint64_t generation, cJSON **ret, Fault *reterr);  /* -ENOENT */
 
-/* Removes payloads and undo sets of this workspace that the record no longer names. */
-void workspace_tidy(const WorkspaceDir *d, const Workspace *w);
+/* Whether a file beside the record, ws/<id>.g<generation>.<what>, is still named by it; other files are. */
+bool workspace_names(const Workspace *w, const char *file);
+
+/* Removes the payloads and undo sets of one generation if the record does not name them (any more). */
+void workspace_tidy(const WorkspaceDir *d, const Workspace *w, uint64_t generation);
 
 uint64_t workspace_generation(const Workspace *w);      /* of the wanted state, else settled's, else 0 */
