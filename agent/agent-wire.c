@@ -59,8 +59,12 @@ static void on_report(cJSON *report, bool durable, void *userdata) {
         Agent *a = userdata;
         Fault why = {};
 
-        if (outbox_add(a->outbox, report, durable, &why) < 0)
+        int r = outbox_add(a->outbox, report, durable, &why);
+
+        if (r < 0)
                 log_write(LOG_ERR, &(LogFields) { .fault = &why }, "A report is kept in memory only: %s", why.text);
+        if (durable && a->queue)
+                queue_wrote_state(a->queue, r, &why);
         if (a->reporter)
                 reporter_wake(a->reporter, durable);
 }
@@ -130,9 +134,12 @@ static void on_refreshed(const char *secret, void *userdata) {
 
 static void on_control_changed(void *userdata) {
         Agent *a = userdata;
+        Fault why = {};
 
         if (!a->health)
                 return;
+        if (control_state(a->control) == CONTROL_PARKED && identity_parked(a->state_fd, &a->identity, &why) < 0)
+                log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "%s", why.text);
         open_loops(a, 0);
         health_changed(a->health);
         agent_once_check(a);
@@ -160,7 +167,9 @@ void agent_start_control(Agent *a) {
 
         if (a->started_control || a->stopping)
                 return;
-        if (!config_can_enrol(a->config))
+        if (strcmp(a->identity.parked_boot_id, a->identity.boot_id) == 0)
+                r = fault(&why, -EEXIST, FAULT_HOST_ID_IN_USE, "Another machine took this host's id over in this boot.");
+        else if (!config_can_enrol(a->config))
                 r = fault(&why, -ENOKEY, FAULT_NOT_ENROLLED, "cp_url or org_id is not set.");
         else
                 r = credentials_load(a->config, &a->credentials, &why);

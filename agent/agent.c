@@ -71,6 +71,7 @@ static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, v
         control_stop(a->control);
         reporter_open(a->reporter, false);
         health_open(a->health, false, 0);
+        a->give_up = sd_event_source_disable_unref(a->give_up);
         (void) sd_event_add_time_relative(a->event, &a->give_up, CLOCK_BOOTTIME, GIVE_UP_USEC, 0, on_give_up, a);
         queue_stop(a->queue);
         return 0;

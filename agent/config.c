@@ -249,6 +249,8 @@ static int read_dropins(Loading *l, const char *dir, Fault *reterr) {
         if (fd < 0)
                 return path && errno == ENOENT ? 0 : fault(reterr, -errno, FAULT_CONFIG_INVALID, "Cannot open %s: %m", path ?: dir);
         n = scandirat(fd, ".", &list, is_conf, alphasort);
+        if (n < 0)
+                return fault(reterr, -errno, FAULT_CONFIG_INVALID, "Cannot read %s: %m", path);
         for (int i = 0; i < n; i++) {
                 _cleanup_free_ char *shown = str_printf("%s/%s", path, list[i]->d_name);
 

@@ -217,13 +217,16 @@ static void send_register(Control *c) {
 
 /* ── pins ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void hand_on(Control *c) {
-        const cJSON *item;
-
-        cJSON_ArrayForEach(item, c->jobs)
-                c->events.delivery(item, c->events.userdata);
+static void forget_jobs(Control *c) {
         cJSON_Delete(c->jobs);
         c->jobs = NULL;
+}
+
+static void hand_on(Control *c, const cJSON *jobs) {
+        const cJSON *item;
+
+        cJSON_ArrayForEach(item, jobs)
+                c->events.delivery(item, c->events.userdata);
         c->events.polled(c->events.userdata);
 }
 
@@ -248,8 +251,10 @@ static void on_pins(const CpAnswer *a, void *userdata) {
                 memcpy(c->pins_bad, c->pins_etag, sizeof c->pins_bad);
                 c->pins_retry_at = now_boottime() + PINS_PAUSE_USEC;
         }
-        if (c->jobs)
-                hand_on(c);
+        /* Without the table a job might be refused for a pin that is only away: the control plane hands it out again. */
+        if (c->jobs && a->kind == CP_OK)
+                hand_on(c, c->jobs);
+        forget_jobs(c);
         step(c);
 }
 
@@ -284,13 +289,14 @@ static void on_poll(const CpAnswer *a, void *userdata) {
         went_well(c);
         (void) snprintf(c->pins_etag, sizeof c->pins_etag, "%s", etag ?: "");
         empty = cJSON_GetArraySize(jobs) == 0;
-        c->jobs = cJSON_Duplicate(jobs, true);
         c->quick = quick ? c->quick + 1 : 0;
         if (wants_pins(c)) {
+                forget_jobs(c);
+                c->jobs = cJSON_Duplicate(jobs, true);
                 fetch_pins(c);
                 return;
         }
-        hand_on(c);
+        hand_on(c, jobs);
         if (c->quick > QUICK_MAX || (quick && empty))
                 arm(c, QUICK_USEC);
         else
@@ -350,8 +356,11 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
 /* ── from outside ────────────────────────────────────────────────────────────────────────────────────────────── */
 
 void control_start(Control *c, bool once) {
+        if (c->state == CONTROL_PARKED)
+                return;
         c->once = once;
         c->call = cp_call_cancel(c->call);
+        forget_jobs(c);
         c->state = CONTROL_REGISTERING;
         c->pace = (CpPace) CP_PACE_INIT;
         c->refresh_tried = c->probed = false;
@@ -360,7 +369,10 @@ void control_start(Control *c, bool once) {
 }
 
 void control_stop(Control *c) {
+        if (c->state == CONTROL_PARKED)
+                return;
         c->call = cp_call_cancel(c->call);
+        forget_jobs(c);
         set_state(c, CONTROL_IDLE);
         (void) sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
         loops_tick(c->loops, LOOP_CONTROL, 0);
@@ -372,16 +384,8 @@ void control_answered(Control *c, const CpAnswer *a) {
         if (a->kind != CP_HOST_UNKNOWN && a->kind != CP_IN_USE && a->kind != CP_REVOKED && a->kind != CP_AUTH)
                 return;
         c->call = cp_call_cancel(c->call);
-        cJSON_Delete(c->jobs);
-        c->jobs = NULL;
+        forget_jobs(c);
         trouble(c, a);
-}
-
-void control_wake(Control *c) {
-        if (c->state != CONTROL_POLLING || !c->call || c->jobs)
-                return;
-        c->call = cp_call_cancel(c->call);
-        arm(c, 0);
 }
 
 ControlState control_state(const Control *c) { return c->state; }
@@ -410,7 +414,7 @@ Control *control_free(Control *c) {
                 return NULL;
         (void) cp_call_cancel(c->call);
         sd_event_source_disable_unref(c->timer);
-        cJSON_Delete(c->jobs);
+        forget_jobs(c);
         free(c);
         return NULL;
 }

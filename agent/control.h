@@ -35,6 +35,5 @@ DEFINE_CLEANUP(Control *, control_free)
 void         control_start(Control *c, bool once);      /* credentials are there; once: poll without waiting */
 void         control_stop(Control *c);
 void         control_answered(Control *c, const CpAnswer *a);   /* what another loop got: unknown host, in use, revoked, auth */
-void         control_wake(Control *c);                  /* room changed: poll anew */
 ControlState control_state(const Control *c);
 const Fault *control_fault(const Control *c);           /* what stands between us and the control plane; NULL: nothing */

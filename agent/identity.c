@@ -54,19 +54,19 @@ static void read_machine(Identity *id) {
                 (void) snprintf(id->boot_id, sizeof id->boot_id, SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(boot));
 }
 
-static int set_aside(int state_fd, Fault *reterr) {
+static int set_aside(int state_fd, const char *const *names, size_t n, Fault *reterr) {
         _cleanup_close_ int quarantine = file_open_dir(state_fd, "quarantine"), to = -1;
         char name[40], now[21];
 
         (void) snprintf(name, sizeof name, "foreign-%s", u64_text(now_realtime() / USEC_PER_SEC, now));
         to = quarantine < 0 ? quarantine : file_open_dir(quarantine, name);
         if (to < 0)
-                return fault(reterr, to, FAULT_STATE_DEGRADED, "Cannot set foreign state aside: %m");
-        for (size_t i = 0; i < ELEMENTS(parts); i++)
-                if (renameat(state_fd, parts[i], to, parts[i]) < 0 && errno != ENOENT)
-                        return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot set '%s' of a foreign state aside: %m", parts[i]);
+                return fault(reterr, to, FAULT_STATE_DEGRADED, "Cannot set state aside: %m");
+        for (size_t i = 0; i < n; i++)
+                if (renameat(state_fd, names[i], to, names[i]) < 0 && errno != ENOENT)
+                        return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot set '%s' aside: %m", names[i]);
         if (fsync(to) < 0 || fsync(state_fd) < 0)
-                return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot set foreign state aside: %m");
+                return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot set state aside: %m");
         return 0;
 }
 
@@ -75,6 +75,7 @@ typedef struct IdentityView { Identity id; char *machine_id; } IdentityView;
 static const JsonField identity_fields[] = {
         { "host_id",       cJSON_String, json_set_uuid, offsetof(IdentityView, id.host_id), JSON_REQUIRED, 0, NULL },
         { "machine_id",    cJSON_String, json_set_text, offsetof(IdentityView, machine_id), JSON_REQUIRED, 32, NULL },
+        { "parked_boot_id", cJSON_String, json_set_uuid, offsetof(IdentityView, id.parked_boot_id), JSON_OPTIONAL, 0, NULL },
         { "registered_at", cJSON_String, json_set_time, offsetof(IdentityView, id.registered_at), JSON_OPTIONAL, 0, NULL },
         {}
 };
@@ -90,6 +91,7 @@ static int identity_write(int state_fd, const Identity *id, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_string(json, "host_id", id->host_id) || !json_add_string(json, "machine_id", id->machine_id) ||
+            (id->parked_boot_id[0] && !json_add_string(json, "parked_boot_id", id->parked_boot_id)) ||
             (id->registered_at && !json_add_time(json, "registered_at", id->registered_at)))
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         return record_write(state_fd, IDENTITY_FILE, "identity", json, reterr);
@@ -122,13 +124,17 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
         lost = r < 0;
         foreign = !lost && view.machine_id && view.machine_id[0] && ret->machine_id[0] && strcmp(view.machine_id, ret->machine_id) != 0;
         free(view.machine_id);
-        if (lost && r != -ENOENT)
-                log_error("The identity is damaged: %s", damaged.text);
-        if (foreign || (lost && r != -ENOENT)) {
-                r = set_aside(state_fd, reterr);
-                if (r < 0)
-                        return r;
-        }
+        if (lost && r != -ENOENT && r != -EBADMSG && r != -EPROTONOSUPPORT)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the identity: %m");  /* unreadable now is not damaged */
+        if (foreign)
+                r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);
+        else if (lost && r != -ENOENT) {
+                log_error("The identity is damaged, this host gets a new one; what it runs stays: %s", damaged.text);
+                r = set_aside(state_fd, parts, 1, reterr);
+        } else
+                r = 0;
+        if (r < 0)
+                return r;
         if (foreign || lost) {
                 if (uuid_make(ret->host_id) < 0)
                         return fault(reterr, -EIO, FAULT_INTERNAL, "The kernel gives no randomness.");
@@ -138,10 +144,18 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
                 log_notice("This host is %s from now on.", ret->host_id);
         } else {
                 memcpy(ret->host_id, view.id.host_id, UUID_SIZE);
+                memcpy(ret->parked_boot_id, view.id.parked_boot_id, UUID_SIZE);
                 ret->registered_at = view.id.registered_at;
         }
         *ret_foreign = foreign;
         return epoch_bump(state_fd, &ret->boot_epoch, reterr);
+}
+
+int identity_parked(int state_fd, Identity *id, Fault *reterr) {
+        if (strcmp(id->parked_boot_id, id->boot_id) == 0)
+                return 0;
+        memcpy(id->parked_boot_id, id->boot_id, UUID_SIZE);
+        return identity_write(state_fd, id, reterr);
 }
 
 int identity_registered(int state_fd, Identity *id, uint64_t now, Fault *reterr) {

@@ -11,6 +11,7 @@ typedef struct Identity {
         char     machine_id[33];                /* application-specific: never the raw one */
         char     boot_id[UUID_SIZE];            /* of the kernel's boot */
         uint64_t boot_epoch;
+        char     parked_boot_id[UUID_SIZE];     /* the boot in which another machine took this host id over; "" */
         uint64_t registered_at;                 /* microseconds since the epoch of the first register that was taken; 0: never */
 } Identity;
 
@@ -20,4 +21,5 @@ int state_open(const char *path, Fault *reterr);
 /* Reads or makes the identity and moves the epoch on, durably. A state that was copied from another machine is set aside whole in quarantine/
  * and a new identity is made; *ret_foreign says so. */
 int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr);
+int identity_parked(int state_fd, Identity *id, Fault *reterr);         /* not again in this boot */
 int identity_registered(int state_fd, Identity *id, uint64_t now_realtime_usec, Fault *reterr);

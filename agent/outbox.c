@@ -79,8 +79,8 @@ static int load_one(int dirfd, const char *name, void *userdata) {
         Fault why = {};
         int r = record_read(dirfd, name, "report", REPORT_MAX, &report, &why);
 
-        if (r == -ENOMEM)
-                return r;
+        if (r < 0 && r != -EBADMSG && r != -EPROTONOSUPPORT)
+                return r;                       /* unreadable now is not damaged */
         if (r < 0 || !str_equal(json_get_string(report, "report_id"), name)) {
                 log_error("The report %s is damaged and set aside: %s", name, why.text);
                 set_aside(o, name);

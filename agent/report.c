@@ -66,14 +66,24 @@ static void take_refusal(Reporter *r, const CpAnswer *a) {
         (void) outbox_quarantine(r->outbox, cJSON_GetArrayItem(r->batch, 0)->valuestring, &why);
 }
 
-static bool any_acked(const cJSON *json) { return cJSON_GetArraySize(json_get(json, "acked")) > 0; }
+/* How many of the reports that were sent are acknowledged: an answer without any must not be asked for again at once. */
+static unsigned acks_of(const Reporter *r, const cJSON *json) {
+        const cJSON *item, *sent;
+        unsigned n = 0;
+
+        cJSON_ArrayForEach(item, json_get(json, "acked"))
+                cJSON_ArrayForEach(sent, r->batch)
+                        n += cJSON_IsString(item) && strcmp(item->valuestring, sent->valuestring) == 0;
+        return n;
+}
 
 static void on_answer(const CpAnswer *a, void *userdata) {
         Reporter *r = userdata;
-        bool useless = a->kind == CP_OK && !any_acked(a->json);
+        bool useless;
         uint64_t wait;
 
         r->call = NULL;
+        useless = a->kind == CP_OK && !acks_of(r, a->json);
         wait = cp_pace(r->cp, &r->pace, useless || a->kind == CP_REFUSED ? CP_UNREACHABLE : a->kind);
         if (a->kind == CP_OK) {
                 r->limit = BATCH_MAX;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "engine/tar.h"
 #include "provision/flow-internal.h"
 #include "provision/path.h"
@@ -116,8 +117,12 @@ void step_keep(Flow *f) {
         Fault why = {};
         int r = 0;
 
-        if (f->undo && keeps(f))
+        if (f->undo && keeps(f)) {
                 r = undo_save(f->context->dir, f->w->id, f->w->work->generation, f->undo, &why);
+                f->context->events.wrote(r, &why, f->context->userdata);
+                cJSON_Delete(f->undo);
+                f->undo = NULL;
+        }
         if (r < 0)
                 flow_fail(f, r, &why);
         else
@@ -134,12 +139,12 @@ static bool any_differs(const Flow *f) {
 }
 
 /* Each parent once: names come in the order they were delivered, so look back for one that shares it. */
-static int add_parents(Tar *t, const WorkspaceSpec *s, size_t i) {
+static int add_parents(Tar *t, const WorkspaceSpec *s, size_t i, const char *base) {
         const char *name = s->files[i].name;
 
         for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
                 size_t n = (size_t) (slash - name) + 1;
-                char parent[256];
+                char parent[512];
                 bool done = false;
                 int r;
 
@@ -147,7 +152,7 @@ static int add_parents(Tar *t, const WorkspaceSpec *s, size_t i) {
                         done = strncmp(s->files[k].name, name, n) == 0;
                 if (done)
                         continue;
-                (void) snprintf(parent, sizeof parent, "%.*s", (int) n - 1, name);
+                (void) snprintf(parent, sizeof parent, "%s%s%.*s", base, base[0] ? "/" : "", (int) n - 1, name);
                 r = tar_add_dir(t, parent, 0755, WORKSPACE_UID, WORKSPACE_GID);
                 if (r < 0)
                         return r;
@@ -155,53 +160,67 @@ static int add_parents(Tar *t, const WorkspaceSpec *s, size_t i) {
         return 0;
 }
 
-static int configs_tar(const Flow *f, Tar *t) {
+/* Names below the root of the archive: with one volume that root is its own, and an entry "/" is the volume's top. */
+static int add_top(Tar *t, const char *base) { return tar_add_dir(t, base[0] ? base : "/", 0755, WORKSPACE_UID, WORKSPACE_GID); }
+
+static int add_files(const Flow *f, Tar *t, const char *base) {
         const WorkspaceSpec *s = spec(f);
+        char name[512];
         int r = 0;
 
-        if (f->fresh[0])
-                r = tar_add_dir(t, "/", 0755, WORKSPACE_UID, WORKSPACE_GID);
         for (size_t i = 0; r >= 0 && i < s->n_files; i++) {
                 if (!f->differs[i])
                         continue;
-                r = add_parents(t, s, i);
+                (void) snprintf(name, sizeof name, "%s%s%s", base, base[0] ? "/" : "", s->files[i].name);
+                r = add_parents(t, s, i, base);
                 if (r >= 0)
-                        r = tar_add_file(t, s->files[i].name, s->files[i].mode, WORKSPACE_UID, WORKSPACE_GID, s->files[i].data, s->files[i].size);
+                        r = tar_add_file(t, name, s->files[i].mode, WORKSPACE_UID, WORKSPACE_GID, s->files[i].data, s->files[i].size);
         }
+        return r;
+}
+
+/* One archive for all volumes, since each costs the engine a process of its own. Below a read-only root the engine takes none, but there /configs
+ * is the only volume. A volume that belongs to root still is given to the workspace's user. */
+static int seed_tar(const Flow *f, const Volume *volumes, size_t n, bool whole, Tar *t) {
+        const char *configs = whole ? volumes[0].target + 1 : "";
+        int r = 0;
+
+        if (f->give[0])
+                r = add_top(t, configs);
+        if (r >= 0)
+                r = add_files(f, t, configs);
+        for (size_t i = 1; r >= 0 && i < n; i++)
+                if (f->give[i])
+                        r = add_top(t, volumes[i].target + 1);
         return r < 0 ? r : tar_end(t);
 }
 
-static void on_seeded(const EngineAnswer *a, void *userdata) {
-        Flow *f = userdata;
-
-        if (!flow_answered(f, a))
-                return;
-        f->index++;
-        step_seed(f);
+static bool any_to_seed(const Flow *f, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (f->give[i])
+                        return true;
+        return any_differs(f);
 }
 
-/* A fresh volume belongs to root; the workspace runs as 1000. */
+static void on_seeded(const EngineAnswer *a, void *userdata) {
+        if (flow_answered(userdata, a))
+                flow_next(userdata);
+}
+
 void step_seed(Flow *f) {
         _cleanup_(tar_done) Tar t = {};
         Volume volumes[VOLUMES_MAX];
         size_t n = container_volumes(f->w->id, spec(f), volumes);
+        bool whole = n > 1;
         int r;
 
-        while (f->index < n && !f->fresh[f->index] && !(f->index == 0 && any_differs(f)))
-                f->index++;
-        if (f->index >= n) {
+        if (!any_to_seed(f, n)) {
                 flow_next(f);
                 return;
         }
-        if (f->index == 0)
-                r = configs_tar(f, &t);
-        else {
-                r = tar_add_dir(&t, "/", 0755, WORKSPACE_UID, WORKSPACE_GID);
-                if (r >= 0)
-                        r = tar_end(&t);
-        }
+        r = seed_tar(f, volumes, n, whole, &t);
         if (r >= 0)
-                r = engine_archive_put(f->context->engine, f->new_id, volumes[f->index].target, t.data, t.size, on_seeded, f, &f->call);
+                r = engine_archive_put(f->context->engine, f->new_id, whole ? "/" : volumes[0].target, t.data, t.size, on_seeded, f, &f->call);
         flow_sent(f, r);
 }
 
@@ -275,6 +294,11 @@ void step_undo_files(Flow *f) {
                 return;
         }
         r = undo_load(f->context->dir, f->w->id, f->w->work->generation, &undo, &why);
+        if (r < 0 && r != -ENOENT && r != -ENOMEM) {
+                /* One bad file must not keep the old version down. */
+                log_write(LOG_ERR, &(LogFields) { .workspace_id = f->w->id, .fault = &why }, "The kept files cannot be put back, the new version's stay: %s", why.text);
+                r = -ENOENT;
+        }
         if (r == -ENOENT || (r == 0 && cJSON_GetArraySize(json_get(undo, "files")) == 0)) {
                 flow_next(f);
                 return;

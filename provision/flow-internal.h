@@ -41,6 +41,7 @@ struct Flow {
         Job               *job;                 /* NULL for a deprovision */
         const Step        *way;
         size_t             at;                  /* way[at] is the step at work */
+        bool               expired;             /* past its deadline; fails at the next step */
         bool               paused, superseded, removed_by, ended;
 
         EngineCall        *call;                /* at most one of these four is waited for */
@@ -58,7 +59,8 @@ struct Flow {
         struct { char *id; bool running; } *doomed;
         size_t             n_doomed, index;     /* index: of the loop within a step */
         bool               doomed_stopped;
-        bool               fresh[VOLUMES_MAX];  /* made by this job */
+        bool               fresh[VOLUMES_MAX];  /* made by this job: nothing is in it but what this job put there */
+        bool               give[VOLUMES_MAX];   /* to be given to the workspace's user: no version has settled on it yet */
         bool              *differs;             /* by file of the spec */
         cJSON             *undo;                /* being collected */
         size_t             undo_bytes;

@@ -23,8 +23,8 @@ static void on_image(int r, const Fault *why, const EngineImage *image, bool pul
 
         (void) pulled;
         f->image_wait = NULL;
-        if (r == -ENOTCONN) {
-                EngineAnswer a = { .r = r, .fault = *why };
+        if (r == -ENOTCONN || (r == -EREMOTEIO && why->code == FAULT_ENGINE_ERROR)) {
+                EngineAnswer a = { .r = r, .status = 500, .fault = *why };
                 (void) flow_answered(f, &a);
         } else if (r < 0)
                 flow_fail(f, r, why);
@@ -243,8 +243,10 @@ static void on_volume(const EngineAnswer *a, void *userdata) {
                 return;
         r = engine_volume_parse(a->json, &v, &why);
         ours = r == 0 && flow_is_ours(f, &v.labels);
-        if (ours)
+        if (ours) {
                 f->fresh[f->index] = str_equal(v.labels.job, f->w->work->job_id);
+                f->give[f->index] = f->fresh[f->index] || !f->w->settled;
+        }
         engine_volume_done(&v);
         if (r < 0)
                 flow_fail(f, r, &why);

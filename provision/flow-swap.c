@@ -34,7 +34,8 @@ static int enter_swap(Flow *f, Fault *reterr) {
         k->old_container_id = strdup(f->old_id);
         if (!k->container_id || !k->old_container_id)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        k->old_ran = f->old_running;
+        k->old_ran = k->old_ran || f->old_running;      /* one that a failed undo left down counts as running */
+        k->old_port = f->w->port;
         k->phase = WORK_SWAPPING;
         return flow_save(f, reterr);
 }
@@ -45,6 +46,7 @@ static void leave_swap(Flow *f) {
 
         k->container_id = (free(k->container_id), NULL);
         k->old_container_id = (free(k->old_container_id), NULL);
+        k->old_port = 0;
         k->phase = WORK_BEGUN;
 }
 
@@ -104,35 +106,35 @@ void step_undo_name(Flow *f) { rename_to(f, f->w->work->old_container_id ? f->ol
 
 static bool is_port_conflict(const Fault *f) { return strstr(f->text, "already allocated") || strstr(f->text, "address already in use"); }
 
+/* The container that publishes the old port is gone before the new port is written: a crash between them makes it anew, with one or the other. */
 static void on_removed_for_port(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
+        Fault why = {};
+        int r;
 
         if (!flow_answered(f, a))
                 return;
         f->new_id = (free(f->new_id), NULL);
         f->port_retried = false;
-        flow_back(f, STEP_CREATE);
+        r = f->context->events.new_port(f->w, f->context->userdata);
+        if (r >= 0)
+                r = flow_save(f, &why);
+        else
+                (void) fault(&why, r, FAULT_PORT_UNAVAILABLE, "No port of port_range could be published.");
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else
+                flow_back(f, STEP_CREATE);
 }
 
 /* Once again after a second, for the last owner may just be going; then another port, which needs another container. */
-static void port_conflict(Flow *f, const Fault *words) {
-        Fault why = {};
-        int r;
-
+static void port_conflict(Flow *f) {
         if (!f->port_retried) {
                 f->port_retried = true;
                 flow_again(f, USEC_PER_SEC);
                 return;
         }
-        r = f->context->events.new_port(f->w, f->context->userdata);
-        if (r >= 0)
-                r = flow_save(f, &why);
-        else
-                (void) fault(&why, r, FAULT_PORT_UNAVAILABLE, "No port of port_range could be published (%s).", words->text);
-        if (r < 0)
-                flow_fail(f, r, &why);
-        else
-                flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_port, f, &f->call));
+        flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_port, f, &f->call));
 }
 
 static void on_started(const EngineAnswer *a, void *userdata) {
@@ -146,7 +148,7 @@ static void on_started(const EngineAnswer *a, void *userdata) {
         }
         f->call = NULL;
         if (is_port_conflict(&a->fault)) {
-                port_conflict(f, &a->fault);
+                port_conflict(f);
                 return;
         }
         (void) fault(&why, a->r, FAULT_START_FAILED, "The container could not be started: %s", a->fault.text);
@@ -211,11 +213,37 @@ void step_undo_remove(Flow *f) {
                 flow_next(f);
 }
 
+static void on_old_seen(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        EngineContainer c = {};
+        Fault why = {};
+        int r;
+
+        if (!flow_answered(f, a))
+                return;
+        r = engine_container_parse(a->json, NULL, &c, &why);
+        if (r == 0 && !c.running && !c.restarting)
+                r = fault(&why, -EIO, FAULT_START_FAILED, "The old container was started but does not run (exit code %lld).", (long long) c.exit_code);
+        engine_container_done(&c);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else
+                flow_next(f);
+}
+
+static void on_old_started(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+
+        if (flow_answered(f, a))
+                flow_sent(f, engine_container_inspect(f->context->engine, f->old_id, on_old_seen, f, &f->call));
+}
+
+/* "Back" is said of what was seen to run. */
 void step_undo_start(Flow *f) {
         const Work *k = f->w->work;
 
         if (k->old_container_id && k->old_ran && f->old_id)
-                flow_sent(f, engine_container_start(f->context->engine, f->old_id, on_done, f, &f->call));
+                flow_sent(f, engine_container_start(f->context->engine, f->old_id, on_old_started, f, &f->call));
         else
                 flow_next(f);
 }
@@ -270,9 +298,7 @@ static void volumes_go(Flow *f) {
 }
 
 void step_undo_volumes(Flow *f) {
-        bool never_started = !f->started && (f->new_created || !f->new_id);
-
-        if (f->w->work->old_container_id || f->w->settled || !never_started)
+        if (f->w->work->old_container_id || f->w->settled || f->w->work->started)
                 flow_next(f);
         else
                 volumes_go(f);

@@ -13,6 +13,7 @@
 
 #define ENGINE_PAUSE_USEC (1 * USEC_PER_SEC)
 #define ENGINE_TRIES      3
+#define BUSY_TRIES        30
 
 typedef struct StepInfo {
         const char *name;
@@ -66,7 +67,12 @@ static LogFields fields(const Flow *f) {
         return (LogFields) { .workspace_id = f->w->id, .job_id = f->w->work->job_id, .stage = steps[flow_step(f)].name };
 }
 
-int flow_save(Flow *f, Fault *reterr) { return workspace_save(f->context->dir, f->w, reterr); }
+int flow_save(Flow *f, Fault *reterr) {
+        int r = workspace_save(f->context->dir, f->w, reterr);
+
+        f->context->events.wrote(r, reterr, f->context->userdata);
+        return r;
+}
 
 static void drop_waits(Flow *f) {
         f->call = engine_call_cancel(f->call);
@@ -98,9 +104,10 @@ static void end_failed(Flow *f) {
         const Work *k = f->w->work;
         FlowEnd end = { .state = REPORT_FAILED, .fault = k->cause, .undone = true };
 
-        if (k->old_container_id) {
+        if (k->old_container_id && f->old_id) {
                 end.fault = (Fault) {};
-                (void) fault(&end.fault, -EIO, FAULT_ROLLED_BACK, "%s: %s The old version is back.", fault_code_name(k->cause.code), k->cause.text);
+                (void) fault(&end.fault, -EIO, FAULT_ROLLED_BACK, "%s: %s The old version %s.", fault_code_name(k->cause.code), k->cause.text,
+                             k->old_ran ? "runs again" : "is back, stopped as it was");
         }
         flow_end(f, &end);
 }
@@ -119,6 +126,9 @@ static void undo(Flow *f, const Fault *cause) {
 
         f->w->work->cause = *cause;
         f->w->work->phase = WORK_UNDOING;
+        f->w->work->started = f->w->work->started || f->started || (f->new_id && !f->new_created);
+        if (f->w->work->old_port)
+                f->w->port = f->w->work->old_port;
         l.fault = cause;
         log_write(LOG_WARNING, &l, "Undoing after %s: %s", fault_code_name(cause->code), cause->text);
         (void) flow_save(f, &ignored);          /* ignoring: without it a restart takes the job up where it stood and comes here again */
@@ -151,6 +161,13 @@ void flow_fail(Flow *f, int r, const Fault *why) {
 
 /* ── from step to step ───────────────────────────────────────────────────────────────────────────────────────── */
 
+static void fail_expired(Flow *f) {
+        Fault why = {};
+
+        (void) fault(&why, -ETIME, FAULT_DEADLINE_EXCEEDED, "The job did not end within its deadline (at step %s).", steps[flow_step(f)].name);
+        flow_fail(f, -ETIME, &why);
+}
+
 static bool must_yield(const Flow *f) {
         if (!f->superseded)
                 return false;
@@ -168,6 +185,10 @@ static void begin(Flow *f) {
         }
         if (must_yield(f)) {
                 end_superseded(f);
+                return;
+        }
+        if (f->expired && !is_undoing(f)) {
+                fail_expired(f);
                 return;
         }
         if (s == STEP_END) {
@@ -210,16 +231,17 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* A change that is in flight is awaited: the engine would go on with it behind the undo's back. */
 static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
         Flow *f = userdata;
-        Fault why = {};
 
         (void) s;
         (void) usec;
         if (is_undoing(f) || f->ended)
                 return 0;
-        (void) fault(&why, -ETIME, FAULT_DEADLINE_EXCEEDED, "The job did not end within its deadline (at step %s).", steps[flow_step(f)].name);
-        flow_fail(f, -ETIME, &why);
+        f->expired = true;
+        if (!f->call)
+                fail_expired(f);
         return 0;
 }
 
@@ -246,6 +268,8 @@ bool flow_answered(Flow *f, const EngineAnswer *a) {
         }
         if (a->r == -ENOTCONN)
                 wait_for_engine(f, &a->fault);
+        else if (a->r == -EBUSY && ++f->tries < BUSY_TRIES)
+                flow_again(f, ENGINE_PAUSE_USEC);       /* the engine is at it already: a removal in progress, a volume not let go yet */
         else if (a->r == -EREMOTEIO && a->status >= 500 && ++f->tries < ENGINE_TRIES)
                 flow_again(f, ENGINE_PAUSE_USEC);
         else

@@ -24,6 +24,7 @@ typedef struct FlowEnd {
 
 typedef struct FlowEvents {
         void (*stage)(Workspace *w, Stage stage, int progress, void *userdata);
+        void (*wrote)(int r, const Fault *fault, void *userdata);       /* the record was written, or not */
         int  (*new_port)(Workspace *w, void *userdata);         /* gives w another port; -ENOSPC: none is left */
         void (*rested)(Workspace *w, void *userdata);           /* after flow_pause(): what was in flight is over */
         void (*done)(Workspace *w, const FlowEnd *end, void *userdata);         /* last call; the owner frees the flow in it or later */

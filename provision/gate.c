@@ -152,6 +152,10 @@ static void on_look(const EngineAnswer *a, void *userdata) {
                 r = engine_container_parse(a->json, NULL, &c, &f);
         else
                 f = a->fault;
+        if (r == -EREMOTEIO && now_boottime() - g->began <= limit(g)) {
+                again(g);                       /* the engine stumbled; the workspace did not */
+                return;
+        }
         if (r < 0) {
                 finish(g, r, &f);
                 return;

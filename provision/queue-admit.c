@@ -95,6 +95,20 @@ static unsigned count_workspaces(const Queue *q) {
         return n;
 }
 
+/* With the host's network there is one port 8000. */
+static int check_tier4(const Queue *q, const Job *j, Fault *reterr) {
+        if (j->type != JOB_PROVISION || j->spec->tier != 4)
+                return 0;
+        for (size_t i = 0; i < q->n_entries; i++) {
+                const Workspace *w = q->entries[i]->w;
+                const Version *v = w->work ? w->wanted : w->settled;
+
+                if (v && v->tier == 4 && strcmp(w->id, j->workspace_id) != 0)
+                        return fault(reterr, -EADDRINUSE, FAULT_PORT_UNAVAILABLE, "Workspace %s has the host's network already; there can be one of tier 4.", w->id);
+        }
+        return 0;
+}
+
 static int check_room(const Queue *q, const Job *j, const Entry *e, Fault *reterr) {
         if (j->type != JOB_PROVISION || (e && (e->w->settled || e->w->work)) || count_workspaces(q) < q->o.settings->max_workspaces)
                 return 0;
@@ -171,7 +185,7 @@ static void accept(Queue *q, Entry *e, const Delivery *d) {
 
         if (!k || (d->job->type == JOB_PROVISION && !(wanted = version_new(d->job, d->job->spec->image_ref))))
                 return;
-        if (check_room(q, d->job, e, &why) < 0 || resolve_image(q, d->job, k, &why) < 0) {
+        if (check_room(q, d->job, e, &why) < 0 || check_tier4(q, d->job, &why) < 0 || resolve_image(q, d->job, k, &why) < 0) {
                 if (why.set)
                         answer_final(q, d, REPORT_REFUSED, &why, NULL);
                 return;

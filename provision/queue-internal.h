@@ -20,6 +20,7 @@ typedef struct Entry {
         Stage           stage;
         int             progress;
         cJSON          *final;                  /* the outcome that could not be stored yet: tried again by every sweep */
+        bool            at_once;                /* from the agent's start until it was seen running: started without waiting */
         bool            looked;                 /* a sweep has looked for the settled container since it was settled */
         bool            present, inspect;       /* … and saw it; it should be looked at closely */
         EngineContainer seen;                   /* as it was last seen; empty before */
@@ -74,6 +75,7 @@ void   queue_job_rules(const Queue *q, uint64_t time_usec, JobRules *ret);
 void queue_run(Queue *q);
 void queue_flow_events(FlowEvents *ret);
 void queue_final(Entry *e, ReportState state, Stage stage, const Fault *why, cJSON *result);   /* w->work ended; owns result */
+bool queue_repair_ended(Entry *e, bool well, const Fault *why);         /* keeps the pause before the next try; true: to be reported */
 void queue_repair(Queue *q, Entry *e);                          /* the settled container is gone */
 Report queue_report_head(const Entry *e, const Work *k);
 

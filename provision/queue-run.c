@@ -36,6 +36,7 @@ static void on_stage(Workspace *w, Stage stage, int progress, void *userdata) {
 }
 
 static int on_new_port(Workspace *w, void *userdata) { return queue_pick_port(userdata, w); }
+static void on_wrote(int r, const Fault *why, void *userdata) { queue_wrote(userdata, r, why); }
 static void on_rested(Workspace *w, void *userdata) { (void) w; queue_wake(userdata); }
 
 Report queue_report_head(const Entry *e, const Work *k) {
@@ -214,7 +215,7 @@ static int new_settled(const Entry *e, const FlowEnd *end, Version **ret) {
 }
 
 /* True where the end of a repair is to be reported: success, and the first failure of a row. */
-static bool repair_ended(Entry *e, bool well, const Fault *why) {
+bool queue_repair_ended(Entry *e, bool well, const Fault *why) {
         bool first = !e->repair_pause;
 
         if (well) {
@@ -253,7 +254,7 @@ static void on_done(Workspace *w, const FlowEnd *end, void *userdata) {
         Version *settled = NULL;
 
         queue_wake(q);                          /* frees the flow */
-        if (w->work->local && !repair_ended(e, well, &end->fault))
+        if (w->work->local && !queue_repair_ended(e, well, &end->fault))
                 return;
         if (!end->undone) {
                 end_not_undone(q, e, end);
@@ -263,9 +264,10 @@ static void on_done(Workspace *w, const FlowEnd *end, void *userdata) {
                 result = provision_result(q, e, end);
         else if (end->state == REPORT_SUPERSEDED)
                 result = superseded_result(w);
-        if (well && new_settled(e, end, &settled) < 0)
+        if (well && new_settled(e, end, &settled) < 0) {
+                cJSON_Delete(result);
                 log_error("Out of memory at the end of a job: it is taken up again.");
-        else if (w->work->reported) {           /* undone at last, long after the report */
+        } else if (w->work->reported) {           /* undone at last, long after the report */
                 e->final = cJSON_Duplicate(w->outcome, true);
                 cJSON_Delete(result);
         } else
@@ -275,7 +277,7 @@ static void on_done(Workspace *w, const FlowEnd *end, void *userdata) {
 }
 
 void queue_flow_events(FlowEvents *ret) {
-        *ret = (FlowEvents) { .stage = on_stage, .new_port = on_new_port, .rested = on_rested, .done = on_done };
+        *ret = (FlowEvents) { .stage = on_stage, .wrote = on_wrote, .new_port = on_new_port, .rested = on_rested, .done = on_done };
 }
 
 /* A final that the disk would not take: the flow is gone, so success is worked out anew from the world by running the job again; what failed or
@@ -344,8 +346,12 @@ static void begin(Queue *q, Entry *e) {
         int r;
 
         r = load_job(q, e, &job, &why);
-        if (r < 0 && e->w->work->phase == WORK_UNDOING)
+        if (r < 0 && e->w->work->phase != WORK_BEGUN) {
+                if (e->w->work->phase == WORK_SWAPPING)
+                        e->w->work->cause = why;        /* what was begun cannot be ended: back to the old version */
+                e->w->work->phase = WORK_UNDOING;
                 r = 0;                          /* an undo needs no payload */
+        }
         if (r >= 0) {
                 r = flow_new(&q->context, e->w, job, &e->flow);
                 if (r < 0)
@@ -358,7 +364,7 @@ static void begin(Queue *q, Entry *e) {
                 return;
         }
         if (e->w->work->local) {
-                (void) repair_ended(e, false, &why);
+                (void) queue_repair_ended(e, false, &why);
                 drop_local(q, e);
                 return;
         }
@@ -374,6 +380,7 @@ static void drop_unfinished_undo(Queue *q, Entry *e) {
         if (!k || !k->reported || !e->w->next)
                 return;
         e->w->work = TAKE_PTR(e->w->next);
+        e->w->work->old_ran = k->old_ran;       /* it is down because the undo failed, not because someone wanted it so */
         if (queue_save(q, e, NULL) < 0) {
                 e->w->next = e->w->work;
                 e->w->work = k;

@@ -6,7 +6,7 @@
 #include "provision/container.h"
 #include "provision/queue-internal.h"
 
-static const char *status(const Queue *q, const Entry *e) {
+static const char *status(const Entry *e) {
         const Workspace *w = e->w;
         bool at_work = w->work && !w->work->local && !w->work->reported;
 
@@ -27,16 +27,19 @@ static const char *status(const Queue *q, const Entry *e) {
 static bool is_held(const Workspace *w) { return !w->removed && (w->wanted || w->settled || w->work); }
 
 /* {workspace_id, generation, <name of the status>} */
-static cJSON *item_new(const Queue *q, const Entry *e, const char *status_field) {
+static cJSON *item_new(const Entry *e, const char *status_field) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_string(json, "workspace_id", e->w->id) || !json_add_u64_text(json, "generation", workspace_generation(e->w)) ||
-            !json_add_string(json, status_field, status(q, e)))
+            !json_add_string(json, status_field, status(e)))
                 return NULL;
         return TAKE_PTR(json);
 }
 
-static cJSON *holding_one(const Queue *q, const Entry *e) { return item_new(q, e, "state"); }
+static cJSON *holding_one(const Queue *q, const Entry *e) {
+        (void) q;
+        return item_new(e, "state");
+}
 
 /* One item for each held workspace; NULL when out of memory. */
 static cJSON *each_held(const Queue *q, cJSON *(*one)(const Queue *q, const Entry *e)) {
@@ -115,7 +118,7 @@ static bool add_url(cJSON *json, const Queue *q, const Entry *e) {
 static cJSON *view_one(const Queue *q, const Entry *e) {
         const Version *v = e->w->settled ?: e->w->wanted;
         const char *stage = stage_name(e->stage);
-        _cleanup_json_ cJSON *json = item_new(q, e, "status");
+        _cleanup_json_ cJSON *json = item_new(e, "status");
 
         if (!json || !json_add_string(json, "runtime", v ? v->runtime : NULL) || (v && v->kind && !json_add_string(json, "kind", v->kind)) ||
             (stage && !json_add_string(json, "stage", stage)) ||

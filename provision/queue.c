@@ -80,6 +80,8 @@ void queue_wrote(Queue *q, int r, const Fault *why) {
         q->o.events.changed(q->o.userdata);
 }
 
+void queue_wrote_state(Queue *q, int r, const Fault *why) { queue_wrote(q, r, why); }
+
 int queue_save(Queue *q, Entry *e, Fault *reterr) {
         Fault why = {};
         int r = workspace_save(&q->dir, e->w, &why);
@@ -178,6 +180,7 @@ static int tidy_one(int dirfd, const char *name, void *userdata) {
 static int load_one(int dirfd, const char *name, void *userdata) {
         Queue *q = userdata;
         Workspace *w;
+        Entry *e;
         Fault why = {};
         int r;
 
@@ -185,8 +188,8 @@ static int load_one(int dirfd, const char *name, void *userdata) {
         if (!uuid_is_valid(name))               /* a payload or an undo set */
                 return 0;
         r = workspace_load(&q->dir, name, &w, &why);
-        if (r == -ENOMEM)
-                return r;
+        if (r < 0 && r != -EBADMSG && r != -EPROTONOSUPPORT)
+                return r;                       /* unreadable now is not damaged: the next start may read it */
         if (r < 0) {
                 quarantine(q, name, &why);
                 return 0;
@@ -195,7 +198,11 @@ static int load_one(int dirfd, const char *name, void *userdata) {
                 (void) outcomes_add(q->outcomes, w->outcome, NULL);     /* ignoring: it is there in memory */
         if (!w->work)
                 w->work = TAKE_PTR(w->next);
-        return queue_add(q, w) ? 0 : -ENOMEM;
+        e = queue_add(q, w);
+        if (!e)
+                return -ENOMEM;
+        e->at_once = true;
+        return 0;
 }
 
 int queue_new(const QueueOptions *options, Queue **ret, Fault *reterr) {

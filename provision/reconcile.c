@@ -16,9 +16,9 @@ static const ReconcileWorkspace *owner(const ReconcileWorkspace *workspaces, siz
 }
 
 static bool must_start(const ReconcileRules *rules, const ReconcileWorkspace *w, const EngineContainer *c) {
-        if (c->running || c->restarting || w->touched)
+        if (c->running || c->restarting || w->touched || (w->busy && !rules->starting))
                 return false;
-        return rules->starting || (w->stopped_since && rules->now - w->stopped_since >= STOPPED_GRACE_USEC);
+        return rules->starting || w->at_once || (w->stopped_since && rules->now - w->stopped_since >= STOPPED_GRACE_USEC);
 }
 
 static bool is_found(const EngineContainers *found, const char *id) {

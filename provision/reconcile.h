@@ -14,6 +14,7 @@ typedef struct ReconcileWorkspace {
         bool        busy;               /* a job is at work on it: its containers are the job's affair, but for a settled one that was not touched yet */
         bool        touched;            /* that job is past the stop */
         uint64_t    floor;              /* what carries a higher generation is not judged: this state may be an older copy */
+        bool        at_once;            /* not seen running since the agent's start: no five minutes */
         bool        removed;            /* deprovisioned: whatever of it turns up is a leftover */
         uint64_t    stopped_since;      /* boottime at which the settled one was first seen stopped; 0: not */
 } ReconcileWorkspace;

@@ -28,10 +28,12 @@ static void arm(Queue *q, uint64_t usec, uint64_t slack) {
 }
 
 void sweep_soon(Queue *q) {
+        uint64_t due;
+
         if (q->sweep.phase != SWEEP_IDLE)
                 q->sweep.wanted = true;
-        else
-                arm(q, SWEEP_SOON_USEC, USEC_PER_MSEC);
+        else if (sd_event_source_get_time(q->sweep.timer, &due) < 0 || due > now_boottime() + SWEEP_SOON_USEC)
+                arm(q, SWEEP_SOON_USEC, USEC_PER_MSEC);         /* a stream of events must not put it off for ever */
 }
 
 static void clear_found(Sweep *s) {
@@ -109,6 +111,7 @@ static void on_inspect(const EngineAnswer *a, void *userdata) {
 
         q->sweep.call = NULL;
         q->sweep.at++;
+        q->o.events.swept(q->o.userdata);
         if (e && a->r == 0 && e->w->settled && engine_container_parse(a->json, q->o.settings->network, &c, NULL) == 0 &&
             str_equal(c.id, e->w->settled->container_id)) {
                 e->inspect = false;
@@ -149,14 +152,16 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
         LogFields l = { .workspace_id = e ? e->w->id : NULL, .fault = &a->fault };
 
         q->sweep.call = NULL;
+        q->o.events.swept(q->o.userdata);
         if (a->r < 0 && a->r != -ENOENT && e) {
                 log_write(LOG_WARNING, &l, "The sweep could not %s a container: %s", action->verb == RECONCILE_START ? "start" : "remove", a->fault.text);
                 if (action->verb == RECONCILE_START)
-                        e->last_error = a->fault;
+                        (void) queue_repair_ended(e, false, &a->fault);
         } else if (e && action->verb == RECONCILE_START) {
                 log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id }, "The settled container was started.");
                 e->inspect = true;
                 e->stopped_since = 0;
+                (void) queue_repair_ended(e, true, NULL);
                 e->last_error = (Fault) {};
         }
         q->sweep.at++;
@@ -172,6 +177,8 @@ static void act(Queue *q) {
 
                 if (q->entries[action->workspace]->changed_at >= s->began)
                         continue;               /* a job came or ended meanwhile: the next sweep sees how it is */
+                if (action->verb == RECONCILE_START && now_boottime() < q->entries[action->workspace]->repair_after)
+                        continue;
                 if (action->verb == RECONCILE_MAKE)
                         queue_repair(q, q->entries[action->workspace]);
                 else if (action->verb == RECONCILE_START)
@@ -199,11 +206,16 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
         e->present = c != NULL;
         if (c && (!e->seen.id || c->running != ran))
                 e->inspect = true;
-        if (c && c->running)
+        if (c && c->running) {
                 e->stopped_since = 0;
-        else if (c && !c->restarting && !e->stopped_since && !(e->flow && flow_touches(e->flow))) {
+                e->at_once = false;
+                if (e->last_error.set && e->last_error.code == FAULT_STOPPED_EXTERNALLY)
+                        e->last_error = (Fault) {};
+        }
+        if (c && !c->running && !c->restarting && !e->stopped_since && !(e->flow && flow_touches(e->flow))) {
                 e->stopped_since = now_boottime();
-                if (q->recovered) {
+                if (q->recovered && !e->at_once) {
+                        e->last_error = (Fault) {};
                         (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY, "Someone else stopped the container; it is started again after 5 minutes.");
                         log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s", e->last_error.text);
                 }
@@ -247,7 +259,7 @@ static int decide(Queue *q) {
 
                 w[i] = (ReconcileWorkspace) { .id = e->w->id, .settled_container = e->w->settled ? e->w->settled->container_id : NULL,
                                               .busy = k || e->flow || e->final || e->changed_at >= s->began, .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
-                                              .removed = e->w->removed, .floor = e->w->spec_floor, .stopped_since = e->stopped_since };
+                                              .removed = e->w->removed, .floor = e->w->spec_floor, .at_once = e->at_once, .stopped_since = e->stopped_since };
         }
         s->n_actions = q->stopping ? 0 : reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
         s->at = 0;

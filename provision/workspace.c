@@ -57,6 +57,14 @@ static int set_phase(const JsonField *f, const cJSON *v, void *place, Fault *ret
         return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "'%s' is not a phase.", f->name);
 }
 
+static int set_port(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        uint32_t port = 0;
+        int r = json_set_u32(f, v, &port, reterr);
+
+        *(uint16_t *) place = (uint16_t) port;
+        return r;
+}
+
 static int set_cause(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
         const char *code = json_get_string(v, "code"), *message = json_get_string(v, "message");
         FaultCode c;
@@ -82,7 +90,8 @@ static const JsonField work_fields[] = {
         { "container_id",     cJSON_String, json_set_string, offsetof(Work, container_id), JSON_NULLABLE, 0, NULL },
         { "old_container_id", cJSON_String, json_set_string, offsetof(Work, old_container_id), JSON_NULLABLE, 0, NULL },
         { "old_ran",          cJSON_True|cJSON_False, json_set_bool, offsetof(Work, old_ran), JSON_REQUIRED, 0, NULL },
-        { "rolled_back",      cJSON_True|cJSON_False, json_set_bool, offsetof(Work, rolled_back), JSON_REQUIRED, 0, NULL },
+        { "started",          cJSON_True|cJSON_False, json_set_bool, offsetof(Work, started), JSON_REQUIRED, 0, NULL },
+        { "old_port",         cJSON_Number, set_port, offsetof(Work, old_port), JSON_REQUIRED, 65535, NULL },
         { "reported",         cJSON_True|cJSON_False, json_set_bool, offsetof(Work, reported), JSON_REQUIRED, 0, NULL },
         { "cause",            cJSON_Object, set_cause, offsetof(Work, cause), JSON_NULLABLE, 0, NULL },
         {}
@@ -101,7 +110,7 @@ static int set_work(const JsonField *f, const cJSON *v, void *place, Fault *rete
         return 0;
 }
 
-typedef struct RecordView { Workspace w; uint32_t port; char *spec_hash; } RecordView;
+typedef struct RecordView { Workspace w; char *spec_hash; } RecordView;
 
 static const JsonField record_fields[] = {
         { "workspace_id",  cJSON_String, json_set_uuid, offsetof(RecordView, w.id), JSON_REQUIRED, 0, NULL },
@@ -110,7 +119,7 @@ static const JsonField record_fields[] = {
         { "restart_floor", cJSON_String, json_set_u64_text, offsetof(RecordView, w.restart_floor), JSON_REQUIRED, 0, NULL },
         { "spec_hash",     cJSON_String, json_set_text, offsetof(RecordView, spec_hash), JSON_REQUIRED, HASH_TEXT_SIZE - 1, NULL },
         { "spec_job_id",   cJSON_String, json_set_uuid, offsetof(RecordView, w.spec_job_id), JSON_NULLABLE, 0, NULL },
-        { "port",          cJSON_Number, json_set_u32, offsetof(RecordView, port), JSON_REQUIRED, 65535, NULL },
+        { "port",          cJSON_Number, set_port, offsetof(RecordView, w.port), JSON_REQUIRED, 65535, NULL },
         { "removed",       cJSON_True|cJSON_False, json_set_bool, offsetof(RecordView, w.removed), JSON_REQUIRED, 0, NULL },
         { "wanted",        cJSON_Object, set_version, offsetof(RecordView, w.wanted), JSON_NULLABLE, 0, NULL },
         { "settled",       cJSON_Object, set_version, offsetof(RecordView, w.settled), JSON_NULLABLE, 0, NULL },
@@ -130,7 +139,6 @@ int workspace_from_json(const cJSON *json, Workspace **ret, Fault *reterr) {
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         r = json_dispatch(json, record_fields, JSON_STRICT, &view, reterr);
         *w = view.w;
-        w->port = (uint16_t) view.port;
         if (view.spec_hash)
                 strcpy(w->spec_hash, view.spec_hash);
         free(view.spec_hash);
@@ -150,7 +158,7 @@ int workspace_load(const WorkspaceDir *d, const char *id, Workspace **ret, Fault
                 return r;
         r = workspace_from_json(json, &w, reterr);
         if (r < 0)
-                return r;
+                return r == -ENOMEM ? r : -EBADMSG;     /* whole, but not what we write */
         if (strcmp(w->id, id) != 0)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The record is of another workspace.");
         *ret = TAKE_PTR(w);
@@ -192,7 +200,8 @@ static cJSON *work_json(const Work *k) {
             !json_add_string(json, "phase", phase_names[k->phase]) || !add_text(json, "image_ref", k->image_ref) ||
             !json_add_u64_text(json, "image_size_bytes", k->image_size_bytes) || !add_text(json, "container_id", k->container_id) ||
             !add_text(json, "old_container_id", k->old_container_id) || !json_add_bool(json, "old_ran", k->old_ran) ||
-            !json_add_bool(json, "rolled_back", k->rolled_back) || !json_add_bool(json, "reported", k->reported) || !add_cause(json, &k->cause))
+            !json_add_bool(json, "started", k->started) || !json_add_i64(json, "old_port", k->old_port) ||
+             !json_add_bool(json, "reported", k->reported) || !add_cause(json, &k->cause))
                 return NULL;
         return TAKE_PTR(json);
 }

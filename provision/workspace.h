@@ -41,7 +41,8 @@ typedef struct Work {
         uint64_t  image_size_bytes;
         char     *container_id, *old_container_id;
         bool      old_ran;              /* the old one ran before its stop */
-        bool      rolled_back;          /* undo had an old one to bring back */
+        bool      started;              /* the new container was started: its volumes may hold its data */
+        uint16_t  old_port;             /* of the old container, once the swap began; 0 */
         bool      reported;             /* its outcome is out (rollback_failed); undo goes on with every sweep */
         Fault     cause;
 } Work;
