@@ -44,8 +44,13 @@ static const char *rule_path(const char *v) { return v[0] == '/' ? NULL : "does 
 static const char *rule_prefix(const char *v) { return v[0] == '/' && v[strlen(v) - 1] != '/' ? NULL : "must begin with '/' and not end with it"; }
 
 static const char *rule_url(const char *v) {
+        const char *host;
+
         if (strncmp(v, "https://", 8) != 0 && strncmp(v, "http://", 7) != 0)
                 return "is neither https nor http";
+        host = strstr(v, "://") + 3;
+        if (!host[0] || host[0] == '/' || host[0] == ':')
+                return "has no host";
         return strpbrk(v, " \t@?#") ? "must not hold user info, a query, a fragment or white space" : NULL;
 }
 
@@ -178,9 +183,17 @@ static const char *parse_ports(const char *v, Config *c) {
         return NULL;
 }
 
+/* A file's line cannot hold one; an environment variable can, and config.good would take it for another line. */
+static bool has_control_character(const char *v) {
+        for (; *v; v++)
+                if ((unsigned char) *v < 0x20 || *v == 0x7f)
+                        return true;
+        return false;
+}
+
 static const char *assign(Config *c, const Setting *s, const char *value) {
         void *place = (char *) c + s->offset;
-        const char *why = value[0] && s->rule ? s->rule(value) : NULL;
+        const char *why = has_control_character(value) ? "holds a control character" : value[0] && s->rule ? s->rule(value) : NULL;
         char *copy;
 
         if (why)
@@ -273,7 +286,7 @@ static int read_environment(Loading *l, Fault *reterr) {
                         name[n++] = (char) toupper((unsigned char) *k);
                 name[n] = 0;
                 value = getenv(name);
-                if (!value && settings[i].platform && strcmp(l->origin[i].text, "default") == 0) {
+                if ((!value || !value[0]) && settings[i].platform && strcmp(l->origin[i].text, "default") == 0) {
                         value = getenv(settings[i].platform);
                         (void) snprintf(name, sizeof name, "%s", settings[i].platform);
                 }
