@@ -24,8 +24,10 @@
 /* Makes the application-specific id ours and nobody else's. */
 #define APP_ID SD_ID128_MAKE(3b, 0c, 5e, 9d, 71, 42, 4f, 0a, 9e, 61, d8, 24, 57, bb, 1c, e3)
 
-/* What belongs to an identity, and goes with it when it turns out to be another machine's. */
-static const char *const parts[] = { "identity", "boot_epoch", "ws", "outbox", "outcomes", "pins", "tombstones", "sealed", "keys", "credentials.seal" };
+/* What belongs to an identity, and goes with it when it turns out to be another machine's. The identity goes last: a crash in between finds
+ * it foreign again. */
+static const char *const parts[] = { "ws", "outbox", "outcomes", "pins", "tombstones", "sealed", "keys", "credentials.seal", EPOCH_FILE, IDENTITY_FILE };
+static const char *const only_identity[] = { IDENTITY_FILE };
 
 int state_open(const char *path, Fault *reterr) {
         _cleanup_close_ int fd = -1, lock = -1;
@@ -130,7 +132,7 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
                 r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);
         else if (lost && r != -ENOENT) {
                 log_error("The identity is damaged, this host gets a new one; what it runs stays: %s", damaged.text);
-                r = set_aside(state_fd, parts, 1, reterr);
+                r = set_aside(state_fd, only_identity, ELEMENTS(only_identity), reterr);
         } else
                 r = 0;
         if (r < 0)
