@@ -39,7 +39,7 @@ struct Control {
         CpPace           pace;
         ControlState     state;
         Fault            fault;
-        bool             once, refresh_tried, probed;
+        bool             once, refresh_tried;
         uint64_t         started, registered_at, sent_at, pins_retry_at;
         unsigned         wait_seconds, max_jobs, quick;
         char             pins_etag[256];                /* what the control plane says its table has */
@@ -97,9 +97,7 @@ static void on_sibling(const CpAnswer *a, void *userdata) {
         else if (a->status == 404)
                 (void) fault(&f, -EPROTO, FAULT_CONTROL_PLANE_MISROUTED, "%s has no provision routes: wrong cp_url or cp_prefix, or its secret is unset.",
                              cp_host(c->cp));
-        if (f.set)
-                set_fault(c, &f);
-        c->probed = true;
+        set_fault(c, f.set ? &f : &a->fault);
         arm(c, cp_pace(c->cp, &c->pace, CP_UNREACHABLE));
 }
 
@@ -138,7 +136,7 @@ static void trouble(Control *c, const CpAnswer *a) {
         uint64_t wait = cp_pace(c->cp, &c->pace, a->kind);
         bool race = in_race_window(c) && (a->kind == CP_AUTH || a->kind == CP_NOT_FOUND);
 
-        if (!race)
+        if (!race && a->kind != CP_NOT_FOUND)
                 set_fault(c, &a->fault);
         switch (a->kind) {
         case CP_AUTH:
@@ -152,12 +150,8 @@ static void trouble(Control *c, const CpAnswer *a) {
         case CP_NOT_FOUND:
                 if (race)
                         arm(c, RACE_PAUSE_USEC);
-                else if (!c->probed)
+                else
                         probe_sibling(c);
-                else {
-                        c->probed = false;
-                        arm(c, wait);
-                }
                 return;
         case CP_HOST_UNKNOWN:
                 set_state(c, CONTROL_REGISTERING);
@@ -179,7 +173,7 @@ static void trouble(Control *c, const CpAnswer *a) {
 
 static void went_well(Control *c) {
         (void) cp_pace(c->cp, &c->pace, CP_OK);
-        c->refresh_tried = c->probed = false;
+        c->refresh_tried = false;
         set_fault(c, NULL);
 }
 
@@ -255,7 +249,10 @@ static void on_pins(const CpAnswer *a, void *userdata) {
         if (c->jobs && a->kind == CP_OK)
                 hand_on(c, c->jobs);
         forget_jobs(c);
-        step(c);
+        if (c->quick > QUICK_MAX)
+                arm(c, QUICK_USEC);             /* a table that is another at each poll must not make us spin */
+        else
+                step(c);
 }
 
 static bool is_bad_for_now(const Control *c) {
@@ -363,7 +360,7 @@ void control_start(Control *c, bool once) {
         forget_jobs(c);
         c->state = CONTROL_REGISTERING;
         c->pace = (CpPace) CP_PACE_INIT;
-        c->refresh_tried = c->probed = false;
+        c->refresh_tried = false;
         arm(c, once ? 0 : jitter_uniform(0, FIRST_POLL_USEC, random_u64()));
         c->events.changed(c->events.userdata);
 }

@@ -101,8 +101,11 @@ static void judge_status(const Cp *cp, const HttpAnswer *a, CpAnswer *ret) {
 }
 
 static void refine(CpAnswer *a, const cJSON *json) {
-        if (a->status == 404 && error_code(json, "host_unknown"))
+        if (a->status == 404 && error_code(json, "host_unknown")) {
                 a->kind = CP_HOST_UNKNOWN;
+                a->fault = (Fault) {};
+                (void) fault(&a->fault, -ENOENT, FAULT_CONTROL_PLANE_UNREACHABLE, "The control plane does not know this host; it registers again.");
+        }
         if (a->status == 409 && error_code(json, "host_id_in_use")) {
                 a->kind = CP_IN_USE;
                 a->fault = (Fault) {};

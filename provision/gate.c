@@ -26,7 +26,6 @@ struct Gate {
         void            *userdata;
         char            *container_id, *url;
         uint64_t         timeout_usec, began;
-        uint64_t         pause;
         unsigned         crash_loop_restarts;
         EngineContainer  seen;                  /* the run that the good answers belong to */
         uint64_t         good_since;            /* boottime of the first good answer of this run; 0: none */
@@ -52,9 +51,11 @@ static void again_after(Gate *g, uint64_t usec) {
         (void) sd_event_source_set_enabled(g->timer, SD_EVENT_ONESHOT);
 }
 
+/* An eighth of its age: readiness is seen at most that much late, and a slow starter is asked once a second. */
 static void again(Gate *g) {
-        again_after(g, g->pause);
-        g->pause = g->pause * 2 < PAUSE_MAX_USEC ? g->pause * 2 : PAUSE_MAX_USEC;
+        uint64_t pause = (now_boottime() - g->began) / 8;
+
+        again_after(g, pause < PAUSE_FIRST_USEC ? PAUSE_FIRST_USEC : pause > PAUSE_MAX_USEC ? PAUSE_MAX_USEC : pause);
 }
 
 static uint64_t limit(const Gate *g) { return g->timeout_usec > g->seen.health_grace_usec ? g->timeout_usec : g->seen.health_grace_usec; }
@@ -187,7 +188,6 @@ int gate_new(sd_event *event, Http *http, Engine *engine, const GateOptions *opt
         g->timeout_usec = options->timeout_usec;
         g->crash_loop_restarts = options->crash_loop_restarts;
         g->began = now_boottime();
-        g->pause = PAUSE_FIRST_USEC;
         g->container_id = strdup(options->container_id);
         g->url = str_printf("http://127.0.0.1:%u%s", options->port, options->path);
         if (!g->container_id || !g->url)

@@ -261,7 +261,8 @@ void queue_engine_event(Queue *q, const EngineEvent *event) {
 
         if (e)
                 e->inspect = true;
-        sweep_soon(q);
+        if (!e || !e->flow)
+                sweep_soon(q);                  /* the end of a job brings its own */
 }
 
 void queue_engine_state(Queue *q, EngineState state) {
