@@ -94,7 +94,7 @@ static void on_sibling(const CpAnswer *a, void *userdata) {
         c->call = NULL;
         if (a->status == 401)
                 (void) fault(&f, -EPROTO, FAULT_UNSUPPORTED_CONTROL_PLANE, "%s is a control plane, but without the agent protocol.", cp_host(c->cp));
-        else if (a->status == 404)
+        else if (a->status == 404 || a->kind == CP_OK)
                 (void) fault(&f, -EPROTO, FAULT_CONTROL_PLANE_MISROUTED, "%s has no provision routes: wrong cp_url or cp_prefix, or its secret is unset.",
                              cp_host(c->cp));
         set_fault(c, f.set ? &f : &a->fault);

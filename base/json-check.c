@@ -2,7 +2,7 @@
 
 /* The guard in front of cJSON: one pass over the bytes, no recursion, no allocation.
  *
- * Names are found twice by an open-addressing table that lies on the stack and holds only the names of objects that are still
+ * Names are found twice by an open-addressing table (static: there is one thread) that holds only the names of objects that are still
  * open: at most JSON_DEPTH_MAX × JSON_NAMES_MAX. They come and go like the objects themselves, last in first out, so taking them out
  * again is clearing their slots in reverse order, without tombstones. What is compared are decoded characters ("a" is "\u0061"). The
  * hash is a polynomial over the prime field 2^61-1 at a random point: whoever writes the document cannot make names collide, hence
@@ -392,7 +392,7 @@ static bool check_text(Check *c) {
 int json_check(const char *text, size_t size, Fault *reterr) { return json_check_values(text, size, JSON_VALUES_MAX, reterr); }
 
 int json_check_values(const char *text, size_t size, size_t values_max, Fault *reterr) {
-        Check c;                                        /* large; prepare_names() touches as much of it as the text needs */
+        static Check c;                                 /* large: the stack would be probed, hence kept, page by page; here only what is touched */
 
         if (size >= UINT32_MAX)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "not valid JSON: larger than 4 GiB");

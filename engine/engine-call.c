@@ -16,7 +16,7 @@
 #include "base/text.h"
 #include "engine/engine-internal.h"
 
-#define WORDS_MAX 256
+#define WORDS_MAX 1024                                  /* docker says last what was wrong, behind ids and addresses */
 #define ENGINE_VALUES_MAX 500000                        /* a list of 4,096 containers has about 300,000 */
 
 /* ── the life of a call ──────────────────────────────────────────────────────────────────────────────────────── */

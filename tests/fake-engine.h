@@ -11,6 +11,11 @@
 #define FAKE_DIGEST "sha256:5ec8cbacaa2f4ba193cf83b003e2a2e0e944d4c6fa1b78f7b3eb2a96fe61cc41"
 #define FAKE_REF    "registry.example.com/molecule/test@" FAKE_DIGEST
 
+/* As docker says it, at its full length. */
+#define FAKE_PORT_WORDS "driver failed programming external connectivity on endpoint ws-0b4b3f5e-6a0c-4d0e-9b1a-0f6f0f3b7d11 " \
+                        "(33fcca050e24cff09d90861a8600cc2629daae65d8636c563e5804ee9471861a): Error starting userland proxy: " \
+                        "listen tcp4 127.0.0.1:24914: bind: address already in use"
+
 typedef enum FakePull {
         FAKE_PULL_OK,
         FAKE_PULL_REFUSED,              /* .status and .words */
@@ -156,6 +161,8 @@ static inline bool fake_thing(const ServerRequest *q, const char *name) {
                 server_reset(q);
         if (strncmp(name, "html-", 5) == 0)
                 server_answer(q, 200, "Content-Type: text/html\r\n", "<html>no engine</html>");
+        else if (strncmp(name, "port-", 5) == 0)
+                fake_refuse(q, 500, FAKE_PORT_WORDS);
         else if (strncmp(name, "taken-", 6) == 0)
                 fake_refuse(q, 500, "creating container storage: the container name is already in use by abc");
         else if (sscanf(name, "s%u-", &status) == 1 && status >= 300) {

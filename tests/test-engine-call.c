@@ -204,6 +204,15 @@ TEST(answers_become_numbers) {
         CHECK_INT(engine_state(engine), ENGINE_UP);
 }
 
+TEST(the_end_of_long_words_is_kept) {                /* docker says last what was wrong */
+        Result r;
+
+        fake_fresh();
+        RUN(r, engine_container_start(engine, "port-33fcca050e24cff09d90861a8600cc2629daae65d8636c563e5804ee9471861", on_done, &r, NULL));
+        CHECK_INT(r.r, -EREMOTEIO);
+        CHECK(strstr(r.words, "address already in use"));
+}
+
 TEST(an_engine_that_does_not_answer) {
         uint64_t begin = now_boottime();
         Result r;

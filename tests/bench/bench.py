@@ -25,15 +25,32 @@ def say(text):
     print(f"{time.monotonic() - began:7.2f} s  {text}", flush=True)
 
 
-def parts(lab):
-    """(name, call): each call gives the rows of its part. The idle agent comes first: a young process without a past."""
+def measured(name, measure, rows, broken):
+    try:
+        rows += list(measure())
+    except Exception as error:
+        broken.append(name)
+        say(f"{name} could not be measured: {type(error).__name__}: {error}")
+
+
+def run(lab, chosen, rows, broken):
+    """The idle agent comes first: a young process without a past. Another agent is given jobs during its quiet minute."""
     image = lab.image("ok", name="bench", keep=True)
     low = free_range(60)
     site = lab.site(log_level="info", port_range=f"{low}-{low + 59}", max_parallel_jobs=rounds.PARALLEL)
     site.start()
     common.provision(site, image)
-    return [("idle", lambda: idle.measure(site, say)), ("dispatch", lambda: dispatch.measure(lab, say)),
-            ("swap", lambda: swap.measure(site, image, say)), ("rounds", lambda: rounds.measure(site, image, say))]
+
+    def dispatched():
+        if "dispatch" in chosen:
+            measured("dispatch", lambda: dispatch.measure(lab, say), rows, broken)
+    if "idle" in chosen:
+        measured("idle", lambda: idle.measure(site, say, dispatched), rows, broken)
+    else:
+        dispatched()
+    for name, measure in (("swap", swap.measure), ("rounds", rounds.measure)):
+        if name in chosen:
+            measured(name, lambda measure=measure: measure(site, image, say), rows, broken)
 
 
 def table(rows):
@@ -53,14 +70,7 @@ def main(chosen):
     rows, broken = [], []
     with Lab("bench") as lab:
         say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {machine()}")
-        for name, measure in parts(lab):
-            if chosen and name not in chosen:
-                continue
-            try:
-                rows += list(measure())
-            except Exception as error:
-                broken.append(name)
-                say(f"{name} could not be measured: {type(error).__name__}: {error}")
+        run(lab, chosen or ("idle", "dispatch", "swap", "rounds"), rows, broken)
     print()
     table(rows)
     print(f"\nbench: {'could not measure ' + ', '.join(broken) if broken else 'ok'}, {time.monotonic() - began:.0f} s, "

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a job's offer to its first engine call: the moment the poll's answer leaves for the agent, and the moment the engine's socket has
-its first request, both seen by proxies of one process and one clock (so the proxies' own time is in it). The jobs name images the engine has
+"""From a job's offer to its first engine call: the moment the poll's answer leaves for the agent, and the moment the engine's socket
+has its first request, both seen by proxies of one process and one clock (so the proxies' own time is in it). The jobs name images the engine has
 not and the registry cannot give: they end soon, and other work stands in nobody's way."""
 
 import time
 import uuid
 
 from common import Row, median, percentile, spec
-from proc import wait_for
+from proc import free_range, wait_for
 
 CALL = r"/images/.*/json"
 
@@ -25,8 +25,9 @@ def offers(site):
     return times
 
 
-def measure(lab, say, jobs=60):
-    with lab.site(plane_proxy=True, engine_proxy=True, log_level="info") as site:
+def measure(lab, say, jobs=50):
+    low = free_range(2 * jobs)                              # a workspace whose first provision failed keeps its port
+    with lab.site(plane_proxy=True, engine_proxy=True, log_level="info", port_range=f"{low}-{low + 2 * jobs - 1}") as site:
         host, times, took = site.host()["host_id"], offers(site), []
         for number in range(jobs + 1):
             image = f"{lab.registry.address}/molecule/none@sha256:{uuid.uuid4().hex * 2}"

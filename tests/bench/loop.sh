@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# One workspace by hand, as a script would make it: docker create, cp, start, and the gate's two probes. One word: PORT. Around it: DOCKER_HOST
-# and IMAGE, NETWORK, ORG, FILE.
+# One workspace by hand, as a script would make it: docker create, cp, start, and the gate's two probes. One word: PORT. In the
+# environment: DOCKER_HOST, IMAGE, NETWORK, ORG, FILE.
 set -eu
 port=$1 id=bench-$1
 probe() { busybox wget -q -O /dev/null "http://127.0.0.1:$port/" 2>/dev/null; }

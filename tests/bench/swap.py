@@ -67,13 +67,14 @@ def by_engine(site, image):
         try:
             with Prober(port) as prober:
                 out = run([tool("bench-bare"), "swap", site.lab.engine.socket, image, NETWORK, org, str(port)])
+                time.sleep(0.3)                             # the prober's own first good answer
         finally:
             remove(site.lab.engine, org)
     words = dict(line.split() for line in out.splitlines())
     return prober.gap(), {name: float(words[name]) for name in ("stop", "seed", "start")}
 
 
-def measure(site, image, say, times=6):
+def measure(site, image, say, times=5):
     agent, engine, calls = [], [], []
     workspace = provision(site, image, "version 0")
     for number in range(1, times + 1):
@@ -86,5 +87,6 @@ def measure(site, image, say, times=6):
     deprovision(site, [workspace])
     gap, bare = median(agent) * 1e3, median(engine) * 1e3
     sums = median([sum(took.values()) for took in calls]) * 1e3
-    yield Row("swap gap (median)", f"{gap:.0f} ms", f"stop+seed+start {sums:.0f} ms", f"{gap / sums:.2f}", f"<= {sums + 100:.0f} ms", gap <= sums + 100)
+    yield Row("swap gap (median)", f"{gap:.0f} ms", f"stop+seed+start {sums:.0f} ms", f"{gap / sums:.2f}",
+              f"<= {sums + 100:.0f} ms", gap <= sums + 100)
     yield Row("", "", f"bare client's gap {bare:.0f} ms", f"{gap / bare:.2f}")

@@ -14,7 +14,7 @@ APPLETS = ("sh", "cat", "chmod", "env", "grep", "httpd", "ln", "mkdir", "sleep",
 SCRIPT = """#!/bin/sh
 export NAME={name} PAGE={page} DELAY={delay}
 mkdir -p /tmp/www/cgi-bin
-page() {{ echo "molecule $NAME $PAGE" >/tmp/www/index.html; env | grep "^DEMO_" >/tmp/www/env; ln -sf /configs /tmp/www/configs; }}
+page() {{ echo "molecule $NAME $PAGE" >/tmp/www/index.html; env | grep "^DEMO_" >/tmp/www/env; ln -sfn /configs /tmp/www/configs; }}
 cgi() {{ printf "#!/bin/sh\\n%s\\n" "$1" >/tmp/www/cgi-bin/index.cgi; chmod 755 /tmp/www/cgi-bin/index.cgi; }}
 serve() {{ exec httpd -f -p 8000 -h /tmp/www; }}
 work() {{ {work}; }}

@@ -375,7 +375,7 @@ class Proxy:
                 return server
             while True:
                 self._exchange(client, upstream)
-        except (Closed, OSError, LabError):
+        except (Closed, OSError, LabError, ValueError):     # ValueError: select() of what cut() has closed
             pass
         finally:
             with self.lock:

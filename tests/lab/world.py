@@ -37,7 +37,8 @@ def spec(**fields):
 
 def payload(site, workspace, number, /, **fields):
     """A job that the host of the site would accept; `spec` and all others may be given, None leaves one out."""
-    made = {"job_id": new_id(), "type": "workspace.provision", "org_id": site.plane.org_id, "host_id": site.host()["host_id"], "workspace_id": workspace,
+    made = {"job_id": new_id(), "type": "workspace.provision", "org_id": site.plane.org_id, "host_id": site.host()["host_id"],
+            "workspace_id": workspace,
             "generation": str(number), "issued_at": moment(), "spec": spec()} | fields
     return {name: value for name, value in copy.deepcopy(made).items() if value is not None}
 
@@ -78,7 +79,8 @@ def snapshot(engine, workspace):
     found = {}
     for row in engine.containers(**{"molecule.agent.workspace": workspace}):
         seen = engine.inspect(row["Id"])
-        found[seen["Name"]] = {"id": seen["Id"], "image": seen["Image"], "running": seen["State"]["Running"], "started": seen["State"]["StartedAt"],
+        found[seen["Name"]] = {"id": seen["Id"], "image": seen["Image"], "running": seen["State"]["Running"],
+                               "started": seen["State"]["StartedAt"],
                                "restarts": seen["RestartCount"], "labels": seen["Config"]["Labels"]}
     for name, volume in volumes(engine, workspace).items():
         found[name] = volume
@@ -92,7 +94,8 @@ def files(engine, container):
     if status == 404:
         return None
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        return {entry.name: (archive.extractfile(entry).read() if entry.isreg() else entry.linkname, entry.uid, entry.gid, oct(entry.mode), int(entry.mtime))
+        return {entry.name: (archive.extractfile(entry).read() if entry.isreg() else entry.linkname, entry.uid, entry.gid,
+                             oct(entry.mode & 0o7777), int(entry.mtime))
                 for entry in archive}
 
 

@@ -17,8 +17,7 @@
 #include "engine/tar.h"
 
 #define PROBES_APART_USEC (2 * USEC_PER_SEC)
-#define PAUSE_FIRST_USEC  (25 * USEC_PER_MSEC)
-#define PAUSE_MAX_USEC    (1 * USEC_PER_SEC)
+#define PAUSE_USEC        (25 * USEC_PER_MSEC)
 #define CALL_USEC         (60 * USEC_PER_SEC)
 #define OWNER             1000
 #define FILE_NAME         "config.yaml"
@@ -45,8 +44,9 @@ struct Item {
         char             url[64];
         unsigned         port, version;
         sd_event_source *timer;
-        uint64_t         pause, since;  /* since: when the call in flight was made */
+        uint64_t         since;         /* when the call in flight was made */
         uint64_t         good_since;    /* 0: no good answer yet */
+        bool             one_will_do;   /* a single good answer ends the wait */
         uint64_t         took[3];       /* stop, seed, start */
 };
 
@@ -213,9 +213,8 @@ static void on_probe(const HttpAnswer *a, void *userdata) {
 
         if (a->error || a->status >= 500) {
                 i->good_since = 0;
-                probe_after(i, i->pause);
-                i->pause = i->pause * 2 < PAUSE_MAX_USEC ? i->pause * 2 : PAUSE_MAX_USEC;
-        } else if (!i->good_since) {
+                probe_after(i, PAUSE_USEC);
+        } else if (!i->good_since && !i->one_will_do) {
                 i->good_since = now;
                 probe_after(i, PROBES_APART_USEC);
         } else
@@ -234,9 +233,13 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
 
 static int begin_gate(Item *i) {
         i->good_since = 0;
-        i->pause = PAUSE_FIRST_USEC;
         probe_after(i, 0);
         return 0;
+}
+
+static int begin_answer(Item *i) {
+        i->one_will_do = true;
+        return begin_gate(i);
 }
 
 /* ── the old one ─────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -252,7 +255,7 @@ static int begin_stop(Item *i) { return engine_container_stop(i->bench->engine, 
 
 static const Begin provision_way[] = { begin_image, begin_create, begin_put, begin_read, begin_start, begin_look, begin_gate, NULL };
 static const Begin swap_way[] = { begin_image, begin_create, begin_put, begin_read, begin_start, begin_look, begin_gate,
-                                  begin_create, begin_stop, begin_put, begin_start, begin_gate, NULL };
+                                  begin_create, begin_stop, begin_put, begin_start, begin_answer, NULL };
 
 static void begin_more(Bench *b) {
         while (b->n_begun < b->n_items && b->n_begun - b->n_over < b->parallel) {
