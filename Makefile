@@ -19,7 +19,9 @@ HARDEN    := -fstack-protector-strong -fstack-clash-protection -fcf-protection -
 WARN      := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wpointer-arith \
              -Wimplicit-fallthrough -Wwrite-strings -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 ALLCPPFLAGS = $(CPPFLAGS) -D_GNU_SOURCE -I. -DVERSION='"$(VERSION)"' -DGIT_SHA='"$(GIT_SHA)"'
+# No C++ and no unwinding at run time: the tables would be a tenth of the daemon. Debug information has its own.
 ALLCFLAGS  = $(CFLAGS) -std=gnu17 $(HARDEN) $(WARN) -ffunction-sections -fdata-sections \
+             $(if $(SAN),,-fno-asynchronous-unwind-tables -fno-unwind-tables) \
              $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage)
 ALLLDFLAGS = $(LDFLAGS) -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections -Wl,--as-needed \
              $(if $(SAN),-fsanitize=$(SAN)) $(if $(COVERAGE),--coverage)
