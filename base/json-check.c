@@ -392,7 +392,7 @@ static bool check_text(Check *c) {
 int json_check(const char *text, size_t size, Fault *reterr) { return json_check_values(text, size, JSON_VALUES_MAX, reterr); }
 
 int json_check_values(const char *text, size_t size, size_t values_max, Fault *reterr) {
-        static Check c;                                 /* large; a stack would be probed, hence kept, page by page: here only what is used */
+        static Check c;                                 /* large; a stack is probed, hence kept, page by page; here only what is used */
 
         if (size >= UINT32_MAX)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "not valid JSON: larger than 4 GiB");

@@ -58,7 +58,8 @@ TEST(every_name) {
                 Fault f = {};
                 int r = path_clean(cases[i].name, &clean, &f);
 
-                if (!CHECK_STR(clean, cases[i].clean) || !CHECK_STR(kit_code(&f), cases[i].clean ? "" : "bad_path") || !CHECK((r == 0) == (clean != NULL)))
+                if (!CHECK_STR(clean, cases[i].clean) || !CHECK_STR(kit_code(&f), cases[i].clean ? "" : "bad_path") ||
+                    !CHECK((r == 0) == (clean != NULL)))
                         printf("#   in: '%s' %s\n", cases[i].name, f.text);
         }
 }

@@ -169,13 +169,15 @@ TEST(every_field_in_every_way) {
                 Fault f = {};
                 int r = parse_with(cases[i].field, cases[i].value, &host, &s, &f);
 
-                if (!CHECK_STR(kit_code(&f), cases[i].code) || !CHECK((r == 0) == (cases[i].code[0] == 0)) || !CHECK((s != NULL) == (r == 0)))
+                if (!CHECK_STR(kit_code(&f), cases[i].code) || !CHECK((r == 0) == (cases[i].code[0] == 0)) ||
+                    !CHECK((s != NULL) == (r == 0)))
                         printf("#   in: %s = %.80s; %s\n", cases[i].field, cases[i].value ?: "(absent)", f.text);
         }
 }
 
 TEST(a_fault_names_its_field) {
-        static const char *const fields[] = { "template", "tier", "disk_gb", "kind", "display", "env", "config_files", "image_size_bytes", "probe", "restart" };
+        static const char *const fields[] = { "template", "tier",         "disk_gb",          "kind",  "display",
+                                              "env",      "config_files", "image_size_bytes", "probe", "restart" };
 
         for (size_t i = 0; i < ELEMENTS(fields); i++) {
                 WorkspaceSpec *s = NULL;
@@ -228,9 +230,12 @@ TEST(defaults) {
 TEST(everything_arrives) {
         _cleanup_json_ cJSON *json = kit_json(
                 "{\"runtime\":\"claude-code\",\"template\":\"t\",\"tier\":3,\"instance_type\":\"i\",\"disk_gb\":12,\"provider\":\"p\","
-                "\"data_persistence\":\"persist\",\"kind\":\"platform\",\"display\":{\"mode\":\"none\"},\"platform_url\":\"http://10.0.0.1:80/x\","
-                "\"env\":{\"B\":\"2\",\"A\":\"1\"},\"config_files\":{\"d\\\\.auth_token\":\"AAEC\"},\"template_assets\":{\"config.yaml\":\"aGk=\"},"
-                "\"image_ref\":\"" PINNED "\",\"image_size_bytes\":\"77\",\"workspace_secret_keys\":[\"GH_TOKEN\"],\"required_env\":[\"A\",\"B\"],"
+                "\"data_persistence\":\"persist\",\"kind\":\"platform\",\"display\":{\"mode\":\"none\"},\"platform_url\":\"http://"
+                "10.0.0.1:80/x\","
+                "\"env\":{\"B\":\"2\",\"A\":\"1\"},\"config_files\":{\"d\\\\.auth_token\":\"AAEC\"},\"template_assets\":{\"config.yaml\":"
+                "\"aGk=\"},"
+                "\"image_ref\":\"" PINNED
+                "\",\"image_size_bytes\":\"77\",\"workspace_secret_keys\":[\"GH_TOKEN\"],\"required_env\":[\"A\",\"B\"],"
                 "\"probe\":{\"path\":\"/p\",\"timeout_seconds\":9},\"restart\":true}");
         _cleanup_(spec_freep) WorkspaceSpec *s = NULL;
         Fault f = {};

@@ -38,19 +38,19 @@ def run(lab, chosen, rows, broken):
     image = lab.image("ok", name="bench", keep=True)
     low = free_range(60)
     site = lab.site(log_level="info", port_range=f"{low}-{low + 59}", max_parallel_jobs=rounds.PARALLEL)
-    site.start()
-    common.provision(site, image)
+    with site:
+        common.provision(site, image)
 
-    def dispatched():
-        if "dispatch" in chosen:
-            measured("dispatch", lambda: dispatch.measure(lab, say), rows, broken)
-    if "idle" in chosen:
-        measured("idle", lambda: idle.measure(site, say, dispatched), rows, broken)
-    else:
-        dispatched()
-    for name, measure in (("swap", swap.measure), ("rounds", rounds.measure)):
-        if name in chosen:
-            measured(name, lambda measure=measure: measure(site, image, say), rows, broken)
+        def dispatched():
+            if "dispatch" in chosen:
+                measured("dispatch", lambda: dispatch.measure(lab, say), rows, broken)
+        if "idle" in chosen:
+            measured("idle", lambda: idle.measure(site, say, dispatched), rows, broken)
+        else:
+            dispatched()
+        for name, measure in (("swap", swap.measure), ("rounds", rounds.measure)):
+            if name in chosen:
+                measured(name, lambda measure=measure: measure(site, image, say), rows, broken)
 
 
 def table(rows):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a job's offer to its first engine call: the moment the poll's answer leaves for the agent, and the moment the engine's socket
-has its first request, both seen by proxies of one process and one clock (so the proxies' own time is in it). The jobs name images the engine has
-not and the registry cannot give: they end soon, and other work stands in nobody's way."""
+"""From a job's offer to its first engine call: the moment the poll's answer leaves for the agent, and the moment the engine's socket has
+its first request, both seen by proxies of one process and one clock (so the proxies' own time is in it). The jobs name images that the
+engine lacks and the registry cannot give: they end soon, and other work stands in nobody's way."""
 
 import time
 import uuid

@@ -12,7 +12,7 @@ from proc import LabError, free_range
 
 COUNT, PARALLEL = 40, 4
 LIMIT = 180                                                 # seconds for one round
-PATIENCE = 170                                              # … for all rounds there, if there are to be those back
+PATIENCE = 110                                              # … for all rounds there, if there are to be those back
 
 
 def run(argv, env=None):

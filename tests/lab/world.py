@@ -5,7 +5,6 @@ the engine itself says has happened meanwhile. And payloads as a control plane w
 import base64
 import copy
 import io
-import json
 import tarfile
 import time
 import urllib.parse
@@ -114,11 +113,6 @@ def digest_of(engine, container):
     """The manifest digests of the image that the container was made from."""
     seen = engine.inspect(container)
     return [digest.split("@")[1] for digest in engine.get(f"/images/{seen['Image']}/json")["RepoDigests"]]
-
-
-def told(site, job):
-    """The report that ended a job, as one line: for the words of a failed test."""
-    return json.dumps({name: value for name, value in site.plane.final(job).items() if name not in ("report_id", "delivery_id", "at")})
 
 
 def reported(site, job, stage, timeout=60):

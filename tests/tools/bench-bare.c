@@ -5,7 +5,7 @@
  * that fails ends the program with 1.
  *
  *      bench-bare provision SOCKET IMAGE NETWORK ORG FIRST-PORT COUNT PARALLEL     prints "wall SECONDS", "cpu SECONDS", "id ID" of each
- *      bench-bare swap      SOCKET IMAGE NETWORK ORG PORT                          prints "stop SECONDS", "seed SECONDS", "start SECONDS" */
+ *      bench-bare swap      SOCKET IMAGE NETWORK ORG PORT                          the same, and "stop|seed|start SECONDS" of the swap */
 
 #include <errno.h>
 #include <stdio.h>
@@ -121,11 +121,12 @@ static int begin_create(Item *i) {
                 { LABEL_SPEC, "00000000000000000000000000000000" },
         };
         const EngineMount mounts[] = {
-                { .type = "volume", .source = configs, .target = "/configs" }, { .type = "volume", .source = workspace, .target = "/workspace" },
+                { .type = "volume", .source = configs, .target = "/configs" },
+                { .type = "volume", .source = workspace, .target = "/workspace" },
         };
         const ContainerSpec spec = {
-                .image_id = i->image_id, .env = env, .n_env = ELEMENTS(env), .labels = labels, .n_labels = ELEMENTS(labels), .mounts = mounts,
-                .n_mounts = ELEMENTS(mounts), .network = b->network, .alias = alias, .host_port = (uint16_t) i->port,
+                .image_id = i->image_id, .env = env, .n_env = ELEMENTS(env), .labels = labels, .n_labels = ELEMENTS(labels),
+                .mounts = mounts, .n_mounts = ELEMENTS(mounts), .network = b->network, .alias = alias, .host_port = (uint16_t) i->port,
                 .memory_bytes = UINT64_C(512) << 20, .nano_cpus = UINT64_C(1000000000), .drop_net_raw = true, .no_new_privileges = true,
         };
 
@@ -178,7 +179,9 @@ static void on_read(const EngineAnswer *a, void *userdata) {
                 (void) stop_with(i, -EIO, "the file reads back different");
 }
 
-static int begin_read(Item *i) { return engine_archive_get(i->bench->engine, i->container, "/configs/" FILE_NAME, 65536, on_read, i, NULL); }
+static int begin_read(Item *i) {
+        return engine_archive_get(i->bench->engine, i->container, "/configs/" FILE_NAME, 65536, on_read, i, NULL);
+}
 
 static void on_started(const EngineAnswer *a, void *userdata) {
         took(userdata, 2);

@@ -1,0 +1,331 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at every point where the world can tell: around each request that the agent sends to the engine during a job, and around each
+poll that brings a job and each report that leaves. A reference run of every job gives the list of points; then a workspace lives through
+all four jobs again and again (made, replaced, replaced badly, removed), each time with the agent dying at another point: once before the
+request leaves, once after the other side has done it but before the agent hears of it. After the restart the job must end as if nothing
+had been, once, and the engine must hold just what the outcome says. MOLECULE_KILL is a pattern for a run with fewer points, such as
+'replace badly: .*start'; without it no point is left out."""
+
+import hashlib
+import json
+import os
+import queue
+import re
+import sys
+import threading
+import time
+import traceback
+import urllib.parse
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import tap  # noqa: E402
+from lab import Lab, LabError, wait_for  # noqa: E402
+from proc import end_now  # noqa: E402
+from proxy import Closed  # noqa: E402
+from world import b64, member, new_id, spec, volumes  # noqa: E402
+
+SITES = int(os.environ.get("MOLECULE_KILL_SITES", "8"))
+CHOSEN = re.compile(os.environ.get("MOLECULE_KILL", ""))
+LIMIT = 400                                                 # seconds until it gives up
+FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
+JOBS = ("make", "replace", "replace badly", "remove")
+FILES = {1: {"config.yaml": b"version: one\n", "prompts/a.md": b"first\n"},
+         2: {"config.yaml": b"version: two, and longer\n", "prompts/a.md": b"first\n", "prompts/b.md": b"new\n"},
+         3: {"config.yaml": b"version: three\n", "prompts/a.md": b"third\n", "prompts/b.md": b"third\n"}}
+# How often these happen is a matter of timing: a run may have fewer of them than the reference run.
+FLICKERING = ("GET /containers/NEW/json", "report running")
+
+
+class Trap:
+    """Names every exchange of a job as it comes by; at the chosen one the agent is killed. None: only names."""
+
+    def __init__(self, site, old, earlier=frozenset(), point=None, late=False):
+        self.site, self.old, self.earlier, self.point, self.late = site, old, earlier, point, late
+        self.names, self.lock, self.sprung, self.final, self.quiet = [], threading.Lock(), threading.Event(), False, time.monotonic()
+
+    def number(self, name):
+        with self.lock:
+            self.quiet = time.monotonic()
+            name = f"{name} #{sum(seen.rsplit(' #', 1)[0] == name for seen in self.names) + 1}"
+            self.names.append(name)
+        return name
+
+    def is_quiet(self):
+        return time.monotonic() - self.quiet > 0.6
+
+    def kill(self):
+        self.site.agent.kill()
+        self.sprung.set()
+        raise Closed
+
+    def engine_name(self, method, path):
+        """None for what is not the job's: the stream of events, the greeting, the sweep's list and its look at the settled container."""
+        path = urllib.parse.unquote(re.sub(r"^/v[0-9.]+", "", path))
+        if re.match(r"/(events|_ping|version|info)\b", path) or "molecule.platform.managed" in path:
+            return None
+        if self.old and path == f"/containers/{self.old}/json":
+            return None
+        path = path.replace(self.site.workspace, "ID").replace(self.site.network, "NETWORK")
+        path = path.replace(self.old, "OLD") if self.old else path
+        path = re.sub(r"^(/images/)\S+(/json)$|^(/images/create\?fromImage=).*$", r"\1\3IMAGE\2", path)
+        return f"{method} {re.sub('[0-9a-f]{64}', 'NEW', path)}"
+
+    def at_engine(self, exchange):
+        name = self.engine_name(exchange.method, exchange.path)
+        if name and self.number(name) == self.point and not self.sprung.is_set():
+            if self.late:
+                exchange.forward()
+            self.kill()
+        exchange.ask()
+        exchange.relay()
+
+    def at_plane(self, exchange):
+        if exchange.path.endswith("/reports"):
+            # An older job's final may come again after a restart; it is not this job's.
+            states = {report["state"] for report in json.loads(exchange.body)["reports"] if report["job_id"] not in self.earlier}
+            word = "final" if states.intersection(FINALS) else "accepted" if "accepted" in states else "running" if states else None
+            name = self.number(f"report {word}") if word else None
+            if name and name == self.point and not self.sprung.is_set():
+                if self.late:
+                    exchange.forward()
+                self.kill()
+            exchange.ask()
+            exchange.relay()
+            self.final |= word == "final"
+        elif "/jobs?" in exchange.path:
+            _status, _headers, body, head = exchange.forward()
+            if b'"delivery_id"' in body and self.site.trap.number("poll") == self.site.trap.point and not self.site.trap.sprung.is_set():
+                self.site.trap.kill()       # the poll was parked when the trap was laid: ask the one that is there now
+            exchange.client.sock.sendall(head + body)
+        else:
+            exchange.ask()
+            exchange.relay()
+
+
+class Life:
+    """One site, and one workspace after the other on it."""
+
+    def __init__(self, lab, images, number):
+        network = f"molecule-kill-{number}"
+        self.site = lab.site(plane_proxy=True, engine_proxy=True, crash_loop_restarts="2", network=network)
+        self.lab, self.images, self.earlier, self.last = lab, images[number], frozenset(), None
+        self.site.trap, self.site.workspace, self.site.network = Trap(self.site, None), new_id(), network
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
+            self.site.dock.on(method, ".", lambda x: self.site.trap.at_engine(x), times=None)
+            self.site.cp.on(method, ".", lambda x: self.site.trap.at_plane(x), times=None)
+        self.site.start(0)
+
+    def order(self, job):
+        host = self.site.host()["host_id"]
+        if job == "remove":
+            return self.site.plane.order(host, "workspace.deprovision", self.site.workspace, spec={"prune": True})
+        version = JOBS.index(job) + 1
+        files = {name: b64(data) for name, data in FILES[version].items()}
+        return self.site.plane.order(host, "workspace.provision", self.site.workspace, spec=spec(
+            image_ref=self.images[version], env={"DEMO_VERSION": str(version)}, config_files=files))
+
+    def run(self, job, point=None, late=False):
+        """One job, with the agent dying at the point; the names of all that was asked. LabError when the end is not as it must be."""
+        self.earlier |= {self.last}
+        if job == "make":
+            self.site.workspace = new_id()
+            self.lab.docker("DELETE", f"/networks/{self.site.network}")
+        if job != "remove":                                 # so that there is something to pull
+            self.lab.docker("DELETE", f"/images/{urllib.parse.quote(self.images[JOBS.index(job) + 1], safe='')}")
+        old = self.site.container(self.site.workspace)
+        trap = self.site.trap = Trap(self.site, old and old["Id"], self.earlier, point, late)
+        order = self.last = self.order(job)
+        wait_for(lambda: trap.sprung.is_set() or (trap.final and trap.is_quiet()), 60, "the point or the job's end")
+        if trap.sprung.is_set():
+            self.site.agent.wait()
+            self.site.trap = Trap(self.site, old and old["Id"], self.earlier)
+            self.site.agent.start()
+            if not self.site.plane.job(order)["final"]:
+                wait_for(lambda: self.site.trap.final, 60, "the job's end after the restart", 0.1)
+        final = self.site.plane.final(order, 5)
+        wait_for(lambda: self.agrees(job, final, old), 12, f"a world that agrees with '{final['state']}'", 0.2)
+        finals = [report for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS]
+        if len(finals) != 1:
+            raise LabError(f"{len(finals)} final reports: {finals}")
+        return trap.names if not point else trap.sprung.is_set()
+
+    def agrees(self, job, final, old):
+        """Raises what does not; wait_for() asks again for a while, since tidying is the sweep's."""
+        want = "failed" if job == "replace badly" else "succeeded"
+        if final["state"] != want:
+            raise LabError(f"{final['state']}: {final.get('error')}")
+        found = self.site.containers(self.site.workspace)
+        if job == "remove":
+            if found or volumes(self.lab.engine, self.site.workspace):
+                raise LabError(f"left: {found} {list(volumes(self.lab.engine, self.site.workspace))}")
+            return True
+        names = [(name, row["State"]) for row in found for name in row["Names"]]
+        if names != [(f"/ws-{self.site.workspace}", "running")]:
+            raise LabError(f"containers: {names}")
+        version = 1 if job == "make" else 2
+        if (found[0]["Id"] == (old and old["Id"])) != (job == "replace badly"):
+            raise LabError("the old container and not the new one" if job == "replace" else "another container than before")
+        for name, data in FILES[version].items():
+            if member(self.lab.engine, found[0]["Id"], f"/configs/{name}")[1] != data:
+                raise LabError(f"/configs/{name} is not that of version {version}")
+        now = self.lab.engine.inspect(found[0]["Id"])
+        if f"DEMO_VERSION={version}" not in now["Config"]["Env"]:
+            raise LabError(f"env: {now['Config']['Env']}")
+        digests = self.lab.engine.get(f"/images/{now['Image']}/json")["RepoDigests"]
+        if self.images[version] not in digests:
+            raise LabError(f"runs {digests}, not {self.images[version]}")
+        if job == "replace badly" and final["error"]["code"] != "rolled_back":
+            raise LabError(f"error {final['error']}")
+        result = final.get("result") or {}
+        if job != "replace badly" and (result["running_image"], result["verified_on_target"]) != (self.images[version].split("@")[1], True):
+            raise LabError(f"result {result}")
+        return True
+
+
+def push_copies(lab, image, number):
+    """The same image under a name for each site, so that one site can forget it and pull it again while another runs it."""
+    ident = lab.docker("GET", f"/images/{urllib.parse.quote(image, safe='')}/json")[1]["Id"]
+    name = f"{lab.registry.address}/molecule/site{number}"
+    tag = hashlib.sha256(image.encode()).hexdigest()[:12]
+    status, body = lab.docker("POST", f"/images/{ident}/tag", repo=name, tag=tag)
+    if status != 201:
+        raise LabError(f"tag: {status} {body}")
+    lines = lab.engine.stream("POST", f"/images/{name}/push", headers=lab.registry.header(), tag=tag)
+    return f"{name}@{next(line['aux']['Digest'] for line in lines if 'Digest' in line.get('aux', {}))}"
+
+
+class Work:
+    """The points that are still to be tried, job by job, and the answers."""
+
+    def __init__(self):
+        self.points = {job: queue.Queue() for job in JOBS}
+        self.lock, self.fired, self.missed = threading.Lock(), set(), []
+
+    def fill(self, job, names):
+        for name in names:
+            for late in (False, True):
+                # Before a poll's answer there is nothing: the poll was on its way long before the job.
+                if (late or not name.startswith("poll")) and CHOSEN.search(f"{job}: {name}"):
+                    self.points[job].put((name, late))
+
+    def take(self, job):
+        try:
+            return self.points[job].get_nowait()
+        except queue.Empty:
+            return None, False
+
+    def left(self):
+        return sum(points.qsize() for points in self.points.values())
+
+    def answer(self, job, point, late, sprung, error=None):
+        with self.lock:
+            kind = point.rsplit(" #", 1)[0]
+            name = f"{job}: killed {'after' if late else 'before'} {point}"
+            if error:
+                tap.ok(False, name, error)
+            elif sprung:
+                tap.ok(True, name)
+                self.fired.add((job, kind, late))
+            else:
+                self.missed.append((job, point, kind, late))
+
+    def judge_missed(self):
+        """A point that a run did not come by: only what is a matter of timing, and then another of its kind must have been tried."""
+        for job, point, kind, late in self.missed:
+            good = kind in FLICKERING and (kind == "report running" or (job, kind, late) in self.fired)
+            tap.ok(good, f"{job}: {'after' if late else 'before'} {point}: fewer of these in that run", "the point was not reached")
+
+
+def way(work):
+    """The jobs of one workspace. What fails leaves things as they were, and has the most points: again, while it has the most left."""
+    for job in JOBS:
+        yield job
+        while job == "replace badly" and work.points[job].qsize() > work.points["make"].qsize():
+            yield job
+
+
+def live(life, work):
+    """Workspace after workspace, until no point is left."""
+    while work.left():
+        for job in way(work):
+            point, late = work.take(job)
+            try:
+                sprung = life.run(job, point, late)
+            except Exception:
+                work.answer(job, point or "nothing", late, False, traceback.format_exc() + life.site.tail(60))
+                life.site.trap = Trap(life.site, None)
+                if not life.site.agent.process.running():
+                    life.site.agent.start()
+                break
+            if point:
+                work.answer(job, point, late, sprung)
+
+
+def test(lab, began):
+    bases = {version: lab.image(variant, page=f"version-{version}", keep=True) for version, variant in ((1, "ok"), (2, "ok"), (3, "crash"))}
+    images = [{version: push_copies(lab, base, number) for version, base in bases.items()} for number in range(SITES)]
+    lives = [Life(lab, images, number) for number in range(SITES)]
+    for life in lives:
+        wait_for(life.site.host, 30, "the host's registration")
+    work = Work()
+    for job in JOBS:
+        names = lives[0].run(job)
+        tap.diag(f"{job}: " + ", ".join(names))
+        work.fill(job, names)
+    tap.diag(f"{work.left()} points, known after {time.monotonic() - began:.1f} s")
+    threads = [threading.Thread(target=live, args=(life, work), daemon=True) for life in lives]
+    threads.append(threading.Thread(target=reboot_or_say, args=(lab, bases[1], work), daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT - (time.monotonic() - began))
+    tap.ok(work.left() == 0 and not any(thread.is_alive() for thread in threads), "the whole of it ended in time")
+    work.judge_missed()
+
+
+def reboot(lab, image, work):
+    """What a reboot leaves: no process, no container that runs, an empty runtime directory. And all that could be missing is: the control
+    plane, the credentials, a readable agent.conf."""
+    def is_(got, want, name):
+        with work.lock:
+            tap.is_(got, want, name)
+    site, workspaces = lab.site().start(), [new_id(), new_id()]
+    host = site.host()["host_id"]
+    orders = [site.plane.order(host, "workspace.provision", workspace, spec=spec(image_ref=image)) for workspace in workspaces]
+    is_([site.plane.final(order)["state"] for order in orders], ["succeeded"] * 2, "reboot: two workspaces before it")
+    before = {workspace: site.container(workspace)["Id"] for workspace in workspaces}
+    site.agent.kill()
+    site.agent.wait()
+    site.plane.stop()
+    for ident in before.values():
+        lab.docker("POST", f"/containers/{ident}/stop", t=1)
+    site.agent.runtime_unmount()
+    site.agent.runtime_mount()
+    site.agent.settings, site.agent.credentials = {"[agent": "what is this"} | site.agent.settings, {}
+    is_(site.agent.run("--check")[0], 78, "reboot: the configuration is no good any more")
+    site.agent.start()
+    for workspace in workspaces:
+        wait_for(lambda: site.container(workspace)["State"]["Running"], 15, "a workspace that runs again")
+        is_(site.container(workspace)["Id"], before[workspace], "reboot: the same container runs again")
+        is_(wait_for(lambda: site.fetch(workspace), 10, "its page")[0], 200, "reboot: it answers")
+    end_now(site.end)
+
+
+def reboot_or_say(lab, image, work):
+    try:
+        reboot(lab, image, work)
+    except Exception:
+        work.answer("reboot", "nothing", False, False, traceback.format_exc())
+
+
+def main():
+    began = time.monotonic()
+    with Lab("kill") as lab:
+        test(lab, began)
+    tap.diag(f"done after {time.monotonic() - began:.1f} s")
+    tap.done()
+
+
+if __name__ == "__main__":
+    main()

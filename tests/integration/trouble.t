@@ -1,0 +1,539 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Trouble that passes: whatever stands between the agent and its engine, its registry or its control plane goes away again, and then the
+job ends well, once; what cannot be trusted is never talked to; and a workspace that has nothing to do with it does not notice.
+
+Each case has its own control plane and agent; several run side by side. What takes the engine away comes last, alone."""
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import sqlite3
+import sys
+import threading
+import time
+import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import image  # noqa: E402
+import tap  # noqa: E402
+from engine import Registry  # noqa: E402
+from lab import Lab, LabError, wait_for  # noqa: E402
+from plane import Authority  # noqa: E402
+from proc import end_now, free_port  # noqa: E402
+from proxy import Proxy, drop_after, edit, html, reply  # noqa: E402
+from world import b64, events, new_id, now, spec  # noqa: E402
+
+SIDE_BY_SIDE = 5
+LIMIT = 300                                                 # seconds until it gives up
+FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
+
+
+def must(truth, words):
+    if not truth:
+        raise LabError(words)
+
+
+class Case:
+    """A site and, once stand_by() was called, a workspace on it that must not notice anything."""
+
+    def __init__(self, lab, **how):
+        self.lab, self.site, self.bystander = lab, lab.site(**how), None
+        self.good = lab.image("ok", page="good", keep=True)
+
+    def order(self, workspace, ref=None, **fields):
+        return self.site.plane.order(self.site.host()["host_id"], "workspace.provision", workspace,
+                                     spec=spec(image_ref=ref or self.good, config_files={"config.yaml": b64("good: yes\n")}, **fields))
+
+    def stand_by(self):
+        self.bystander = new_id()
+        must(self.site.plane.final(self.order(self.bystander))["state"] == "succeeded", "the bystander was not provisioned")
+        wait_for(lambda: len(self.site.containers(self.bystander)) == 1, 10)
+        self.before = self.seen()
+        return self
+
+    def seen(self):
+        found = self.site.container(self.bystander)
+        return found and (found["Id"], found["State"]["StartedAt"], found["State"]["Running"], found["RestartCount"])
+
+    def ends_well(self, order, workspace, timeout=60, state="succeeded"):
+        """The job's end, stored once, and one container that runs and answers."""
+        final = self.site.plane.final(order, timeout)
+        must(final["state"] == state, f"{final['state']}: {final.get('error')}")
+        finals = [report for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS]
+        must(len(finals) == 1, f"{len(finals)} final reports")
+        wait_for(lambda: len(self.site.containers(workspace)) == 1, 12, "one container only")
+        must(self.site.fetch(workspace)[0] == 200, "no page")
+
+    def one_more(self, timeout=60, **fields):
+        """Proof that all is well: a workspace provisioned from beginning to end."""
+        workspace = new_id()
+        self.ends_well(self.order(workspace, **fields), workspace, timeout)
+        return workspace
+
+    def reported(self, order, stage, timeout=30):
+        wait_for(lambda: any(report.get("stage") == stage for report in self.site.plane.job(order)["reports"]), timeout, f"stage {stage}")
+
+    def health(self):
+        return (self.site.host() or {}).get("health") or {}
+
+    def signal(self, number):
+        self.site.agent.process.kill(number)
+
+    def stopped_within(self, seconds):
+        began = time.monotonic()
+        self.signal(signal.SIGTERM)
+        must(self.site.agent.wait() == 0, "SIGTERM did not end it with 0")
+        must(time.monotonic() - began < seconds, f"SIGTERM took {time.monotonic() - began:.1f} s")
+
+# Engine.
+
+def engine_socket_missing_at_start(lab):
+    case = Case(lab, engine_proxy=True)
+    case.site.dock.refuse()
+    case.site.start()
+    wait_for(lambda: case.health()["engine"]["state"] == "down", 20, "health that says that the engine is down")
+    must("engine_unreachable" in case.health()["agent"]["degraded"], f"degraded: {case.health()['agent']['degraded']}")
+    workspace = new_id()
+    order = case.order(workspace)
+    wait_for(lambda: case.site.plane.job(order)["state"] in ("accepted", "running"), 10, "accepted with the engine away")
+    case.site.dock.accept()
+    case.ends_well(order, workspace)
+    wait_for(lambda: case.health()["engine"]["state"] == "up", 10, "health that says that the engine is up")
+    return case
+
+
+def create_reply_lost(lab):
+    case = Case(lab, engine_proxy=True)
+    case.site.start()
+    case.stand_by()
+    rule = case.site.dock.on("POST", "/containers/create", drop_after())
+    since, made = now(), case.one_more()
+    rule.wait(0)
+    created = [event for event in events(lab.engine, since) if event == f"container create ws-{made}"]
+    must(len(created) == 1, f"{len(created)} containers were created, instead of one that was adopted")
+    return case
+
+
+def start_reply_lost(lab):
+    case = Case(lab, engine_proxy=True)
+    case.site.start()
+    case.stand_by()
+    rule = case.site.dock.on("POST", "/start$", drop_after())
+    made = case.one_more()
+    rule.wait(0)
+    must(case.site.container(made)["RestartCount"] == 0, "it was restarted")
+    return case
+
+
+def engine_killed_in_mid_job(lab):
+    case = Case(lab)
+    case.site.start()
+    case.stand_by()
+    workspace = new_id()
+    order = case.order(workspace, case.lab.image("slow", page="slow", delay=4, keep=True))
+    case.reported(order, "configuring_https")
+    containerd = lab.engine._containerd()
+    lab.engine.process.kill()
+    os.kill(containerd, signal.SIGKILL)
+    lab.engine.process.wait()
+    wait_for(lambda: not os.path.exists(f"/proc/{containerd}"), 10, "the end of containerd")
+    wait_for(lambda: case.health()["engine"]["state"] == "down", 10, "health that says that the engine is down")
+    must(case.site.plane.job(order)["final"] is None, "the job ended while the engine was away")
+    lab.engine.start()
+    case.ends_well(order, workspace, 90)
+    wait_for(lambda: case.seen()[2] and case.site.fetch(case.bystander)[0] == 200, 30, "the bystander, which the engine had taken along")
+    must(case.seen()[0] == case.before[0], "the bystander has another container")
+    case.before = case.seen()
+    return case
+
+
+# Registry.
+
+def registry_down_in_mid_pull(lab):
+    registry = Registry(f"{lab.where}/r2")
+    registry.start()
+    big = image.make(lab.engine, registry, "ok", page="big", filler=os.urandom(48 << 20))
+    lab.docker("POST", "/build/prune", all="true")
+    case = Case(lab, engine_proxy=True, registries=f"{lab.registry.address} {registry.address}")
+    case.site.start()
+    case.stand_by()
+    workspace = new_id()
+    order = case.order(workspace, big)
+    wait_for(lambda: case.site.dock.seen("POST", "/images/create.*big|/images/create.*" + str(registry.port)), 20, "the pull", 0.01)
+    registry.stop(signal.SIGKILL)
+    time.sleep(10)
+    must(case.site.plane.job(order)["final"] is None, "the job ended while the registry was down")
+    registry.start()
+    case.ends_well(order, workspace, 120)
+    end_now(registry.process.stop)
+    return case
+
+
+def registry_says_429_at_first(lab):
+    limited = Proxy(("127.0.0.1", lab.registry.port))
+    ref = lab.image("ok", page="limited").replace(lab.registry.address, f"127.0.0.1:{limited.port}")
+    words = json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]})
+    rule = limited.on("GET", "/manifests/", reply(429, {"Retry-After": "1"}, words), times=2)
+    head = limited.on("HEAD", "/manifests/", reply(429, {"Retry-After": "1"}), times=2)
+    case = Case(lab, registries=f"{lab.registry.address} 127.0.0.1:{limited.port}")
+    case.site.start()
+    case.stand_by()
+    case.one_more(120, ref=ref)
+    must(rule.hits + head.hits >= 2, "the registry was not asked often enough")
+    return case
+
+
+# Control plane.
+
+def control_plane_down_in_mid_job(lab):
+    case = Case(lab)
+    case.site.start()
+    case.stand_by()
+    workspace = new_id()
+    order = case.order(workspace, lab.image("slow", page="slow", delay=4, keep=True))
+    case.reported(order, "configuring_https")
+    case.site.plane.stop(number=signal.SIGKILL)
+    wait_for(lambda: case.site.fetch(workspace)[0] == 200, 20, "a workspace that is made with the control plane away")
+    time.sleep(21)
+    case.site.plane.start()
+    case.ends_well(order, workspace, 100)
+    time.sleep(2)
+    case.ends_well(order, workspace)                        # still one final
+    return case
+
+
+def org_row_not_yet_there(lab):
+    case = Case(lab, plane_proxy=True)
+    for method in ("GET", "POST"):
+        case.site.cp.on(method, ".", reply(401, None, '{"error":"unauthorized"}'), times=None)
+    case.site.agent.start()
+    wait_for(lambda: case.site.cp.log, 7, "the first call")
+    time.sleep(5)
+    case.site.cp.clear()
+    began = time.monotonic()
+    wait_for(case.site.host, 10, "the registration")
+    must(time.monotonic() - began < 4, f"registered only {time.monotonic() - began:.1f} s after the row was there")
+    case.one_more()
+    return case
+
+
+def html_instead_of_json(lab):
+    case = Case(lab, plane_proxy=True)
+    rules = [case.site.cp.on("POST", "/hosts$", html(), times=2)]
+    case.site.start(60)
+    rules += [case.site.cp.on("GET", "/jobs", html()), case.site.cp.on("POST", "/health", html()),
+              case.site.cp.on("POST", "/reports", html())]
+    case.site.agent.restart()
+    case.stand_by().one_more()
+    for rule in rules:
+        rule.wait(0)
+    return case
+
+
+def redirects(lab):
+    case = Case(lab, plane_proxy=True)
+    other = Proxy(("127.0.0.1", case.site.plane.port), certificate=case.site.plane.certificate, ca=case.site.plane.authority.ca)
+    accepted = []
+    listen = other._keep
+    other._keep = lambda sock: accepted.append(sock) or listen(sock)
+    to = {"Location": f"https://127.0.0.1:{other.port}/api/v1/hosts"}
+    rules = [case.site.cp.on("POST", "/hosts$", reply(status, to)) for status in (301, 307, 308)]
+    case.site.start(90)
+    rules += [case.site.cp.on("GET", "/jobs", reply(302, to)), case.site.cp.on("POST", "/health", reply(308, to)),
+              case.site.cp.on("POST", "/reports", reply(303, to))]
+    case.site.agent.restart()
+    case.stand_by().one_more()
+    for rule in rules:
+        rule.wait(0)
+    must(not accepted and not other.log, f"{len(accepted)} connections to the other place, {len(other.log)} requests")
+    return case
+
+
+def retry_after(lab):
+    case = Case(lab, plane_proxy=True)
+    case.site.start()
+    case.stand_by()
+    wait_for(lambda: case.site.agent.lines("Registered"), 5)
+    case.site.agent.stop()
+    moments = []
+    later = reply(503, {"Retry-After": "7"}, '{"error":"later"}')
+    rule = case.site.cp.on("POST", "/hosts$", lambda x: (moments.append(time.monotonic()), later(x)))
+    case.site.agent.start()
+    rule.wait(10)
+    second = case.site.cp.on("GET", "/jobs", lambda x: (moments.append(time.monotonic()), later(x)))
+    second.wait(25)
+    workspace = new_id()
+    order = case.order(workspace)
+    case.ends_well(order, workspace)
+    for moment in moments:
+        after = [x.at - moment for x in case.site.cp.log if x.at > moment + 0.05]
+        must(after and min(after) >= 7, f"asked again after {min(after):.2f} s")
+        must(min(after) < 7 * 1.2 + 2, f"asked again only after {min(after):.2f} s")
+    return case
+
+
+def truncated_json(lab):
+    case = Case(lab, plane_proxy=True)
+    half = edit(lambda status, body: (status, body[:len(body) // 2]))
+    rules = [case.site.cp.on("POST", "/hosts$", half)]
+    case.site.start()
+    rules += [case.site.cp.on("POST", "/health", half), case.site.cp.on("POST", "/reports", half)]
+    case.stand_by().one_more()
+    cut = []                                                # a delivery that is cut in half comes again, a minute later
+
+    def once(status, body):
+        cut.extend([body] if b"delivery_id" in body and not cut else [])
+        return status, body[:-20] if body in cut else body
+    case.site.cp.on("GET", "/jobs", edit(once), times=None)
+    case.site.agent.restart()
+    case.one_more(100)
+    must(cut, "no delivery was cut in half")
+    for rule in rules:
+        rule.wait(0)
+    return case
+
+
+def bad_certificates(lab):
+    case = Case(lab, plane_proxy=True)
+    case.site.start()
+    case.stand_by()
+    plane, cp = case.site.plane, case.site.cp
+    bad = {"another authority": Authority(f"{case.site.where}/other", "other").issue("cp"),
+           "another host's name": plane.authority.issue("name", "DNS:cp.example.com"), "expired": plane.authority.issue("old", days=0)}
+    for what, pair in bad.items():
+        case.site.agent.stop()
+        cp.certify(*pair)
+        asked, said = len(cp.log), len(case.site.agent.lines("The certificate of"))
+        case.site.agent.start()
+        wait_for(lambda: len(case.site.agent.lines("The certificate of")) > said, 10, f"the agent's word on the certificate ({what})")
+        time.sleep(1.5)
+        must(len(cp.log) == asked, f"{len(cp.log) - asked} requests in spite of the certificate ({what})")
+        must(case.seen() == case.before, f"the workspace noticed ({what})")
+    case.site.agent.stop()
+    cp.certify(*plane.certificate)
+    case.site.agent.start()
+    case.one_more()
+    return case
+
+
+def host_unknown(lab):
+    case = Case(lab, plane_proxy=True)
+    case.site.start()
+    case.stand_by()
+    forget_host(case.site.plane)
+    case.site.agent.restart()
+    wait_for(case.site.host, 20, "another registration")
+    case.one_more()
+
+    forget_host(case.site.plane)                            # now while it runs: the next call hears of it
+    registers = len(case.site.cp.seen("POST", "/hosts$"))
+    case.site.plane.stop()
+    case.site.plane.start()
+    wait_for(case.site.host, 80, "a registration by itself")
+    must(len(case.site.cp.seen("POST", "/hosts$")) > registers, "it did not register")
+    case.one_more()
+    return case
+
+
+def forget_host(plane):
+    with sqlite3.connect(f"{plane.where}/devcp.db", timeout=10) as database:
+        database.execute("PRAGMA foreign_keys=OFF")
+        database.execute("DELETE FROM boots")
+        database.execute("DELETE FROM hosts")
+
+
+def state_lost(lab):
+    case = Case(lab)
+    case.site.start()
+    case.stand_by()
+    host, jobs = case.site.host()["host_id"], len(case.site.plane.jobs())
+    case.site.agent.stop()
+    for name in os.listdir(case.site.agent.state):
+        path = f"{case.site.agent.state}/{name}"
+        if name != "identity":
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    case.site.agent.start()
+    wait_for(lambda: len(case.site.plane.jobs()) > jobs, 15, "the order that the control plane issues anew")
+    new = next(row for row in case.site.plane.jobs() if not row["final"] or row["generation"] != "1")
+    case.ends_well(new["job_id"], case.bystander)
+    must(case.site.host()["host_id"] == host, "another host id")
+    case.before = case.seen()
+    case.one_more()
+    return case
+
+
+def host_id_in_use(lab):
+    case = Case(lab, plane_proxy=True)
+    case.site.start()
+    case.stand_by()
+    mine = json.loads(case.site.cp.seen("POST", "/hosts$")[-1].body)
+    other = new_id()
+    headers = {"X-Molecule-Agent-Protocol": "1", "X-Molecule-Host-Id": mine["host_id"], "X-Molecule-Boot-Id": other,
+               "X-Molecule-Org-Id": case.site.plane.org_id}
+    case.site.plane.must(200, "POST", "/hosts", mine | {"boot_id": other, "boot_epoch": "1"}, headers=headers)
+    wait_for(lambda: case.site.agent.lines("host_id_in_use"), 60, "the agent's word on it")
+    asked = len(case.site.cp.log)
+    order = case.order(new_id())
+    time.sleep(6)
+    must(len(case.site.cp.log) == asked, f"{len(case.site.cp.log) - asked} calls while parked")
+    must(not case.site.plane.job(order)["deliveries"], "it took a job while parked")
+    must(case.site.agent.process.running(), "the agent ended")
+    return case
+
+
+# Signals and rounds.
+
+def sigterm_in_pull(lab):
+    slow = Proxy(("127.0.0.1", lab.registry.port))
+    gate = threading.Event()
+    rule = slow.on("GET", "/blobs/", lambda x: (gate.wait(30), x.ask(), x.relay()), times=None)
+    ref = lab.image("ok", page="sigterm").replace(lab.registry.address, f"127.0.0.1:{slow.port}")
+    case = Case(lab, registries=f"{lab.registry.address} 127.0.0.1:{slow.port}")
+    case.site.start()
+    case.stand_by()
+    workspace = new_id()
+    order = case.order(workspace, ref)
+    wait_for(lambda: rule.hits, 20, "a pull that hangs")
+    case.reported(order, "installing")
+    case.stopped_within(2)
+    gate.set()
+    case.site.agent.start()
+    case.ends_well(order, workspace)
+    return case
+
+
+def sigterm_in_gate(lab):
+    case = Case(lab)
+    case.site.start()
+    case.stand_by()
+    workspace = new_id()
+    order = case.order(workspace, lab.image("slow", page="slow", delay=4, keep=True))
+    case.reported(order, "configuring_https")
+    before = case.site.container(workspace)
+    case.stopped_within(2)
+    case.site.agent.start()
+    case.ends_well(order, workspace)
+    after = case.site.container(workspace)
+    must(before["Id"] == after["Id"] and before["State"]["StartedAt"] == after["State"]["StartedAt"], "the container was made or started again")
+    return case
+
+
+def sighup(lab):
+    case = Case(lab)
+    case.site.start()
+    case.stand_by()
+    good = dict(case.site.agent.settings)
+    case.site.agent.settings = good | {"max_tier": "seven"}
+    case.site.agent.write()
+    case.signal(signal.SIGHUP)
+    wait_for(lambda: "config_invalid" in case.health()["agent"]["degraded"], 10, "config_invalid in health")
+    case.one_more()
+    case.site.agent.settings = good | {"max_tier": "1"}
+    case.site.agent.write()
+    case.signal(signal.SIGHUP)
+    wait_for(lambda: case.health()["agent"]["degraded"] == [], 20, "the end of config_invalid")
+    refused = case.site.plane.final(case.order(new_id()), 20)
+    must((refused["state"], refused["error"]["code"]) == ("refused", "tier_not_allowed"), f"max_tier=1 does not hold: {refused}")
+    return case
+
+
+def once(lab):
+    case = Case(lab)
+    status, words = case.site.agent.run("--once", timeout=60)
+    must(status == 0 and case.site.host(), f"the first round: {status} {words}")
+    workspace = new_id()
+    order = case.order(workspace)
+    status, words = case.site.agent.run("--once", timeout=60)
+    must(status == 0, f"a round with work: {status} {words}")
+    case.ends_well(order, workspace, 1)
+    case.site.plane.stop()
+    status, words = case.site.agent.run("--once", timeout=60)
+    must(status == 75, f"a round without the control plane: {status} {words}")
+    must(case.site.fetch(workspace)[0] == 200, "the workspace does not run on")
+    return case
+
+
+SHARED = (truncated_json, control_plane_down_in_mid_job, registry_down_in_mid_pull, host_unknown, registry_says_429_at_first, redirects,
+          bad_certificates, retry_after, html_instead_of_json, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
+          org_row_not_yet_there, create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, sighup, once)
+ALONE = (engine_killed_in_mid_job,)
+lock = threading.Lock()
+
+
+def attempt(test, lab):
+    """One case, one answer."""
+    began, error, case = time.monotonic(), "", None
+    name = test.__name__.replace("_", " ")
+    sites = []
+    mine = Sites(lab, sites)
+    try:
+        case = test(mine)
+        if case.bystander and case.seen() != case.before:
+            error = f"the bystander noticed: {case.before} is now {case.seen()}"
+    except Exception:
+        error = traceback.format_exc() + "".join(site.tail(60) for site in sites)
+    for site in sites:
+        try:
+            end_now(site.end)
+        except Exception as ending:
+            error += f"\n{ending}"
+    with lock:
+        tap.ok(not error, f"{name} ({time.monotonic() - began:.1f} s)", error)
+
+
+class Sites:
+    """The lab, remembering which sites it gave; several threads may ask it for an image."""
+
+    def __init__(self, lab, sites):
+        self.lab, self.sites = lab, sites
+
+    def __getattr__(self, name):
+        return getattr(self.lab, name)
+
+    def site(self, **how):
+        with lock:
+            self.sites.append(self.lab.site(**how))
+        return self.sites[-1]
+
+    def image(self, *words, **how):
+        with lock:
+            return self.lab.image(*words, **how)
+
+
+def work(cases, lab):
+    while True:
+        try:
+            attempt(cases.get_nowait(), lab)
+        except queue.Empty:
+            return
+
+
+def main():
+    began = time.monotonic()
+    chosen = re.compile(os.environ.get("MOLECULE_TROUBLE", "."))
+    with Lab("trouble") as lab:
+        lab.image("ok", page="good", keep=True)
+        cases = queue.Queue()
+        for test in SHARED:
+            if chosen.search(test.__name__):
+                cases.put(test)
+        threads = [threading.Thread(target=work, args=(cases, lab), daemon=True) for _ in range(SIDE_BY_SIDE)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(LIMIT - (time.monotonic() - began), 1))
+        with lock:
+            tap.ok(cases.empty() and not any(thread.is_alive() for thread in threads), "the cases side by side ended in time")
+        for test in ALONE:
+            if chosen.search(test.__name__):
+                attempt(test, lab)
+    tap.diag(f"done after {time.monotonic() - began:.1f} s")
+    tap.done()
+
+
+if __name__ == "__main__":
+    main()

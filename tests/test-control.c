@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* agent/control while all is well: register, poll, pins, deliver; tables that cannot be had; and no spinning. */
+
+#include "tests/control-kit.h"
+
+/* ── as it should be ─────────────────────────────────────────────────────────────────────────────────────────── */
+
+TEST(register_poll_pins_deliver_poll) {
+        _cleanup_site_ Site s;
+
+        site(&s, false);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL "?wait=20&max=3&pins_etag= ", 0, 0, "", "");
+        rule(POLL, 1, 200, CP_JSON, JOBS(ETAG));
+        rule(POLL, -1, CP_HANG, "", "");
+        rule(PINS, -1, 200, CP_JSON "ETag: \"e1\"\r\n", TABLE);
+        CHECK_INT(control_state(s.control), CONTROL_IDLE);
+        start(&s);
+        CHECK(seen_until(4, 3000));
+        CHECK_STR(seen_line(0), REGISTER);
+        CHECK_STR(script->seen[0].body, "{\"protocol\":1}");
+        CHECK_STR(seen_line(1), POLL "?wait=20&max=3&pins_etag=");
+        CHECK_STR(seen_line(2), PINS);
+        CHECK_STR(seen_line(3), POLL "?wait=20&max=3&pins_etag=%22e1%22");
+        CHECK_STR(s.delivered, "one two ");
+        CHECK_INT(s.pins_at_delivery, 1);               /* a job may need the pin that came with it */
+        CHECK(s.registered == 1 && s.polled == 1 && s.heartbeat == 7 * USEC_PER_SEC && s.changed > 0);
+        CHECK(pins_find(s.pins, "codex", NULL) != NULL);
+        CHECK_INT(control_state(s.control), CONTROL_POLLING);
+        CHECK_STR(fault_of(&s), "");
+        CHECK(seen_header(1, "Authorization: Bearer s1"));
+}
+
+TEST(the_first_request_within_five_seconds) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule("", -1, CP_HANG, "", "");
+        control_start(s.control, false);
+        CHECK(rest(&s) <= 5 * USEC_PER_SEC);
+        pass(5);
+        CHECK(seen_until(1, 3000));
+}
+
+TEST(once_asks_at_once_and_does_not_wait) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, CP_HANG, "", "");
+        control_start(s.control, true);
+        CHECK(seen_until(2, 2000));
+        CHECK_STR(seen_line(1), POLL "?wait=0&max=3&pins_etag=");
+}
+
+TEST(what_register_answers_is_bounded) {
+        static const struct { const char *answer, *poll; uint64_t heartbeat; } table[] = {
+                { "{}", "?wait=50&max=16&", 30 },
+                { "{\"wait_seconds\":100000,\"max_jobs\":100000,\"heartbeat_seconds\":100000}", "?wait=300&max=100&", 3600 },
+                { "{\"wait_seconds\":-5,\"max_jobs\":0,\"heartbeat_seconds\":0}", "?wait=0&max=1&", 1 },
+                { "{\"wait_seconds\":\"x\",\"max_jobs\":null,\"heartbeat_seconds\":[]}", "?wait=50&max=16&", 30 },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_site_ Site s;
+
+                site(&s, true);
+                rule(REGISTER, -1, 200, CP_JSON, table[i].answer);
+                rule(POLL, -1, CP_HANG, "", "");
+                start(&s);
+                CHECK(seen_until(2, 3000));
+                CHECK(strstr(seen_line(1), table[i].poll));
+                CHECK_INT(s.heartbeat, table[i].heartbeat * USEC_PER_SEC);
+        }
+}
+
+TEST(room_is_told) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        s.room = 0;
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, CP_HANG, "", "");
+        start(&s);
+        CHECK(seen_until(2, 3000));
+        CHECK(strstr(seen_line(1), "&max=0&"));
+}
+
+TEST(registers_once_a_day) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, 200, CP_JSON, NO_JOBS);
+        start(&s);
+        CHECK(seen_until(2, 3000));
+        pass(86300);
+        loop_for(event, 50);
+        CHECK_INT(seen_like(REGISTER), 1);
+        pass(101);
+        for (int i = 0; i < 40 && seen_like(REGISTER) < 2; i++)
+                loop_for(event, 50);
+        loop_for(event, 100);
+        CHECK_INT(seen_like(REGISTER), 2);
+        CHECK_INT(s.registered, 2);
+}
+
+TEST(stopped_and_started_again) {
+        _cleanup_site_ Site s;
+        int n;
+
+        at_rest(&s);
+        control_stop(s.control);
+        CHECK_INT(control_state(s.control), CONTROL_IDLE);
+        n = seen_count();
+        pass(3600);
+        loop_for(event, 50);
+        CHECK_INT(seen_count(), n);
+        start(&s);
+        CHECK(seen_until(n + 2, 3000));
+        CHECK_INT(seen_like(REGISTER), 2);
+}
+
+/* ── pins that cannot be had ─────────────────────────────────────────────────────────────────────────────────── */
+
+static const struct { int status; const char *headers, *body; } bad_pins[] = {
+        { 200, CP_JSON "ETag: \"e1\"\r\n", "{\"pins\":[]}" },
+        { 200, CP_JSON "ETag: \"e1\"\r\n", "{\"pins\":[{\"template_name\":\"x\"}]}" },
+        { 200, "Content-Type: text/html\r\n", "<html>" },
+        { 500, CP_JSON, "{}" },
+        { 404, CP_JSON, "{\"error\":\"x\"}" },
+        { 200, CP_JSON "ETag: \"e0\"\r\n", TABLE },     /* another table than the poll spoke of */
+        { 304, "", "" },
+};
+
+TEST(a_bad_table_keeps_the_old_one_and_makes_no_hot_loop) {
+        for (size_t i = 0; i < ELEMENTS(bad_pins); i++) {
+                _cleanup_site_ Site s;
+                int before;
+
+                site(&s, true);
+                CHECK_INT(pins_replace(s.pins, TABLE, strlen(TABLE), "\"old\"", 1, NULL), 0);
+                rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+                rule(PINS, -1, bad_pins[i].status, bad_pins[i].headers, bad_pins[i].body);
+                rule(POLL "?wait=20&max=3&pins_etag=%22e1%22", -1, CP_HANG, "", "");    /* as told: nothing new for one who has it */
+                rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"" ETAG "\",\"jobs\":[]}");
+                start(&s);
+                CHECK(seen_until(4, 3000));
+                loop_for(event, 100);
+                if (!CHECK_INT(seen_count(), 4) || !CHECK_STR(seen_line(3), POLL "?wait=20&max=3&pins_etag=%22e1%22"))
+                        printf("#   in: %d %s: %s\n", bad_pins[i].status, bad_pins[i].body, seen_line(3));
+                CHECK(pins_find(s.pins, "codex", NULL) != NULL);
+                CHECK_INT(control_state(s.control), CONTROL_POLLING);
+                before = seen_like(PINS);
+                CHECK_INT(before, 1);
+                CHECK_STR(fault_of(&s), "");
+        }
+}
+
+/* Every poll is answered at once: the table is asked for again only after its minute, unless there is another one. */
+TEST(a_bad_table_is_asked_for_again_after_a_minute) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(PINS, -1, 200, CP_JSON "ETag: \"e1\"\r\n", "{\"pins\":[]}");
+        rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"" ETAG "\",\"jobs\":[]}");
+        start(&s);
+        CHECK(seen_until(4, 3000));
+        for (int i = 0; i < 20; i++) {
+                settle(&s);
+                pass(1);
+        }
+        settle(&s);
+        CHECK_INT(seen_like(PINS), 1);
+        CHECK(seen_like(POLL) >= 20 && seen_like(POLL) <= 24);
+        pass(60);
+        settle(&s);
+        CHECK_INT(seen_like(PINS), 2);
+        forget_rules();
+        rule(PINS, -1, 200, CP_JSON "ETag: \"e2\"\r\n", TABLE);
+        rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"\\\"e2\\\"\",\"jobs\":[]}");
+        pass(1);
+        settle(&s);
+        CHECK_INT(seen_like(PINS), 3);
+        CHECK_STR(pins_etag(s.pins), "\"e2\"");
+}
+
+TEST(jobs_wait_for_a_table_that_is_away) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(PINS, 1, 500, CP_JSON, "{}");
+        rule(POLL, 1, 200, CP_JSON, JOBS(ETAG));
+        rule(POLL, -1, CP_HANG, "", "");
+        start(&s);
+        CHECK(seen_until(4, 3000));
+        CHECK_STR(s.delivered, "");                     /* handed out again by the control plane; refusing them would be final */
+}
+
+TEST(a_table_that_is_always_another_does_not_spin) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(PINS, -1, 200, CP_JSON "ETag: \"fixed\"\r\n", TABLE);
+        rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"#\",\"jobs\":[]}");
+        start(&s);
+        loop_for(event, 2500);
+        if (!CHECK(seen_count() < 40))
+                printf("#   %d requests in 2.5 seconds\n", seen_count());
+}
+
+/* ── no spinning ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+TEST(quick_empty_answers_do_not_spin) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, 200, CP_JSON, NO_JOBS);
+        start(&s);
+        loop_for(event, 2500);
+        if (!CHECK(seen_like(POLL) >= 2 && seen_like(POLL) <= 4))
+                printf("#   %d polls in 2.5 seconds\n", seen_like(POLL));
+}
+
+TEST(quick_answers_with_jobs_go_on_at_once_but_not_for_ever) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"\",\"jobs\":[{}]}");
+        start(&s);
+        loop_for(event, 1500);
+        if (!CHECK(seen_like(POLL) >= 4 && seen_like(POLL) <= 14))
+                printf("#   %d polls in 1.5 seconds\n", seen_like(POLL));
+}
+
+int main(void) { return cp_kit_main(); }

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* agent/credentials: which source wins, what never counts, and that no words hold a value. */
+
+#include <errno.h>
+
+#include "agent/credentials.h"
+#include "tests/kit.h"
+
+typedef struct Sources { const char *directory, *file, *env, *env_too; } Sources;
+
+static const struct { Sources secret; const char *wanted; } order[] = {
+        { { "d", "f", "e", "p" }, "d" },
+        { { NULL, "f", "e", "p" }, "f" },
+        { { NULL, NULL, "e", "p" }, "e" },
+        { { NULL, NULL, NULL, "p" }, "p" },
+        { { NULL, NULL, NULL, NULL }, NULL },
+
+        /* empty, white space and what cannot stand in a header never count */
+        { { "", "f", "e", "p" }, "f" },
+        { { " \n\t\r", "\n", "e", "p" }, "e" },
+        { { "", "", "", "p" }, "p" },
+        { { "", "", "", " " }, NULL },
+        { { "two words", "f", NULL, NULL }, "f" },
+        { { "two\nlines", NULL, "e", NULL }, "e" },
+        { { "bell\a", NULL, NULL, "p" }, "p" },
+        { { "del\x7f", NULL, NULL, NULL }, NULL },
+
+        /* white space at the ends goes */
+        { { "  d\r\n", NULL, NULL, NULL }, "d" },
+        { { NULL, "\tf\n", NULL, NULL }, "f" },
+        { { NULL, NULL, " e ", NULL }, "e" },
+};
+
+static void prepare(const TestDir *d, const Sources *secret, const char *admin, Config *c) {
+        static char file[64];
+
+        CHECK_INT(clearenv(), 0);
+        (void) unlinkat(d->fd, "provision-secret", 0);
+        (void) unlinkat(d->fd, "file", 0);
+        CHECK_INT(setenv("CREDENTIALS_DIRECTORY", d->path, 1), 0);
+        *c = (Config) {};
+        if (secret->directory)
+                test_dir_text(d, "provision-secret", secret->directory);
+        if (secret->file) {
+                test_dir_text(d, "file", secret->file);
+                (void) snprintf(file, sizeof file, "%s/file", d->path);
+                c->provision_secret_file = file;
+        }
+        if (secret->env)
+                CHECK_INT(setenv("MOLECULE_CP_SHARED_SECRET", secret->env, 1), 0);
+        if (secret->env_too)
+                CHECK_INT(setenv("PROVISION_SHARED_SECRET", secret->env_too, 1), 0);
+        if (admin)
+                CHECK_INT(setenv("ADMIN_TOKEN", admin, 1), 0);
+}
+
+TEST(the_order_of_sources) {
+        _cleanup_dir_ TestDir d = test_dir();
+
+        for (size_t i = 0; i < ELEMENTS(order); i++) {
+                Credentials found = {};
+                Config c;
+                Fault f = {};
+
+                prepare(&d, &order[i].secret, "a", &c);
+                CHECK_INT(credentials_load(&c, &found, &f), order[i].wanted ? 0 : -ENOKEY);
+                if (!CHECK_STR(found.provision_secret, order[i].wanted) || !CHECK_STR(kit_code(&f), order[i].wanted ? "" : "not_enrolled"))
+                        printf("#   in: case %zu\n", i);
+                CHECK_STR(found.admin_token, order[i].wanted ? "a" : NULL);
+                credentials_done(&found);
+                CHECK(!found.provision_secret && !found.admin_token);
+        }
+}
+
+TEST(the_admin_token_s_sources) {
+        _cleanup_dir_ TestDir d = test_dir();
+        static const Sources secret = { .env = "s" };
+        Credentials found = {};
+        char file[64];
+        Config c;
+
+        prepare(&d, &secret, "env", &c);
+        (void) snprintf(file, sizeof file, "%s/token", d.path);
+        c.admin_token_file = file;
+        CHECK_INT(credentials_load(&c, &found, NULL), 0);
+        CHECK_STR(found.admin_token, "env");            /* the file is not there */
+        test_dir_text(&d, "token", "file\n");
+        CHECK_INT(credentials_load(&c, &found, NULL), 0);
+        CHECK_STR(found.admin_token, "file");
+        test_dir_text(&d, "admin-token", "directory");
+        CHECK_INT(credentials_load(&c, &found, NULL), 0);
+        CHECK_STR(found.admin_token, "directory");
+        credentials_done(&found);
+}
+
+TEST(the_platform_s_admin_bearers_are_never_read) {
+        _cleanup_dir_ TestDir d = test_dir();
+        static const Sources secret = { .env = "s" };
+        Credentials found = {};
+        Config c;
+
+        prepare(&d, &secret, NULL, &c);
+        CHECK_INT(setenv("CP_ADMIN_API_TOKEN", "x", 1) | setenv("CP_ADMIN_TOKEN", "x", 1) | setenv("MOLECULE_ADMIN_TOKEN", "x", 1), 0);
+        CHECK_INT(credentials_load(&c, &found, NULL), -ENOKEY);
+}
+
+TEST(words_say_which_is_missing_and_hold_no_value) {
+        static const struct { const char *secret, *admin, *words; } table[] = {
+                { NULL, NULL, "provision secret and admin token" },
+                { "open-sesame", NULL, "no admin token" },
+                { NULL, "open-sesame", "no provision secret" },
+        };
+        _cleanup_dir_ TestDir d = test_dir();
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                const Sources secret = { .env = table[i].secret };
+                Credentials found = {};
+                Fault f = {};
+                Config c;
+
+                prepare(&d, &secret, table[i].admin, &c);
+                CHECK(credentials_load(&c, &found, &f) < 0);
+                CHECK(strstr(f.text, table[i].words) && !strstr(f.text, "sesame"));
+                CHECK(!found.provision_secret && !found.admin_token);
+        }
+}
+
+TEST(a_failed_load_leaves_the_old_ones) {
+        _cleanup_dir_ TestDir d = test_dir();
+        static const Sources secret = { .env = "s" }, none = {};
+        Credentials found = {};
+        Config c;
+
+        prepare(&d, &secret, "a", &c);
+        CHECK_INT(credentials_load(&c, &found, NULL), 0);
+        prepare(&d, &none, NULL, &c);
+        CHECK_INT(credentials_load(&c, &found, NULL), -ENOKEY);
+        CHECK_STR(found.provision_secret, "s");
+        CHECK_STR(found.admin_token, "a");
+        credentials_done(&found);
+}
+
+TEST(sizes) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_free_ char *most = kit_fill('s', CREDENTIAL_MAX), *more = kit_fill('s', CREDENTIAL_MAX + 1), *huge = kit_fill('s', 100000);
+        const Sources sources[] = { { .directory = most }, { .directory = more }, { .directory = huge }, { .env = more } };
+
+        for (size_t i = 0; i < ELEMENTS(sources); i++) {
+                Credentials found = {};
+                Config c;
+
+                prepare(&d, &sources[i], "a", &c);
+                CHECK_INT(credentials_load(&c, &found, NULL), i == 0 ? 0 : -ENOKEY);
+                credentials_done(&found);
+        }
+}
+
+TEST(refresh) {
+        Credentials c = { strdup("old"), strdup("admin") };
+
+        CHECK_INT(credentials_refresh(&c, NULL), -EINVAL);
+        CHECK_INT(credentials_refresh(&c, ""), -EINVAL);
+        CHECK_INT(credentials_refresh(&c, " \r\n\t"), -EINVAL);
+        CHECK_INT(credentials_refresh(&c, "two words"), -EINVAL);
+        CHECK_STR(c.provision_secret, "old");
+        CHECK_INT(credentials_refresh(&c, "old"), 1);
+        CHECK_INT(credentials_refresh(&c, " old\n"), 1);
+        CHECK_INT(credentials_refresh(&c, "new\n"), 0);
+        CHECK_STR(c.provision_secret, "new");
+        CHECK_STR(c.admin_token, "admin");
+        credentials_done(&c);
+}
+
+TEST_MAIN

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* agent/identity: made once, an epoch that only grows, one agent to a directory; and another machine's state set aside whole. */
+
+#include <errno.h>
+
+#include "agent/identity.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/record.h"
+#include "tests/kit.h"
+
+static Identity load(const TestDir *d, bool foreign) {
+        Identity id = {};
+        bool is_foreign = !foreign;
+        Fault f = {};
+
+        if (!CHECK_INT(identity_load(d->fd, &id, &is_foreign, &f), 0))
+                printf("#   %s\n", f.text);
+        CHECK(is_foreign == foreign);
+        CHECK(uuid_is_valid(id.host_id));
+        return id;
+}
+
+static void write_identity(const TestDir *d, const char *machine_id) {
+        _cleanup_json_ cJSON *json = kit_json("{\"host_id\":\"" KIT_HOST "\",\"registered_at\":\"2026-01-02T03:04:05.000Z\"}");
+
+        CHECK(json_add_string(json, "machine_id", machine_id));
+        CHECK_INT(record_write(d->fd, "identity", "identity", json, NULL), 0);
+}
+
+/* What a copied disk brings along. */
+static void write_rest(const TestDir *d) {
+        static const char *const dirs[] = { "ws", "outbox", "sealed", "keys" };
+
+        for (size_t i = 0; i < ELEMENTS(dirs); i++) {
+                char name[64];
+
+                CHECK_INT(mkdirat(d->fd, dirs[i], 0700), 0);
+                (void) snprintf(name, sizeof name, "%s/thing", dirs[i]);
+                test_dir_text(d, name, "theirs");
+        }
+        test_dir_text(d, "pins", "theirs");
+        test_dir_text(d, "outcomes", "theirs");
+        test_dir_text(d, "credentials.seal", "theirs");
+        test_dir_text(d, "config.good", "[agent]\n");
+}
+
+/* The one directory below quarantine/; NULL when there are none or several. */
+static const char *aside(const TestDir *d) {
+        static char name[300];
+        int fd = openat(d->fd, "quarantine", O_RDONLY|O_DIRECTORY|O_CLOEXEC), n = 0;
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+        for (const struct dirent *e; dir && (e = readdir(dir));)
+                if (e->d_name[0] != '.') {
+                        n++;
+                        (void) snprintf(name, sizeof name, "quarantine/%.200s", e->d_name);
+                }
+        if (dir)
+                (void) closedir(dir);
+        return n == 1 ? name : NULL;
+}
+
+TEST(made_once) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity a = load(&d, false), b = load(&d, false);
+
+        CHECK_STR(b.host_id, a.host_id);
+        CHECK_STR(b.machine_id, a.machine_id);
+        CHECK(uuid_is_valid(a.boot_id));
+        CHECK_INT(a.registered_at, 0);
+}
+
+TEST(two_machines_two_ids) {
+        _cleanup_dir_ TestDir d = test_dir(), e = test_dir();
+        Identity a = load(&d, false), b = load(&e, false);
+
+        CHECK(strcmp(a.host_id, b.host_id) != 0);
+        CHECK_STR(a.machine_id, b.machine_id);
+}
+
+TEST(the_machine_s_raw_id_is_never_told) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity id = load(&d, false);
+        char raw[33] = {};
+        FILE *f = fopen("/etc/machine-id", "re");
+        size_t n = f ? fread(raw, 1, 32, f) : 0;
+
+        if (f)
+                (void) fclose(f);
+        if (n != 32)
+                SKIP("there is no /etc/machine-id");
+        CHECK_INT(strlen(id.machine_id), 32);
+        CHECK(strcmp(id.machine_id, raw) != 0);
+}
+
+TEST(the_epoch_grows_with_every_start) {
+        _cleanup_dir_ TestDir d = test_dir();
+
+        for (uint64_t i = 1; i <= 5; i++)
+                CHECK_INT(load(&d, false).boot_epoch, i);
+}
+
+TEST(a_damaged_epoch_goes_on_above_any_count) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity id = load(&d, false), next;
+
+        test_dir_text(&d, "boot_epoch", "molecule-agent boot_epoch v1 3 0\n{}\n");
+        next = load(&d, false);
+        CHECK_STR(next.host_id, id.host_id);
+        CHECK(next.boot_epoch > 1700000000);
+        CHECK_INT(load(&d, false).boot_epoch, next.boot_epoch + 1);
+}
+
+TEST(registered_once) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity id = load(&d, false);
+        uint64_t at = UINT64_C(1767323045) * USEC_PER_SEC;
+
+        CHECK_INT(identity_registered(d.fd, &id, at, NULL), 0);
+        CHECK_INT(id.registered_at, at);
+        CHECK_INT(identity_registered(d.fd, &id, at + 1, NULL), 0);
+        CHECK_INT(id.registered_at, at);
+        CHECK_INT(load(&d, false).registered_at, at);
+        CHECK_STR(load(&d, false).host_id, id.host_id);
+}
+
+TEST(one_agent_to_a_directory) {
+        _cleanup_dir_ TestDir d = test_dir();
+        char below[64], missing[64];
+        Fault f = {}, g = {};
+        int fd;
+
+        (void) snprintf(below, sizeof below, "%s/state", d.path);
+        (void) snprintf(missing, sizeof missing, "%s/none/state", d.path);
+        fd = state_open(below, NULL);
+        CHECK(fd >= 0);
+        CHECK_INT(state_open(below, &f), -EBUSY);
+        CHECK_STR(kit_code(&f), "state_degraded");
+        CHECK_INT(state_open(missing, &g), -ENOENT);
+        CHECK(g.set);
+        (void) close(fd);
+}
+
+/* ── another machine's ───────────────────────────────────────────────────────────────────────────────────────── */
+
+TEST(foreign_state_is_set_aside_whole) {
+        static const char *const theirs[] = { "identity",   "boot_epoch", "ws/thing", "outbox/thing",    "sealed/thing",
+                                              "keys/thing", "pins",       "outcomes", "credentials.seal" };
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity own = load(&d, false), now;
+        const char *place;
+
+        if (!own.machine_id[0])
+                SKIP("this machine has no id");
+        write_identity(&d, "0123456789abcdef0123456789abcdef");
+        write_rest(&d);
+        now = load(&d, true);
+        CHECK(strcmp(now.host_id, KIT_HOST) != 0 && strcmp(now.host_id, own.host_id) != 0);
+        CHECK_INT(now.boot_epoch, 1);
+        CHECK_INT(now.registered_at, 0);
+        place = aside(&d);
+        if (!CHECK(place))
+                return;
+        for (size_t i = 0; i < ELEMENTS(theirs); i++) {
+                char name[400];
+
+                (void) snprintf(name, sizeof name, "%s/%s", place, theirs[i]);
+                if (!CHECK(test_dir_has(&d, name)) || !CHECK(strchr(theirs[i], '/') == NULL || !test_dir_has(&d, theirs[i])))
+                        printf("#   in: %s\n", theirs[i]);
+        }
+        CHECK(!test_dir_has(&d, "pins") && !test_dir_has(&d, "outcomes") && !test_dir_has(&d, "ws"));
+        CHECK_STR(load(&d, false).host_id, now.host_id);
+}
+
+TEST(unknown_is_not_foreign) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity now;
+
+        write_identity(&d, "");
+        write_rest(&d);
+        now = load(&d, false);
+        CHECK_STR(now.host_id, KIT_HOST);
+        CHECK(now.registered_at > 0);
+        CHECK(test_dir_has(&d, "ws/thing") && !test_dir_has(&d, "quarantine"));
+}
+
+TEST(a_damaged_identity_is_made_anew_and_the_rest_stays) {
+        static const char *const texts[] = { "", "garbage", "molecule-agent identity v1 3 0\n{}\n",
+                                             "molecule-agent identity v2 3 0\n{}\n" };
+
+        for (size_t i = 0; i < ELEMENTS(texts); i++) {
+                _cleanup_dir_ TestDir d = test_dir();
+                Identity before = load(&d, false), now;
+                char name[400];
+
+                write_rest(&d);
+                test_dir_text(&d, "identity", texts[i]);
+                now = load(&d, false);
+                CHECK(strcmp(now.host_id, before.host_id) != 0);
+                CHECK_INT(now.boot_epoch, 2);
+                (void) snprintf(name, sizeof name, "%s/identity", aside(&d) ?: "none");
+                CHECK(test_dir_has(&d, name));
+                CHECK(test_dir_has(&d, "ws/thing") && test_dir_has(&d, "outbox/thing") && test_dir_has(&d, "pins"));
+                CHECK_STR(load(&d, false).host_id, now.host_id);
+        }
+}
+
+TEST(an_identity_that_cannot_be_read_now_is_not_damaged) {
+        _cleanup_dir_ TestDir d = test_dir();
+        bool foreign = false;
+        Identity id = {};
+        Fault f = {};
+
+        CHECK_INT(mkdirat(d.fd, "identity", 0700), 0);  /* any error but absence will do */
+        CHECK(identity_load(d.fd, &id, &foreign, &f) < 0);
+        CHECK_STR(kit_code(&f), "state_degraded");
+        CHECK(test_dir_has(&d, "identity") && !test_dir_has(&d, "quarantine"));
+}
+
+TEST(parked_for_one_boot) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity id = load(&d, false);
+
+        CHECK_STR(id.parked_boot_id, "");
+        CHECK_INT(identity_parked(d.fd, &id, NULL), 0);
+        CHECK_STR(load(&d, false).parked_boot_id, id.boot_id);
+        CHECK_INT(identity_registered(d.fd, &id, USEC_PER_SEC, NULL), 0);
+        CHECK_STR(load(&d, false).parked_boot_id, id.boot_id);
+        CHECK_STR(load(&d, false).host_id, id.host_id);
+}
+
+/* A crash, or a full disk, between two of the renames: what was not moved yet must still be known as theirs. */
+TEST(setting_aside_in_part_is_gone_on_with) {
+        _cleanup_dir_ TestDir d = test_dir();
+        bool foreign = false;
+        Identity id = {};
+        Fault f = {};
+
+        if (!load(&d, false).machine_id[0])
+                SKIP("this machine has no id");
+        write_identity(&d, "0123456789abcdef0123456789abcdef");
+        write_rest(&d);
+        CHECK_INT(mkdirat(d.fd, "quarantine", 0700), 0);
+        for (uint64_t i = 0; i < 3; i++) {              /* in the way of whichever name the clock gives */
+                char name[100];
+
+                (void) snprintf(name, sizeof name, "quarantine/foreign-%llu", (unsigned long long) (now_realtime() / USEC_PER_SEC + i));
+                CHECK_INT(mkdirat(d.fd, name, 0700), 0);
+                strcat(name, "/ws");
+                CHECK_INT(mkdirat(d.fd, name, 0700), 0);
+                strcat(name, "/in-the-way");
+                CHECK_INT(mkdirat(d.fd, name, 0700), 0);
+        }
+        CHECK(identity_load(d.fd, &id, &foreign, &f) < 0);
+        CHECK_STR(kit_code(&f), "state_degraded");
+        CHECK(test_dir_has(&d, "ws/thing"));
+        CHECK_INT(renameat(d.fd, "quarantine", d.fd, "out-of-the-way"), 0);
+        (void) load(&d, true);
+        CHECK(!test_dir_has(&d, "ws"));
+}
+
+int main(void) {
+        (void) log_set_level("error");
+        return hash_init() < 0 ? 1 : test_run_all();
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* provision/outcomes: a thousand last words, over restarts and damage. */
+
+#include <errno.h>
+
+#include "base/hash.h"
+#include "base/record.h"
+#include "provision/outcomes.h"
+#include "provision/report.h"
+#include "tests/kit.h"
+
+static const char *job_id(unsigned n) {
+        static char ids[4][UUID_SIZE];
+        static unsigned turn;
+        char *id = ids[turn++ % 4];
+
+        (void) snprintf(id, UUID_SIZE, "%08x-4444-4444-8444-444444444444", n);
+        return id;
+}
+
+static cJSON *report(unsigned n, const char *words) {
+        Fault f = {};
+        cJSON *json;
+
+        (void) fault(&f, -EIO, FAULT_READINESS_TIMEOUT, "%s", words);
+        json = report_make(&(Report) { .delivery_id = KIT_OTHER,
+                                      .job_id = job_id(n),
+                                      .type = "workspace.provision",
+                                      .workspace_id = KIT_WORKSPACE,
+                                      .generation = n + 1,
+                                      .state = REPORT_FAILED,
+                                      .stage = STAGE_FAILED,
+                                      .progress = 50,
+                                      .fault = &f },
+                           kit_json("{\"rescue\":\"much text\"}"));
+        if (!json)
+                abort();
+        return json;
+}
+
+static int add(Outcomes *o, unsigned n, const char *words) {
+        _cleanup_json_ cJSON *json = report(n, words);
+
+        return outcomes_add(o, json, NULL);
+}
+
+static Outcomes *reopen(const TestDir *d) {
+        Outcomes *o = NULL;
+
+        if (!CHECK_INT(outcomes_open(d->fd, &o, NULL), 0))
+                abort();
+        return o;
+}
+
+TEST(remembers_over_a_restart) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+        const cJSON *found;
+
+        CHECK(outcomes_find(o, job_id(1)) == NULL);
+        CHECK_INT(add(o, 1, "one"), 0);
+        CHECK_INT(add(o, 2, "two"), 0);
+        for (int again = 0; again < 2; again++) {
+                found = outcomes_find(o, job_id(1));
+                CHECK_STR(json_get_string(found, "state"), "failed");
+                CHECK_STR(json_get_string(found, "error/message"), "one");
+                CHECK_STR(json_get_string(found, "generation"), "2");
+                CHECK(json_get(found, "result") == NULL);
+                CHECK(outcomes_find(o, job_id(2)) && !outcomes_find(o, job_id(3)) && !outcomes_find(o, ""));
+                (void) outcomes_free(o);
+                o = reopen(&d);
+        }
+}
+
+TEST(the_first_word_stays) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+
+        CHECK_INT(add(o, 1, "first"), 0);
+        CHECK_INT(add(o, 1, "second"), 0);
+        CHECK_STR(json_get_string(outcomes_find(o, job_id(1)), "message"), "first");
+}
+
+TEST(without_a_job_id_nothing_is_kept) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+        _cleanup_json_ cJSON *json = kit_json("{\"report_id\":\"" KIT_OTHER "\",\"state\":\"refused\"}");
+
+        CHECK_INT(outcomes_add(o, json, NULL), 0);
+        CHECK(!test_dir_has(&d, "outcomes"));
+}
+
+static Outcomes *filled(const TestDir *d, unsigned more, const char *words) {
+        Outcomes *o = reopen(d);
+
+        for (unsigned i = 0; i < OUTCOMES_MAX + more; i++)
+                if (!CHECK_INT(add(o, i, words), 0))
+                        break;
+        return o;
+}
+
+TEST(a_thousand_and_the_oldest_go) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = filled(&d, 30, "words");
+
+        for (int again = 0; again < 2; again++) {
+                CHECK(!outcomes_find(o, job_id(0)) && !outcomes_find(o, job_id(29)));
+                CHECK(outcomes_find(o, job_id(30)) && outcomes_find(o, job_id(OUTCOMES_MAX + 29)));
+                (void) outcomes_free(o);
+                o = reopen(&d);
+        }
+        CHECK_INT(add(o, 5000, "after a restart the oldest is still the oldest"), 0);
+        CHECK(!outcomes_find(o, job_id(30)) && outcomes_find(o, job_id(31)) && outcomes_find(o, job_id(5000)));
+}
+
+/* Written at once: a thousand reports whose words are as long as words can be. */
+static void check_thousand(char fill) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = NULL;
+        _cleanup_free_ char *words = kit_fill(fill, sizeof(((Fault *) NULL)->text) - 1);
+        _cleanup_json_ cJSON *all = cJSON_CreateObject(), *last = report(9999, words);
+        cJSON *list = cJSON_CreateArray();
+
+        o = reopen(&d);
+        CHECK_INT(outcomes_add(o, last, NULL), 0);
+        (void) outcomes_free(o);
+        for (unsigned i = 0; i < OUTCOMES_MAX; i++) {
+                cJSON *one = report(i, words);
+
+                cJSON_DeleteItemFromObjectCaseSensitive(one, "result");
+                (void) cJSON_AddItemToArray(list, one);
+        }
+        CHECK(json_add_item(all, "outcomes", list));
+        CHECK_INT(record_write(d.fd, "outcomes", "outcomes", all, NULL), 0);
+        o = reopen(&d);
+        CHECK(outcomes_find(o, job_id(0)) && outcomes_find(o, job_id(OUTCOMES_MAX - 1)));
+        CHECK_INT(outcomes_add(o, last, NULL), 0);
+        (void) outcomes_free(o);
+        o = reopen(&d);
+        CHECK(!outcomes_find(o, job_id(0)) && outcomes_find(o, job_id(1)) && outcomes_find(o, job_id(9999)));
+}
+
+TEST(a_thousand_of_the_largest_can_be_read_back) { check_thousand('w'); }
+TEST(a_thousand_that_grow_when_escaped_can_be_read_back) { check_thousand('"'); }
+
+TEST(a_damaged_record_starts_empty_and_says_so) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = NULL;
+        Fault f = {};
+
+        test_dir_text(&d, "outcomes", "molecule-agent outcomes v1 3 0123\n{}\n");
+        CHECK_INT(outcomes_open(d.fd, &o, &f), 0);
+        CHECK(f.set);
+        CHECK_INT(add(o, 1, "goes on"), 0);
+        (void) outcomes_free(o);
+        o = reopen(&d);
+        CHECK(outcomes_find(o, job_id(1)));
+}
+
+TEST(what_cannot_be_written_is_kept_in_memory) {
+        _cleanup_(outcomes_freep) Outcomes *o = NULL;
+        _cleanup_json_ cJSON *json = report(1, "words");
+        Fault f = {}, g = {};
+
+        CHECK_INT(outcomes_open(-1, &o, &f), 0);
+        CHECK(outcomes_add(o, json, &g) < 0);
+        CHECK_STR(kit_code(&g), "state_degraded");
+        CHECK(outcomes_find(o, job_id(1)));
+}
+
+int main(void) { return hash_init() < 0 ? 1 : test_run_all(); }

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* provision/pins: a good table is taken and kept; nothing that is less than good ever takes its place. */
+
+#include <errno.h>
+
+#include "base/hash.h"
+#include "provision/pins.h"
+#include "tests/kit.h"
+
+#define NOW (UINT64_C(1767323045) * USEC_PER_SEC)
+#define ROW(template, region, name, digest) \
+        "{\"template_name\":\"" template "\",\"region\":\"" region "\",\"image_digest\":\"" digest "\",\"image_ref\":\"" name "@" digest \
+                                         "\"," \
+                                         "\"git_sha\":\"x\",\"promoted_at\":\"2026-01-01T00:00:00Z\",\"promoted_by\":\"someone\""
+#define TABLE(rows) "{\"pins\":[" rows "],\"thin_ami\":[],\"later\":{}}"
+#define GOOD TABLE(ROW("codex", "global", "registry.example/a", KIT_DIGEST) "}")
+
+static Pins *open_pins(const TestDir *d) {
+        Pins *p = NULL;
+
+        if (!CHECK_INT(pins_open(d->fd, &p, NULL), 0))
+                abort();
+        return p;
+}
+
+static int replace(Pins *p, const char *body, const char *etag, Fault *f) { return pins_replace(p, body, strlen(body), etag, NOW, f); }
+
+TEST(before_the_first_table) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+
+        CHECK_STR(pins_etag(p), "");
+        CHECK_INT(pins_fetched_at(p), 0);
+        CHECK(pins_find(p, "codex", NULL) == NULL);
+}
+
+TEST(region_over_global) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+
+        CHECK_INT(replace(p,
+                          TABLE(ROW("codex", "eu-1", "registry.example/eu",
+                                    KIT_DIGEST) "}," ROW("codex", "global", "registry.example/all",
+                                                         KIT_DIGEST_2) "}," ROW("hermes", "eu-1", "registry.example/hermes",
+                                                                                KIT_DIGEST) ",\"image_size_bytes\":\"12345\"}"),
+                          "\"1\"", NULL),
+                  0);
+        CHECK_STR(pins_find(p, "codex", "eu-1")->image_ref, "registry.example/eu@" KIT_DIGEST);
+        CHECK_STR(pins_find(p, "codex", "us-1")->image_ref, "registry.example/all@" KIT_DIGEST_2);
+        CHECK_STR(pins_find(p, "codex", NULL)->image_ref, "registry.example/all@" KIT_DIGEST_2);
+        CHECK_INT(pins_find(p, "codex", NULL)->image_size_bytes, 0);
+        CHECK_INT(pins_find(p, "hermes", "eu-1")->image_size_bytes, 12345);
+        CHECK(pins_find(p, "hermes", "us-1") == NULL && pins_find(p, "hermes", NULL) == NULL);
+        CHECK(pins_find(p, "Codex", NULL) == NULL && pins_find(p, "", NULL) == NULL);
+}
+
+TEST(survives_a_restart) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+
+        CHECK_INT(replace(p, GOOD, "W/\"tag \\\"", NULL), 0);
+        for (int again = 0; again < 2; again++) {
+                CHECK_STR(pins_etag(p), "W/\"tag \\\"");
+                CHECK_INT(pins_fetched_at(p), NOW);
+                CHECK_STR(pins_find(p, "codex", NULL)->image_digest, KIT_DIGEST);
+                (void) pins_free(p);
+                p = open_pins(&d);
+        }
+}
+
+TEST(a_new_table_takes_the_place_of_the_old) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+
+        CHECK_INT(replace(p, GOOD, "1", NULL), 0);
+        CHECK_INT(replace(p, TABLE(ROW("hermes", "global", "registry.example/h", KIT_DIGEST_2) ",\"image_size_bytes\":null}"), "2", NULL),
+                  0);
+        CHECK(pins_find(p, "codex", NULL) == NULL && pins_find(p, "hermes", NULL));
+        CHECK_STR(pins_etag(p), "2");
+        CHECK_INT(replace(p, GOOD, NULL, NULL), 0);
+        CHECK_STR(pins_etag(p), "");
+}
+
+static const char *const bad[] = {
+        "",
+        "{",
+        "<html>maintenance</html>",
+        "[]",
+        "{}",
+        "null",
+        "{\"pins\":null}",
+        "{\"pins\":{}}",
+        "{\"pins\":[]}",
+        "{\"pins\":[7]}",
+        "{\"pins\":[{}]}",
+        "{\"pins\":[[]]}",
+        TABLE(ROW("codex", "global", "registry.example/a", KIT_DIGEST) "},"
+                                                                       "{\"template_name\":\"x\"}"),
+        TABLE(ROW("codex", "global", "registry.example/a", KIT_DIGEST) "}," ROW("codex", "global", "registry.example/b", KIT_DIGEST_2) "}"),
+        TABLE(ROW("codex", "eu-1", "registry.example/a", KIT_DIGEST) "}," ROW("codex", "eu-1", "registry.example/a", KIT_DIGEST) "}"),
+        TABLE(ROW("codex", "global", "registry.example/a:latest", "sha256:0123") "}"),
+        TABLE(ROW("codex", "global", "a", KIT_DIGEST) "}"),
+        TABLE(ROW("codex", "", "registry.example/a", KIT_DIGEST) "}"),
+        TABLE(ROW("", "global", "registry.example/a", KIT_DIGEST) "}"),
+        TABLE(ROW("codex", "global", "registry.example/a", KIT_DIGEST) ",\"image_size_bytes\":12}"),
+        TABLE(ROW("codex", "global", "registry.example/a", KIT_DIGEST) ",\"image_size_bytes\":\"-1\"}"),
+        "{\"pins\":[{\"template_name\":\"codex\",\"region\":\"global\",\"image_digest\":\"" KIT_DIGEST_2
+        "\",\"image_ref\":\"registry.example/a@" KIT_DIGEST "\"}]}",
+        "{\"pins\":[{\"template_name\":\"codex\",\"region\":\"global\",\"image_digest\":null,\"image_ref\":\"registry.example/a@" KIT_DIGEST
+        "\"}]}",
+        "{\"pins\":[{\"template_name\":\"codex\",\"region\":\"global\",\"image_digest\":\"" KIT_DIGEST
+        "\",\"image_ref\":\"registry.example/a:1\"}]}",
+};
+
+TEST(nothing_less_than_good_takes_its_place) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+
+        CHECK_INT(replace(p, GOOD, "good", NULL), 0);
+        for (size_t i = 0; i < ELEMENTS(bad); i++) {
+                Fault f = {};
+
+                if (!CHECK(replace(p, bad[i], "bad", &f) < 0) || !CHECK_STR(kit_code(&f), "bad_json"))
+                        printf("#   in: %.100s\n", bad[i]);
+        }
+        for (int again = 0; again < 2; again++) {
+                CHECK_STR(pins_etag(p), "good");
+                CHECK(pins_find(p, "codex", NULL) != NULL);
+                (void) pins_free(p);
+                p = open_pins(&d);
+        }
+}
+
+/* n rows, each of another runtime. */
+static char *table_of(unsigned n) {
+        size_t used = 0, size = 400 * (size_t) n + 100;
+        char *text = malloc(size);
+
+        if (!text)
+                abort();
+        used = (size_t) snprintf(text, size, "{\"pins\":[");
+        for (unsigned i = 0; i < n; i++)
+                used += (size_t) snprintf(text + used, size - used,
+                                          "%s{\"template_name\":\"r%u\",\"region\":\"global\",\"image_digest\":\"" KIT_DIGEST "\","
+                                          "\"image_ref\":\"registry.example/a@" KIT_DIGEST
+                                          "\",\"image_size_bytes\":\"1\",\"git_sha\":\"x\","
+                                          "\"promoted_at\":\"t\",\"promoted_by\":\"b\"}",
+                                          i ? "," : "", i);
+        (void) snprintf(text + used, size - used, "]}");
+        return text;
+}
+
+TEST(the_largest_table) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+        _cleanup_free_ char *most = table_of(2000), *more = table_of(2001);
+
+        CHECK_INT(replace(p, most, "1", NULL), 0);
+        (void) pins_free(p);
+        p = open_pins(&d);
+        CHECK(pins_find(p, "r1999", NULL) != NULL);
+        CHECK(replace(p, more, "2", NULL) < 0);
+        CHECK_STR(pins_etag(p), "1");
+}
+
+TEST(a_table_that_cannot_be_written_is_not_taken) {
+        _cleanup_(pins_freep) Pins *p = NULL;
+        Fault f = {};
+
+        CHECK_INT(pins_open(-1, &p, NULL), 0);
+        CHECK(replace(p, GOOD, "1", &f) < 0);
+        CHECK_STR(kit_code(&f), "state_degraded");
+        CHECK(pins_find(p, "codex", NULL) == NULL);
+        CHECK_STR(pins_etag(p), "");
+}
+
+TEST(a_damaged_cache_is_left_out) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+
+        CHECK_INT(replace(p, GOOD, "1", NULL), 0);
+        (void) pins_free(p);
+        test_dir_text(&d, "pins", "molecule-agent pins v1 3 0\n{}\n");
+        p = open_pins(&d);
+        CHECK_STR(pins_etag(p), "");
+        CHECK(pins_find(p, "codex", NULL) == NULL);
+        CHECK_INT(replace(p, GOOD, "2", NULL), 0);
+        CHECK(pins_find(p, "codex", NULL) != NULL);
+}
+
+int main(void) { return hash_init() < 0 ? 1 : test_run_all(); }
