@@ -3,6 +3,7 @@
 /* Who hears of what. Each callback here is one or two lines of passing on: the parts know nothing of each other. */
 
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 
 #include "agent/agent-internal.h"
@@ -87,6 +88,7 @@ static void on_swept(void *userdata) {
         Agent *a = userdata;
 
         loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
+        (void) malloc_trim(0);                  /* what jobs left in the middle of the heap */
         agent_once_check(a);
 }
 

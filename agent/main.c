@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -53,6 +54,15 @@ static int run(const AgentOptions *options) {
         return agent_run(a);
 }
 
+/* The agent sleeps most of its life, on a host whose memory is for workspaces: what a burst took goes back at once, large blocks and the heap's
+ * end alike. */
+static void small_heap(void) {
+        (void) mallopt(M_ARENA_MAX, 1);
+        (void) mallopt(M_TOP_PAD, 0);
+        (void) mallopt(M_TRIM_THRESHOLD, 16 * 1024);
+        (void) mallopt(M_MMAP_THRESHOLD, 32 * 1024);
+}
+
 int main(int argc, char **argv) {
         static const struct option options[] = {
                 { "config", required_argument, NULL, 'c' }, { "check", no_argument, NULL, 'k' },   { "once", no_argument, NULL, 'o' },
@@ -76,6 +86,7 @@ int main(int argc, char **argv) {
                 return EXIT_USAGE;
         }
         (void) umask(0077);
+        small_heap();
         log_open("molecule-agentd");
         return only_check ? check(o.config_path) : run(&o);
 }

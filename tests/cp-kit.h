@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* A control plane by script: rules say what is answered to which request, and everything that came in can be looked at. Rules may be changed
- * at any time; the server sees them at once. */
+/* A control plane by script: rules say what is answered to which request, and everything that came in can be looked at. Rules may be
+ * changed at any time; the server sees them at once. */
 
 #include "agent/cp.h"
 #include "base/hash.h"

@@ -335,7 +335,8 @@ TEST(a_request_that_waits_can_be_cancelled) {
 
         rule("GET /api/v1/x", 1, 503, CP_JSON "Retry-After: 30\r\n", "{}");
         (void) get(cp, "/x");
-        CHECK_INT(cp_send(cp, &(CpRequest) { .method = "POST", .path = "/y", .body = "{}", .if_none_match = "z" }, on_answer, &r, &call), 0);
+        CHECK_INT(cp_send(cp, &(CpRequest) { .method = "POST", .path = "/y", .body = "{}", .if_none_match = "z" }, on_answer, &r, &call),
+                  0);
         CHECK(cp_call_cancel(call) == NULL);
         pass(60);
         loop_for(event, 50);

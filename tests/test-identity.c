@@ -232,33 +232,42 @@ TEST(parked_for_one_boot) {
 }
 
 /* A crash, or a full disk, between two of the renames: what was not moved yet must still be known as theirs. */
-TEST(setting_aside_in_part_is_gone_on_with) {
+static void interrupted_at(const char *part) {
         _cleanup_dir_ TestDir d = test_dir();
         bool foreign = false;
         Identity id = {};
         Fault f = {};
 
-        if (!load(&d, false).machine_id[0])
-                SKIP("this machine has no id");
+        (void) load(&d, false);
         write_identity(&d, "0123456789abcdef0123456789abcdef");
         write_rest(&d);
         CHECK_INT(mkdirat(d.fd, "quarantine", 0700), 0);
         for (uint64_t i = 0; i < 3; i++) {              /* in the way of whichever name the clock gives */
                 char name[100];
+                int n = snprintf(name, sizeof name, "quarantine/foreign-%llu", (unsigned long long) (now_realtime() / USEC_PER_SEC + i));
 
-                (void) snprintf(name, sizeof name, "quarantine/foreign-%llu", (unsigned long long) (now_realtime() / USEC_PER_SEC + i));
                 CHECK_INT(mkdirat(d.fd, name, 0700), 0);
-                strcat(name, "/ws");
+                (void) snprintf(name + n, sizeof name - (size_t) n, "/%s", part);
                 CHECK_INT(mkdirat(d.fd, name, 0700), 0);
                 strcat(name, "/in-the-way");
                 CHECK_INT(mkdirat(d.fd, name, 0700), 0);
         }
         CHECK(identity_load(d.fd, &id, &foreign, &f) < 0);
         CHECK_STR(kit_code(&f), "state_degraded");
-        CHECK(test_dir_has(&d, "ws/thing"));
+        CHECK(test_dir_has(&d, part));
         CHECK_INT(renameat(d.fd, "quarantine", d.fd, "out-of-the-way"), 0);
         (void) load(&d, true);
-        CHECK(!test_dir_has(&d, "ws"));
+        CHECK(!test_dir_has(&d, "ws") && !test_dir_has(&d, "outbox"));
+}
+
+TEST(setting_aside_in_part_is_gone_on_with) {
+        _cleanup_dir_ TestDir d = test_dir();
+
+        if (!load(&d, false).machine_id[0])
+                SKIP("this machine has no id");
+        interrupted_at("ws");
+        interrupted_at("credentials.seal");
+        interrupted_at("boot_epoch");
 }
 
 int main(void) {
