@@ -93,10 +93,14 @@ static int load_one(int dirfd, const char *name, void *userdata) {
         return r;
 }
 
-/* By the time they were made: `accepted` before its final. */
+/* By the time they were made; within one millisecond `accepted` before its final. */
 static int by_time(const void *a, const void *b) {
-        const char *x = json_get_string(((const Item *) a)->report, "at"), *y = json_get_string(((const Item *) b)->report, "at");
-        return strcmp(x ?: "", y ?: "");
+        const cJSON *x = ((const Item *) a)->report, *y = ((const Item *) b)->report;
+        int r = strcmp(json_get_string(x, "at") ?: "", json_get_string(y, "at") ?: "");
+
+        if (r != 0)
+                return r;
+        return str_equal(json_get_string(y, "state"), "accepted") - str_equal(json_get_string(x, "state"), "accepted");
 }
 
 int outbox_open(int state_fd, Outbox **ret, Fault *reterr) {
