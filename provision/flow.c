@@ -260,6 +260,13 @@ static void wait_for_engine(Flow *f, const Fault *why) {
         flow_again(f, ENGINE_PAUSE_USEC);
 }
 
+/* How often such an answer is worth asking for. Busy: the engine is at it already, a removal in progress, a volume not let go yet. */
+static unsigned tries_of(const EngineAnswer *a) {
+        if (a->r == -EBUSY)
+                return BUSY_TRIES;
+        return a->r == -EREMOTEIO && a->status >= 500 ? ENGINE_TRIES : 0;
+}
+
 bool flow_answered(Flow *f, const EngineAnswer *a) {
         f->call = NULL;
         if (a->r == 0) {
@@ -268,9 +275,7 @@ bool flow_answered(Flow *f, const EngineAnswer *a) {
         }
         if (a->r == -ENOTCONN)
                 wait_for_engine(f, &a->fault);
-        else if (a->r == -EBUSY && ++f->tries < BUSY_TRIES)
-                flow_again(f, ENGINE_PAUSE_USEC);       /* the engine is at it already: a removal in progress, a volume not let go yet */
-        else if (a->r == -EREMOTEIO && a->status >= 500 && ++f->tries < ENGINE_TRIES)
+        else if (++f->tries < tries_of(a))
                 flow_again(f, ENGINE_PAUSE_USEC);
         else
                 flow_fail(f, a->r, &a->fault);

@@ -244,7 +244,7 @@ static void interrupted_at(const char *part) {
         CHECK_INT(mkdirat(d.fd, "quarantine", 0700), 0);
         for (uint64_t i = 0; i < 3; i++) {              /* in the way of whichever name the clock gives */
                 char name[100];
-                int n = snprintf(name, sizeof name, "quarantine/foreign-%llu", (unsigned long long) (now_realtime() / USEC_PER_SEC + i));
+                int n = snprintf(name, sizeof name, "quarantine/foreign-%llu", (unsigned long long) now_realtime() / USEC_PER_SEC + i);
 
                 CHECK_INT(mkdirat(d.fd, name, 0700), 0);
                 (void) snprintf(name + n, sizeof name - (size_t) n, "/%s", part);

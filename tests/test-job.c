@@ -119,8 +119,8 @@ TEST(a_good_deprovision) {
 
 TEST(payload_bytes_are_kept_as_they_came) {
         _cleanup_json_ cJSON *payload = provision();
-        _cleanup_free_ char *text = json_print(payload), *spaced = str_printf("  \n%s \t", text);
-        _cleanup_outcome_ Outcome a = parse_text(text, strlen(text)), b = parse_text(spaced, strlen(spaced));
+        _cleanup_free_ char *text = json_print(payload), *spaced = str_printf("  \n%s \t", text ?: "");
+        _cleanup_outcome_ Outcome a = parse_text(text ?: "", text ? strlen(text) : 0), b = parse_text(spaced ?: "", spaced ? strlen(spaced) : 0);
 
         if (!CHECK_INT(a.r, 0) || !CHECK_INT(b.r, 0))
                 return;

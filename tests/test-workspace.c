@@ -322,7 +322,7 @@ TEST(payloads) {
 
         CHECK_INT(payload_save(&dir, KIT_WORKSPACE, j, NULL), 0);
         CHECK(test_dir_has(&d, KIT_WORKSPACE ".g7.payload"));
-        if (CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 7, &rules, &back, NULL), 0)) {
+        if (CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 7, &rules, &back, NULL), 0) && CHECK(back && j)) {
                 CHECK_STR(back->payload_hash, j->payload_hash);
                 CHECK_STR(back->payload, j->payload);
         }
