@@ -2,7 +2,6 @@
 
 /* provision/spec: every field given well, missing, of another type, out of its range; and the rules between them. */
 
-#include <assert.h>
 #include <errno.h>
 
 #include "base/hash.h"
@@ -170,8 +169,8 @@ TEST(every_field_in_every_way) {
                 Fault f = {};
                 int r = parse_with(cases[i].field, cases[i].value, &host, &s, &f);
 
-                assert(cases[i].code);
-                if (!CHECK_STR(kit_code(&f), cases[i].code) || !CHECK((r == 0) == (cases[i].code[0] == 0)) ||
+                bool good = strlen(cases[i].code) == 0;
+                if (!CHECK_STR(kit_code(&f), cases[i].code) || !CHECK((r == 0) == good) ||
                     !CHECK((s != NULL) == (r == 0)))
                         printf("#   in: %s = %.80s; %s\n", cases[i].field, cases[i].value ?: "(absent)", f.text);
         }
