@@ -175,6 +175,8 @@ static void on_gate(int r, const Fault *why, const EngineContainer *c, void *use
         if (r == -ENOTCONN) {
                 EngineAnswer a = { .r = r, .fault = *why };
                 f->gate = gate_free(f->gate);
+                while (flow_step(f) != STEP_START)      /* an engine that died may have taken it along; a start is a 304 where it runs */
+                        f->at--;
                 (void) flow_answered(f, &a);
                 return;
         }

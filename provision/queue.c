@@ -267,8 +267,10 @@ void queue_engine_event(Queue *q, const EngineEvent *event) {
 
 void queue_engine_state(Queue *q, EngineState state) {
         if (state == ENGINE_UP)
-                for (size_t i = 0; i < q->n_entries; i++)
+                for (size_t i = 0; i < q->n_entries; i++) {
                         q->entries[i]->inspect = true;
+                        q->entries[i]->at_once |= !q->entries[i]->stopped_since;        /* an engine that died may have taken it along */
+                }
         sweep_soon(q);
         q->o.events.changed(q->o.userdata);
 }
