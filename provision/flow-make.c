@@ -215,16 +215,6 @@ static void fail_name(Flow *f, const char *what, const char *name) {
         flow_fail(f, -EEXIST, &why);
 }
 
-static void on_volume(const EngineAnswer *a, void *userdata);
-
-static void create_volume(Flow *f, const char *name) {
-        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = f->w->work->job_id, .generation = f->w->work->generation };
-        IdentityLabels labels;
-
-        container_labels(f->context->settings, &id, NULL, &labels);
-        flow_sent(f, engine_volume_create(f->context->engine, name, labels.pairs, labels.n, on_volume, f, &f->call));
-}
-
 static void on_volume(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         Volume volumes[VOLUMES_MAX];
@@ -234,11 +224,6 @@ static void on_volume(const EngineAnswer *a, void *userdata) {
         int r;
 
         (void) container_volumes(f->w->id, f->job->spec, volumes);
-        if (a->r == -ENOENT) {
-                f->call = NULL;
-                create_volume(f, volumes[f->index].name);
-                return;
-        }
         if (!flow_answered(f, a))
                 return;
         r = engine_volume_parse(a->json, &v, &why);
@@ -258,13 +243,18 @@ static void on_volume(const EngineAnswer *a, void *userdata) {
         }
 }
 
+/* The engine answers a create of what is there with what is there, labels and all: one call tells fresh, ours and a stranger's apart. */
 void step_volumes(Flow *f) {
+        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = f->w->work->job_id, .generation = f->w->work->generation };
         Volume volumes[VOLUMES_MAX];
+        IdentityLabels labels;
 
-        if (f->index >= container_volumes(f->w->id, f->job->spec, volumes))
+        if (f->index >= container_volumes(f->w->id, f->job->spec, volumes)) {
                 flow_next(f);
-        else
-                flow_sent(f, engine_volume_inspect(f->context->engine, volumes[f->index].name, on_volume, f, &f->call));
+                return;
+        }
+        container_labels(f->context->settings, &id, NULL, &labels);
+        flow_sent(f, engine_volume_create(f->context->engine, volumes[f->index].name, labels.pairs, labels.n, on_volume, f, &f->call));
 }
 
 /* ── create ──────────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* One round: look at the container, then probe. A round's good answer counts only if the container seen is the same run (StartedAt,
- * RestartCount) as the one before; the second good answer is followed by a last look, so that one which answers and dies does not pass. */
+/* Look at the container, then probe until it answers well, looking again now and then; two seconds later probe once more. The second good answer is
+ * followed by a last look, and counts only if the run seen (StartedAt, RestartCount) is the one that gave the first: what answers and dies does
+ * not pass. */
 
 #include "provision/gate.h"
 
@@ -13,6 +14,7 @@
 
 #define GOOD_APART_USEC   (2 * USEC_PER_SEC)
 #define PROBE_USEC        (5 * USEC_PER_SEC)
+#define LOOK_EVERY_USEC   (500 * USEC_PER_MSEC)
 #define PAUSE_FIRST_USEC  (25 * USEC_PER_MSEC)
 #define PAUSE_MAX_USEC    (1 * USEC_PER_SEC)
 
@@ -25,7 +27,7 @@ struct Gate {
         GateDone         done;
         void            *userdata;
         char            *container_id, *url;
-        uint64_t         timeout_usec, began;
+        uint64_t         timeout_usec, began, looked_at;
         unsigned         crash_loop_restarts;
         EngineContainer  seen;                  /* the run that the good answers belong to */
         uint64_t         good_since;            /* boottime of the first good answer of this run; 0: none */
@@ -34,15 +36,23 @@ struct Gate {
 };
 
 static void look(Gate *g);
+static void probe(Gate *g);
 
 static void finish(Gate *g, int r, const Fault *f) {
         g->done(r, f, r == 0 ? &g->seen : NULL, g->userdata);   /* frees g */
 }
 
+/* A look costs the engine more than a probe costs the workspace, so between two probes of one run there is one only now and then. */
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
+        Gate *g = userdata;
+        bool fresh = g->looked_at && now_boottime() - g->looked_at < LOOK_EVERY_USEC;
+
         (void) s;
         (void) usec;
-        look(userdata);
+        if (!g->good_twice && (g->good_since || (fresh && g->seen.running)))
+                probe(g);
+        else
+                look(g);
         return 0;
 }
 
@@ -109,6 +119,7 @@ static void take_look(Gate *g, EngineContainer *c) {
         }
         engine_container_done(&g->seen);
         g->seen = *c;
+        g->looked_at = now_boottime();
 }
 
 static void judge(Gate *g) {
