@@ -17,7 +17,8 @@ static cJSON *engine_view(const Agent *a) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !add_nullable(json, "name", i->name) || !add_nullable(json, "version", i->version) ||
-            !add_nullable(json, "api_version", i->api_version) || !add_nullable(json, "driver", i->driver) || !add_nullable(json, "root_dir", i->root_dir))
+            !add_nullable(json, "api_version", i->api_version) || !add_nullable(json, "driver", i->driver) ||
+            !add_nullable(json, "root_dir", i->root_dir))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -43,11 +44,11 @@ cJSON *agent_register_body(void *userdata) {
 
         if (!json || !json_add_i64(json, "protocol", 1) || !json_add_string(json, "org_id", a->config->org_id) ||
             !json_add_string(json, "host_id", a->identity.host_id) || !json_add_string(json, "boot_id", a->identity.boot_id) ||
-            !json_add_u64_text(json, "boot_epoch", a->identity.boot_epoch) || !json_add_item(json, "host", host_register_view(&a->identity)) ||
-            !json_add_item(json, "agent", program_view()) || !json_add_item(json, "engine", engine_view(a)) ||
-            !json_add_item(json, "features", features()) || !json_add_i64(json, "max_tier", a->settings.max_tier) ||
-            !json_add_item(json, "holding", queue_holding(a->queue)) || !json_add_item(json, "open_jobs", queue_open_jobs(a->queue)) ||
-            !json_add_u64_text(json, "host_generation", 0))
+            !json_add_u64_text(json, "boot_epoch", a->identity.boot_epoch) ||
+            !json_add_item(json, "host", host_register_view(&a->identity)) || !json_add_item(json, "agent", program_view()) ||
+            !json_add_item(json, "engine", engine_view(a)) || !json_add_item(json, "features", features()) ||
+            !json_add_i64(json, "max_tier", a->settings.max_tier) || !json_add_item(json, "holding", queue_holding(a->queue)) ||
+            !json_add_item(json, "open_jobs", queue_open_jobs(a->queue)) || !json_add_u64_text(json, "host_generation", 0))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -71,7 +72,9 @@ static cJSON *error_view(const Fault *f) {
 
         if (!f || !f->set)
                 return cJSON_CreateNull();
-        return json && json_add_string(json, "code", fault_code_name(f->code)) && json_add_string(json, "message", f->text) ? TAKE_PTR(json) : NULL;
+        return json && json_add_string(json, "code", fault_code_name(f->code)) && json_add_string(json, "message", f->text) ?
+                       TAKE_PTR(json) :
+                       NULL;
 }
 
 static const Fault *worst(const Agent *a) {
@@ -84,8 +87,9 @@ cJSON *agent_health_view(void *userdata) {
 
         if (!json || !json_add_string(json, "version", VERSION) || !json_add_time(json, "started_at", a->started_at) ||
             !json_add_u64_text(json, "memory_bytes", host_agent_memory()) || !json_add_item(json, "loops", loops_view(&a->loops)) ||
-            !json_add_i64(json, "outbox_depth", (int64_t) outbox_depth(a->outbox)) || !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) ||
-            !json_add_bool(json, "draining", false) || !json_add_bool(json, "held", false) || !json_add_item(json, "degraded", degraded(a)) ||
+            !json_add_i64(json, "outbox_depth", (int64_t) outbox_depth(a->outbox)) ||
+            !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) || !json_add_bool(json, "draining", false) ||
+            !json_add_bool(json, "held", false) || !json_add_item(json, "degraded", degraded(a)) ||
             !cJSON_AddNullToObject(json, "audit_head") || !json_add_i64(json, "reports_refused", reporter_refused(a->reporter)) ||
             !json_add_item(json, "last_error", error_view(worst(a))))
                 return NULL;
@@ -98,7 +102,8 @@ cJSON *agent_pins_view(void *userdata) {
         uint64_t at = pins_fetched_at(a->pins), now = now_realtime();
 
         if (!json || !json_add_string(json, "etag", pins_etag(a->pins)) ||
-            (at ? !json_add_i64(json, "age_seconds", now > at ? (int64_t) ((now - at) / USEC_PER_SEC) : 0) : !cJSON_AddNullToObject(json, "age_seconds")))
+            (at ? !json_add_i64(json, "age_seconds", now > at ? (int64_t) ((now - at) / USEC_PER_SEC) : 0) :
+                  !cJSON_AddNullToObject(json, "age_seconds")))
                 return NULL;
         return TAKE_PTR(json);
 }

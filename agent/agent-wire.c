@@ -16,12 +16,23 @@ void agent_settings(Agent *a) {
         const Config *c = a->config;
         Settings *s = &a->settings;
 
-        *s = (Settings) { .cgroup_parent = s->cgroup_parent, .org_id = c->org_id ?: "", .host_id = a->identity.host_id, .network = c->network, .advertise_host = c->advertise_host,
-                          .engine_socket = c->engine_socket, .port_low = (uint16_t) c->port_low, .port_high = (uint16_t) c->port_high,
-                          .max_parallel_jobs = (unsigned) c->max_parallel_jobs, .max_workspaces = (unsigned) c->max_workspaces,
-                          .max_tier = (unsigned) c->max_tier, .stop_timeout_seconds = (unsigned) c->stop_timeout_seconds, .probe_path = c->probe_path,
-                          .probe_timeout_seconds = (unsigned) c->probe_timeout_seconds, .crash_loop_restarts = (unsigned) c->crash_loop_restarts,
-                          .job_deadline_seconds = (unsigned) c->job_deadline_seconds, .engine_wait_seconds = (unsigned) c->engine_wait_seconds,
+        *s = (Settings) { .cgroup_parent = s->cgroup_parent,
+                          .org_id = c->org_id ?: "",
+                          .host_id = a->identity.host_id,
+                          .network = c->network,
+                          .advertise_host = c->advertise_host,
+                          .engine_socket = c->engine_socket,
+                          .port_low = (uint16_t) c->port_low,
+                          .port_high = (uint16_t) c->port_high,
+                          .max_parallel_jobs = (unsigned) c->max_parallel_jobs,
+                          .max_workspaces = (unsigned) c->max_workspaces,
+                          .max_tier = (unsigned) c->max_tier,
+                          .stop_timeout_seconds = (unsigned) c->stop_timeout_seconds,
+                          .probe_path = c->probe_path,
+                          .probe_timeout_seconds = (unsigned) c->probe_timeout_seconds,
+                          .crash_loop_restarts = (unsigned) c->crash_loop_restarts,
+                          .job_deadline_seconds = (unsigned) c->job_deadline_seconds,
+                          .engine_wait_seconds = (unsigned) c->engine_wait_seconds,
                           .registries = (const char *const *) c->registry_list };
         for (int t = 1; t <= 4; t++) {
                 s->tier_memory_mb[t] = (unsigned) c->tier_memory_mb[t];
@@ -30,7 +41,8 @@ void agent_settings(Agent *a) {
 }
 
 EngineOptions agent_engine_options(const Agent *a) {
-        return (EngineOptions) { .socket_path = a->config->engine_socket, .timeout_usec = a->config->engine_timeout_seconds * USEC_PER_SEC };
+        return (EngineOptions) { .socket_path = a->config->engine_socket,
+                                 .timeout_usec = a->config->engine_timeout_seconds * USEC_PER_SEC };
 }
 
 ImageOptions agent_image_options(const Agent *a) {
@@ -46,7 +58,8 @@ static void on_engine_state(EngineState state, const Fault *f, void *userdata) {
         /* The ceiling for all workspaces: only systemd's driver knows slices. */
         a->settings.cgroup_parent = str_equal(engine_info(a->engine)->cgroup_driver, "systemd") ? "molecule.slice" : NULL;
         if (state == ENGINE_UP)
-                log_info("The engine answers: %s, API %s.", engine_info(a->engine)->version ?: "?", engine_info(a->engine)->api_version ?: "?");
+                log_info("The engine answers: %s, API %s.", engine_info(a->engine)->version ?: "?",
+                         engine_info(a->engine)->api_version ?: "?");
         else if (f && f->set)
                 log_write(LOG_WARNING, &(LogFields) { .fault = f }, "%s", f->text);
         queue_engine_state(a->queue, state);
@@ -205,9 +218,19 @@ static int wire_provision(Agent *a, Fault *reterr) {
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot set up: %m");
         if (damaged.set)
                 log_warning("The cached pin table is damaged and left out: %s", damaged.text);
-        qo = (QueueOptions) { .event = a->event, .http = a->http, .engine = a->engine, .images = a->images, .pins = a->pins, .settings = &a->settings,
-                              .state_fd = a->state_fd, .userdata = a,
-                              .events = { .report = on_report, .changed = on_changed, .recovered = on_recovered, .stopped = on_stopped, .swept = on_swept } };
+        qo = (QueueOptions) { .event = a->event,
+                              .http = a->http,
+                              .engine = a->engine,
+                              .images = a->images,
+                              .pins = a->pins,
+                              .settings = &a->settings,
+                              .state_fd = a->state_fd,
+                              .userdata = a,
+                              .events = { .report = on_report,
+                                          .changed = on_changed,
+                                          .recovered = on_recovered,
+                                          .stopped = on_stopped,
+                                          .swept = on_swept } };
         return queue_new(&qo, &a->queue, reterr);
 }
 

@@ -101,7 +101,8 @@ static void notify_reloading(void) {
         struct timespec ts;
 
         (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-        (void) sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long) ts.tv_sec * 1000000 + (unsigned long long) ts.tv_nsec / 1000);
+        (void) sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                          (unsigned long long) ts.tv_sec * 1000000 + (unsigned long long) ts.tv_nsec / 1000);
 }
 
 static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
@@ -222,8 +223,8 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         r = agent_wire(a, reterr);
         if (r < 0)
                 return r;
-        if ((r = catch(a, SIGTERM, on_terminate)) < 0 || (r = catch(a, SIGINT, on_terminate)) < 0 || (r = catch(a, SIGHUP, on_reload)) < 0 ||
-            (r = start_watchdog(a)) < 0)
+        if ((r = catch (a, SIGTERM, on_terminate)) < 0 || (r = catch (a, SIGINT, on_terminate)) < 0 ||
+            (r = catch (a, SIGHUP, on_reload)) < 0 || (r = start_watchdog(a)) < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot set up signals: %m");
         *ret = TAKE_PTR(a);
         return 0;

@@ -41,7 +41,9 @@ typedef struct Setting {
 static const char *rule_uuid(const char *v) { return uuid_is_valid(v) ? NULL : "is not a lower-case UUID"; }
 static const char *rule_slug(const char *v) { return slug_is_valid(v) ? NULL : "is not an organization's slug"; }
 static const char *rule_path(const char *v) { return v[0] == '/' ? NULL : "does not begin with '/'"; }
-static const char *rule_prefix(const char *v) { return v[0] == '/' && v[strlen(v) - 1] != '/' ? NULL : "must begin with '/' and not end with it"; }
+static const char *rule_prefix(const char *v) {
+        return v[0] == '/' && v[strlen(v) - 1] != '/' ? NULL : "must begin with '/' and not end with it";
+}
 
 static const char *rule_url(const char *v) {
         const char *host;

@@ -93,10 +93,11 @@ static void on_sibling(const CpAnswer *a, void *userdata) {
 
         c->call = NULL;
         if (a->status == 401)
-                (void) fault(&f, -EPROTO, FAULT_UNSUPPORTED_CONTROL_PLANE, "%s is a control plane, but without the agent protocol.", cp_host(c->cp));
-        else if (a->status == 404 || a->kind == CP_OK)
-                (void) fault(&f, -EPROTO, FAULT_CONTROL_PLANE_MISROUTED, "%s has no provision routes: wrong cp_url or cp_prefix, or its secret is unset.",
+                (void) fault(&f, -EPROTO, FAULT_UNSUPPORTED_CONTROL_PLANE, "%s is a control plane, but without the agent protocol.",
                              cp_host(c->cp));
+        else if (a->status == 404 || a->kind == CP_OK)
+                (void) fault(&f, -EPROTO, FAULT_CONTROL_PLANE_MISROUTED,
+                             "%s has no provision routes: wrong cp_url or cp_prefix, or its secret is unset.", cp_host(c->cp));
         set_fault(c, f.set ? &f : &a->fault);
         arm(c, cp_pace(c->cp, &c->pace, CP_UNREACHABLE));
 }
@@ -233,7 +234,8 @@ static void on_pins(const CpAnswer *a, void *userdata) {
         if (a->kind == CP_OK && a->status == 200) {
                 r = pins_replace(c->pins, a->body, a->size, a->etag, now_realtime(), &why);
                 if (r < 0)
-                        log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "The pin table is not taken, the old one stays: %s", why.text);
+                        log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "The pin table is not taken, the old one stays: %s",
+                                  why.text);
                 else
                         log_info("Pins: %s.", pins_etag(c->pins));
                 c->events.changed(c->events.userdata);

@@ -79,8 +79,10 @@ static void judge_transport(const Cp *cp, const HttpAnswer *a, CpAnswer *ret) {
 
         ret->kind = CP_UNREACHABLE;
         if (a->error == -EKEYREJECTED && is_about_dates(a->words) && clock_is_suspect())
-                (void) fault(&ret->fault, a->error, FAULT_CLOCK_SUSPECT, "The certificate of %s is refused (%s), but the clock is suspect: it says %s and is %s; this "
-                             "program was made at %s.", cp_host(cp), a->words, time_text(now_realtime(), now), clock_is_early() ? "too early" : "not synchronised",
+                (void) fault(&ret->fault, a->error, FAULT_CLOCK_SUSPECT,
+                             "The certificate of %s is refused (%s), but the clock is suspect: it says %s and is %s; this "
+                             "program was made at %s.",
+                             cp_host(cp), a->words, time_text(now_realtime(), now), clock_is_early() ? "too early" : "not synchronised",
                              time_text(BUILD_TIME * USEC_PER_SEC, built));
         else if (a->error == -EKEYREJECTED)
                 (void) fault(&ret->fault, a->error, code, "The certificate of %s is not to be trusted (%s).", cp_host(cp), a->words);
@@ -92,7 +94,8 @@ static void judge_status(const Cp *cp, const HttpAnswer *a, CpAnswer *ret) {
         for (size_t i = 0; i < ELEMENTS(meanings); i++)
                 if (meanings[i].status == a->status) {
                         ret->kind = meanings[i].kind;
-                        (void) fault(&ret->fault, -EPROTO, meanings[i].code, "%s %s (HTTP %ld).", cp_host(cp), meanings[i].words, a->status);
+                        (void) fault(&ret->fault, -EPROTO, meanings[i].code, "%s %s (HTTP %ld).", cp_host(cp), meanings[i].words,
+                                     a->status);
                         return;
                 }
         ret->kind = CP_UNREACHABLE;
@@ -104,7 +107,8 @@ static void refine(CpAnswer *a, const cJSON *json) {
         if (a->status == 404 && error_code(json, "host_unknown")) {
                 a->kind = CP_HOST_UNKNOWN;
                 a->fault = (Fault) {};
-                (void) fault(&a->fault, -ENOENT, FAULT_CONTROL_PLANE_UNREACHABLE, "The control plane does not know this host; it registers again.");
+                (void) fault(&a->fault, -ENOENT, FAULT_CONTROL_PLANE_UNREACHABLE,
+                             "The control plane does not know this host; it registers again.");
         }
         if (a->status == 409 && error_code(json, "host_id_in_use")) {
                 a->kind = CP_IN_USE;
@@ -129,14 +133,16 @@ static void judge(const Cp *cp, const HttpAnswer *a, CpAnswer *ret, cJSON **ret_
                 if (ret->kind != CP_OK)
                         return;
                 ret->kind = CP_UNREACHABLE;
-                (void) fault(&ret->fault, -EPROTO, FAULT_CONTROL_PLANE_UNREACHABLE, "%s answered %zu bytes that are not JSON.", cp_host(cp), a->size);
+                (void) fault(&ret->fault, -EPROTO, FAULT_CONTROL_PLANE_UNREACHABLE, "%s answered %zu bytes that are not JSON.", cp_host(cp),
+                             a->size);
                 return;
         }
         if (json_parse(a->body, a->size, ret_json, &why) < 0) {
                 if (ret->kind != CP_OK)
                         return;
                 ret->kind = CP_UNREACHABLE;
-                (void) fault(&ret->fault, -EPROTO, FAULT_CONTROL_PLANE_UNREACHABLE, "%s answered malformed JSON: %s", cp_host(cp), why.text);
+                (void) fault(&ret->fault, -EPROTO, FAULT_CONTROL_PLANE_UNREACHABLE, "%s answered malformed JSON: %s", cp_host(cp),
+                             why.text);
                 return;
         }
         refine(ret, *ret_json);
@@ -265,9 +271,15 @@ static int transmit(CpCall *c) {
         if (!url)
                 return -ENOMEM;
         r = http_send(cp->http,
-                      &(HttpRequest) { .method = q->method, .url = url, .headers = headers, .body = q->body, .body_size = q->body ? strlen(q->body) : 0,
-                                       .content_type = q->body ? "application/json" : NULL, .answer_max = q->answer_max,
-                                       .timeout_usec = q->timeout_usec ?: TIMEOUT_USEC, .low_speed = q->body != NULL,
+                      &(HttpRequest) { .method = q->method,
+                                       .url = url,
+                                       .headers = headers,
+                                       .body = q->body,
+                                       .body_size = q->body ? strlen(q->body) : 0,
+                                       .content_type = q->body ? "application/json" : NULL,
+                                       .answer_max = q->answer_max,
+                                       .timeout_usec = q->timeout_usec ?: TIMEOUT_USEC,
+                                       .low_speed = q->body != NULL,
                                        .flags = HTTP_PLAIN_LOOPBACK | (q->auth == CP_AUTH_HOST ? HTTP_CREDENTIALS : 0) },
                       on_http, c, &c->http);
         if (bearer)
@@ -298,7 +310,8 @@ int cp_send(Cp *cp, const CpRequest *q, CpDone done, void *userdata, CpCall **re
                 return -ENOMEM;
         *c = (CpCall) { .cp = cp, .request = *q, .done = done, .userdata = userdata };
         c->request.path = c->request.body = c->request.if_none_match = NULL;
-        if (copy(&c->request.path, q->path) < 0 || copy(&c->request.body, q->body) < 0 || copy(&c->request.if_none_match, q->if_none_match) < 0)
+        if (copy(&c->request.path, q->path) < 0 || copy(&c->request.body, q->body) < 0 ||
+            copy(&c->request.if_none_match, q->if_none_match) < 0)
                 return -ENOMEM;
         if (cp->not_before > now_boottime())
                 r = sd_event_add_time(cp->event, &c->later, CLOCK_BOOTTIME, cp->not_before, USEC_PER_MSEC, on_later, c);
@@ -352,7 +365,10 @@ static void forget_token(Cp *cp) {
 }
 
 int cp_configure(Cp *cp, const Config *config, const Credentials *credentials, Fault *reterr) {
-        HttpOptions options = { .user_agent = "molecule-agent/" VERSION, .ca_file = config->ca_file, .proxy = config->proxy, .no_proxy = config->no_proxy,
+        HttpOptions options = { .user_agent = "molecule-agent/" VERSION,
+                                .ca_file = config->ca_file,
+                                .proxy = config->proxy,
+                                .no_proxy = config->no_proxy,
                                 .connect_timeout_usec = config->connect_timeout_seconds * USEC_PER_SEC };
         int r;
 

@@ -35,7 +35,8 @@ static char *from_file(int dirfd, const char *name) {
         char *text = NULL, *value = NULL;
         size_t size;
 
-        if ((dirfd == AT_FDCWD ? file_read_path(name, CREDENTIAL_MAX + 64, &text, &size) : file_read(dirfd, name, CREDENTIAL_MAX + 64, &text, &size)) < 0)
+        if ((dirfd == AT_FDCWD ? file_read_path(name, CREDENTIAL_MAX + 64, &text, &size) :
+                                 file_read(dirfd, name, CREDENTIAL_MAX + 64, &text, &size)) < 0)
                 return NULL;
         value = usable(text);
         explicit_bzero(text, size);
@@ -65,7 +66,8 @@ static char *find(const char *credential, const char *file, const char *env, con
 
 int credentials_load(const Config *c, Credentials *ret, Fault *reterr) {
         Credentials found = {
-                .provision_secret = find("provision-secret", c->provision_secret_file, "MOLECULE_CP_SHARED_SECRET", "PROVISION_SHARED_SECRET"),
+                .provision_secret = find("provision-secret", c->provision_secret_file, "MOLECULE_CP_SHARED_SECRET",
+                                         "PROVISION_SHARED_SECRET"),
                 .admin_token = find("admin-token", c->admin_token_file, "ADMIN_TOKEN", NULL),
         };
 

@@ -55,8 +55,9 @@ static cJSON *engine_view(const Engine *e) {
 
         if (!json_add_item(json, "last_error", error) ||
             (f && f->set && (!json_add_string(error, "code", fault_code_name(f->code)) || !json_add_string(error, "message", f->text))) ||
-            !json_add_string(json, "state", names[engine_state(e)]) || !add_nullable(json, "name", i->name) || !add_nullable(json, "version", i->version) ||
-            !add_nullable(json, "api_version", i->api_version) || !add_nullable(json, "driver", i->driver) || !add_nullable(json, "root_dir", i->root_dir))
+            !json_add_string(json, "state", names[engine_state(e)]) || !add_nullable(json, "name", i->name) ||
+            !add_nullable(json, "version", i->version) || !add_nullable(json, "api_version", i->api_version) ||
+            !add_nullable(json, "driver", i->driver) || !add_nullable(json, "root_dir", i->root_dir))
                 return NULL;
         return TAKE_PTR(json);
 }

@@ -32,8 +32,9 @@ cJSON *host_register_view(const Identity *identity) {
         (void) sysinfo(&s);
         os_name(os);
         if (!json || !json_add_string(json, "hostname", u.nodename[0] ? u.nodename : "localhost") ||
-            !json_add_string(json, "machine_id", identity->machine_id) || !json_add_string(json, "arch", u.machine) || !json_add_string(json, "os", os) ||
-            !json_add_string(json, "kernel", u.release) || !json_add_i64(json, "cpus", sysconf(_SC_NPROCESSORS_ONLN)) ||
+            !json_add_string(json, "machine_id", identity->machine_id) || !json_add_string(json, "arch", u.machine) ||
+            !json_add_string(json, "os", os) || !json_add_string(json, "kernel", u.release) ||
+            !json_add_i64(json, "cpus", sysconf(_SC_NPROCESSORS_ONLN)) ||
             !json_add_u64_text(json, "memory_bytes", (uint64_t) s.totalram * s.mem_unit))
                 return NULL;
         return TAKE_PTR(json);
@@ -69,7 +70,9 @@ static bool add_sizes(cJSON *json, const char *name, uint64_t total, uint64_t fr
         return json_add_item(json, name, item) && json_add_u64_text(item, "total", total) && json_add_u64_text(item, "free", free_bytes);
 }
 
-static bool add_number(cJSON *json, const char *name, double value) { return cJSON_AddNumberToObject(json, name, (double) (int64_t) (value * 100) / 100) != NULL; }
+static bool add_number(cJSON *json, const char *name, double value) {
+        return cJSON_AddNumberToObject(json, name, (double) (int64_t) (value * 100) / 100) != NULL;
+}
 
 cJSON *host_health_view(const char *disk_path, int state_fd, bool has_skew, double skew_seconds) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();

@@ -38,7 +38,8 @@ static int check(const char *path) {
                 fprintf(stderr, "%s\n", why.text);
                 return EXIT_CONFIG;
         }
-        puts(config_can_enrol(c) ? "The configuration is valid." : "The configuration is valid, but cp_url or org_id is missing: not enrolled.");
+        puts(config_can_enrol(c) ? "The configuration is valid." :
+                                   "The configuration is valid, but cp_url or org_id is missing: not enrolled.");
         return 0;
 }
 

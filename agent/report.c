@@ -106,7 +106,8 @@ static void on_answer(const CpAnswer *a, void *userdata) {
 static char *body_of(const Reporter *r, const cJSON *reports) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
-        if (!json || !json_add_u64_text(json, "boot_epoch", r->identity->boot_epoch) || !cJSON_AddItemReferenceToObject(json, "reports", (cJSON *) reports))
+        if (!json || !json_add_u64_text(json, "boot_epoch", r->identity->boot_epoch) ||
+            !cJSON_AddItemReferenceToObject(json, "reports", (cJSON *) reports))
                 return NULL;
         return json_print(json);
 }
@@ -172,7 +173,8 @@ void reporter_open(Reporter *r, bool open) {
 
 unsigned reporter_refused(const Reporter *r) { return r->refused; }
 
-int reporter_new(sd_event *event, Cp *cp, Outbox *outbox, const Identity *identity, Loops *loops, const ReporterEvents *events, Reporter **ret) {
+int reporter_new(sd_event *event, Cp *cp, Outbox *outbox, const Identity *identity, Loops *loops, const ReporterEvents *events,
+                 Reporter **ret) {
         _cleanup_(reporter_freep) Reporter *r = calloc(1, sizeof *r);
         int k;
 

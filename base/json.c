@@ -10,7 +10,9 @@
 
 #include "base/text.h"
 
-int json_parse(const char *text, size_t size, cJSON **ret, Fault *reterr) { return json_parse_values(text, size, JSON_VALUES_MAX, ret, reterr); }
+int json_parse(const char *text, size_t size, cJSON **ret, Fault *reterr) {
+        return json_parse_values(text, size, JSON_VALUES_MAX, ret, reterr);
+}
 
 int json_parse_values(const char *text, size_t size, size_t values_max, cJSON **ret, Fault *reterr) {
         cJSON *json;

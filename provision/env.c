@@ -127,8 +127,8 @@ static int check_names(const WorkspaceSpec *s, Fault *reterr) {
                 int rule;
 
                 if (!env_name_is_valid(name))
-                        return fault(reterr, -EINVAL, FAULT_BAD_ENV, "An env name of %zu bytes is not valid ([A-Za-z_][A-Za-z0-9_]*, up to 128).",
-                                     strlen(name));
+                        return fault(reterr, -EINVAL, FAULT_BAD_ENV,
+                                     "An env name of %zu bytes is not valid ([A-Za-z_][A-Za-z0-9_]*, up to 128).", strlen(name));
                 rule = rule_broken(s, name);
                 if (rule == ENV_SET_BY_AGENT)
                         names_add(&ours, name);
@@ -138,7 +138,8 @@ static int check_names(const WorkspaceSpec *s, Fault *reterr) {
                         names_add(&secret, name);
         }
         if (forbidden.used)
-                return fault(reterr, -EPERM, FAULT_PRIVILEGED_ENV_FORBIDDEN, "These env keys must not reach a workspace: %s.", forbidden.text);
+                return fault(reterr, -EPERM, FAULT_PRIVILEGED_ENV_FORBIDDEN, "These env keys must not reach a workspace: %s.",
+                             forbidden.text);
         if (ours.used)
                 return fault(reterr, -EINVAL, FAULT_BAD_ENV, "These env keys are set by the agent itself: %s.", ours.text);
         if (secret.used)
@@ -157,7 +158,8 @@ static int check_values(const WorkspaceSpec *s, Fault *reterr) {
                         return fault(reterr, -E2BIG, FAULT_BAD_ENV, "The value of %s is %zu bytes long; %d are allowed.", s->env[i].name, n,
                                      ENV_VALUE_MAX);
                 if (strstr(s->env[i].value, DISCLOSURE_MARKER))
-                        return fault(reterr, -EINVAL, FAULT_BAD_SECRET, "The value of %s is a disclosure marker, not a value.", s->env[i].name);
+                        return fault(reterr, -EINVAL, FAULT_BAD_SECRET, "The value of %s is a disclosure marker, not a value.",
+                                     s->env[i].name);
                 sum += strlen(s->env[i].name) + n + 2;
         }
         if (sum > ENV_SUM_MAX)

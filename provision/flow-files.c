@@ -49,7 +49,8 @@ static bool undo_add(Flow *f, const char *name, const void *data, size_t size) {
 
         if (!f->undo) {
                 f->undo = cJSON_CreateObject();
-                if (!f->undo || !json_add_item(f->undo, "files", cJSON_CreateObject()) || !json_add_item(f->undo, "absent", cJSON_CreateArray()))
+                if (!f->undo || !json_add_item(f->undo, "files", cJSON_CreateObject()) ||
+                    !json_add_item(f->undo, "absent", cJSON_CreateArray()))
                         return false;
         }
         f->undo_bytes += size;
@@ -220,7 +221,8 @@ void step_seed(Flow *f) {
         }
         r = seed_tar(f, volumes, n, whole, &t);
         if (r >= 0)
-                r = engine_archive_put(f->context->engine, f->new_id, whole ? "/" : volumes[0].target, t.data, t.size, on_seeded, f, &f->call);
+                r = engine_archive_put(f->context->engine, f->new_id, whole ? "/" : volumes[0].target, t.data, t.size, on_seeded, f,
+                                       &f->call);
         flow_sent(f, r);
 }
 
@@ -245,7 +247,8 @@ static void on_read_back(const EngineAnswer *a, void *userdata) {
                 return;
         }
         if (r >= 0)
-                (void) fault(&why, -EIO, FAULT_ENGINE_ERROR, "The file '%s' was written but reads back %s.", file->name, r > 0 ? "different" : "absent");
+                (void) fault(&why, -EIO, FAULT_ENGINE_ERROR, "The file '%s' was written but reads back %s.", file->name,
+                             r > 0 ? "different" : "absent");
         flow_fail(f, -EIO, &why);
 }
 
@@ -296,7 +299,8 @@ void step_undo_files(Flow *f) {
         r = undo_load(f->context->dir, f->w->id, f->w->work->generation, &undo, &why);
         if (r < 0 && r != -ENOENT && r != -ENOMEM) {
                 /* One bad file must not keep the old version down. */
-                log_write(LOG_ERR, &(LogFields) { .workspace_id = f->w->id, .fault = &why }, "The kept files cannot be put back, the new version's stay: %s", why.text);
+                log_write(LOG_ERR, &(LogFields) { .workspace_id = f->w->id, .fault = &why },
+                          "The kept files cannot be put back, the new version's stay: %s", why.text);
                 r = -ENOENT;
         }
         if (r == -ENOENT || (r == 0 && cJSON_GetArraySize(json_get(undo, "files")) == 0)) {

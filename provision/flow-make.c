@@ -61,7 +61,8 @@ static void on_network(const EngineAnswer *a, void *userdata) {
 void step_network(Flow *f) {
         static const EnginePair labels[] = { { LABEL_MANAGED, "true" } };
 
-        flow_sent(f, engine_network_ensure(f->context->engine, f->context->settings->network, labels, ELEMENTS(labels), on_network, f, &f->call));
+        flow_sent(f, engine_network_ensure(f->context->engine, f->context->settings->network, labels, ELEMENTS(labels), on_network, f,
+                                           &f->call));
 }
 
 /* ── what is there ───────────────────────────────────────────────────────────────────────────────────────────── */
@@ -98,7 +99,8 @@ static bool is_old(const Flow *f, const EngineContainer *c) {
                 return str_equal(c->id, w->work->old_container_id);
         if (w->settled)
                 return str_equal(c->id, w->settled->container_id);
-        return c->running && c->labels.generation < w->first_generation && str_equal(c->name, container_name(w->id, CONTAINER_CURRENT, name));
+        return c->running && c->labels.generation < w->first_generation &&
+               str_equal(c->name, container_name(w->id, CONTAINER_CURRENT, name));
 }
 
 static bool is_new(const Flow *f, const EngineContainer *c) {
@@ -200,8 +202,8 @@ void step_clear(Flow *f) {
                 return;
         }
         if (f->doomed[f->index].running && !f->doomed_stopped)
-                flow_sent(f, engine_container_stop(e, f->doomed[f->index].id, f->context->settings->stop_timeout_seconds, on_doomed_stopped, f,
-                                                   &f->call));
+                flow_sent(f, engine_container_stop(e, f->doomed[f->index].id, f->context->settings->stop_timeout_seconds, on_doomed_stopped,
+                                                   f, &f->call));
         else
                 flow_sent(f, engine_container_remove(e, f->doomed[f->index].id, on_doomed_gone, f, &f->call));
 }

@@ -64,7 +64,8 @@ void step_stop(Flow *f) {
                 flow_fail(f, r, &why);
                 return;
         }
-        flow_sent(f, engine_container_stop(f->context->engine, f->old_id, f->context->settings->stop_timeout_seconds, on_done_or_gone, f, &f->call));
+        flow_sent(f, engine_container_stop(f->context->engine, f->old_id, f->context->settings->stop_timeout_seconds, on_done_or_gone, f,
+                                           &f->call));
 }
 
 /* ── names ───────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -181,7 +182,8 @@ static void on_gate(int r, const Fault *why, const EngineContainer *c, void *use
                 return;
         }
         if (r == 0 && !str_equal(c->image_id, f->image.id)) {
-                (void) fault(&mismatch, -EIO, FAULT_IMAGE_DIGEST_MISMATCH, "The container runs another image than the one that was verified.");
+                (void) fault(&mismatch, -EIO, FAULT_IMAGE_DIGEST_MISMATCH,
+                             "The container runs another image than the one that was verified.");
                 r = -EIO;
                 why = &mismatch;
         }
@@ -199,7 +201,9 @@ static void on_gate(int r, const Fault *why, const EngineContainer *c, void *use
 void step_gate(Flow *f) {
         const Settings *s = f->context->settings;
         const WorkspaceSpec *spec = f->job->spec;
-        GateOptions o = { .container_id = f->new_id, .port = workspace_port(spec->tier, f->w->port), .path = spec->probe_path ?: s->probe_path,
+        GateOptions o = { .container_id = f->new_id,
+                          .port = workspace_port(spec->tier, f->w->port),
+                          .path = spec->probe_path ?: s->probe_path,
                           .timeout_usec = (spec->probe_timeout_seconds ?: s->probe_timeout_seconds) * USEC_PER_SEC,
                           .crash_loop_restarts = s->crash_loop_restarts };
 
@@ -225,7 +229,8 @@ static void on_old_seen(const EngineAnswer *a, void *userdata) {
                 return;
         r = engine_container_parse(a->json, NULL, &c, &why);
         if (r == 0 && !c.running && !c.restarting)
-                r = fault(&why, -EIO, FAULT_START_FAILED, "The old container was started but does not run (exit code %lld).", (long long) c.exit_code);
+                r = fault(&why, -EIO, FAULT_START_FAILED, "The old container was started but does not run (exit code %lld).",
+                          (long long) c.exit_code);
         engine_container_done(&c);
         if (r < 0)
                 flow_fail(f, r, &why);

@@ -91,8 +91,12 @@ void flow_end(Flow *f, const FlowEnd *end) {
 }
 
 static void end_succeeded(Flow *f) {
-        FlowEnd end = { .state = REPORT_SUCCEEDED, .undone = true, .container_restarted = !f->kept_running, .volumes_erased = f->volumes_erased,
-                        .spec = f->job ? f->job->spec : NULL, .container = f->job && !f->kept_running ? &f->container : NULL };
+        FlowEnd end = { .state = REPORT_SUCCEEDED,
+                        .undone = true,
+                        .container_restarted = !f->kept_running,
+                        .volumes_erased = f->volumes_erased,
+                        .spec = f->job ? f->job->spec : NULL,
+                        .container = f->job && !f->kept_running ? &f->container : NULL };
         flow_end(f, &end);
 }
 
@@ -106,8 +110,8 @@ static void end_failed(Flow *f) {
 
         if (k->old_container_id && f->old_id) {
                 end.fault = (Fault) {};
-                (void) fault(&end.fault, -EIO, FAULT_ROLLED_BACK, "%s: %s The old version %s.", fault_code_name(k->cause.code), k->cause.text,
-                             k->old_ran ? "runs again" : "is back, stopped as it was");
+                (void) fault(&end.fault, -EIO, FAULT_ROLLED_BACK, "%s: %s The old version %s.", fault_code_name(k->cause.code),
+                             k->cause.text, k->old_ran ? "runs again" : "is back, stopped as it was");
         }
         flow_end(f, &end);
 }
@@ -164,7 +168,8 @@ void flow_fail(Flow *f, int r, const Fault *why) {
 static void fail_expired(Flow *f) {
         Fault why = {};
 
-        (void) fault(&why, -ETIME, FAULT_DEADLINE_EXCEEDED, "The job did not end within its deadline (at step %s).", steps[flow_step(f)].name);
+        (void) fault(&why, -ETIME, FAULT_DEADLINE_EXCEEDED, "The job did not end within its deadline (at step %s).",
+                     steps[flow_step(f)].name);
         flow_fail(f, -ETIME, &why);
 }
 

@@ -105,7 +105,9 @@ static int discard(const void *data, size_t size, void *userdata) {
 }
 
 static void probe(Gate *g) {
-        HttpRequest q = { .url = g->url, .timeout_usec = PROBE_USEC, .chunk = discard, .flags = HTTP_PLAIN_LOOPBACK|HTTP_NO_PROXY|HTTP_FRESH };
+        HttpRequest q = {
+                .url = g->url, .timeout_usec = PROBE_USEC, .chunk = discard, .flags = HTTP_PLAIN_LOOPBACK | HTTP_NO_PROXY | HTTP_FRESH
+        };
 
         if (http_send(g->http, &q, on_probe, g, &g->probe) < 0)
                 again(g);
@@ -127,7 +129,8 @@ static void judge(Gate *g) {
         Fault f = {};
 
         if (c->restart_count >= (int64_t) g->crash_loop_restarts) {
-                (void) fault(&f, -EIO, FAULT_CRASH_LOOP, "The workspace's process ended %lld times within the gate (last exit code %lld%s).",
+                (void) fault(&f, -EIO, FAULT_CRASH_LOOP,
+                             "The workspace's process ended %lld times within the gate (last exit code %lld%s).",
                              (long long) c->restart_count, (long long) c->exit_code, c->oom_killed ? ", out of memory" : "");
                 finish(g, -EIO, &f);
                 return;

@@ -93,7 +93,8 @@ static int check_head(const Head *h, const JobRules *rules, Fault *reterr) {
         const Job *j = &h->job;
 
         if (strcmp(j->org_id, rules->org_id) != 0)
-                return fault(reterr, -EPERM, FAULT_WRONG_TENANT, "The job is for organization %s; this host serves %s.", j->org_id, rules->org_id);
+                return fault(reterr, -EPERM, FAULT_WRONG_TENANT, "The job is for organization %s; this host serves %s.", j->org_id,
+                             rules->org_id);
         if (strcmp(j->host_id, rules->host_id) != 0)
                 return fault(reterr, -EPERM, FAULT_WRONG_HOST, "The job is for host %s; this is %s.", j->host_id, rules->host_id);
         if (j->generation == 0)

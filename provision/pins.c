@@ -50,7 +50,8 @@ static int row_check(const Pin *row, const Pin *before, size_t n, Fault *reterr)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin of '%s' names two digests.", row->template_name);
         for (size_t i = 0; i < n; i++)
                 if (str_equal(before[i].template_name, row->template_name) && str_equal(before[i].region, row->region))
-                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin table has two rows for '%s' in '%s'.", row->template_name, row->region);
+                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin table has two rows for '%s' in '%s'.", row->template_name,
+                                     row->region);
         return 0;
 }
 

@@ -18,8 +18,12 @@ typedef struct Delivery {
 /* ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static Report head(const Delivery *d) {
-        return (Report) { .delivery_id = d->label.delivery_id, .job_id = d->label.job_id, .type = d->label.type,
-                          .workspace_id = d->label.workspace_id, .generation = d->label.has_generation ? d->label.generation : 0, .progress = -1 };
+        return (Report) { .delivery_id = d->label.delivery_id,
+                          .job_id = d->label.job_id,
+                          .type = d->label.type,
+                          .workspace_id = d->label.workspace_id,
+                          .generation = d->label.has_generation ? d->label.generation : 0,
+                          .progress = -1 };
 }
 
 static void answer_final(Queue *q, const Delivery *d, ReportState state, const Fault *why, cJSON *result) {
@@ -80,8 +84,8 @@ static int resolve_image(const Queue *q, const Job *j, Work *k, Fault *reterr) {
         if (!pin)
                 return fault(reterr, -ENOENT, FAULT_RUNTIME_PIN_MISSING, "No pin names an image for the runtime '%s'.", j->spec->runtime);
         if (!image_ref_registry_allowed(pin->image_ref, q->o.settings->registries))
-                return fault(reterr, -EPERM, FAULT_REGISTRY_NOT_ALLOWED, "The registry of the pin of '%s' is not in this host's `registries`.",
-                             j->spec->runtime);
+                return fault(reterr, -EPERM, FAULT_REGISTRY_NOT_ALLOWED,
+                             "The registry of the pin of '%s' is not in this host's `registries`.", j->spec->runtime);
         k->image_ref = strdup(pin->image_ref);
         k->image_size_bytes = j->spec->image_size_bytes ?: pin->image_size_bytes;
         return k->image_ref ? 0 : -ENOMEM;
@@ -104,7 +108,8 @@ static int check_tier4(const Queue *q, const Job *j, Fault *reterr) {
                 const Version *v = w->work ? w->wanted : w->settled;
 
                 if (v && v->tier == 4 && strcmp(w->id, j->workspace_id) != 0)
-                        return fault(reterr, -EADDRINUSE, FAULT_PORT_UNAVAILABLE, "Workspace %s has the host's network already; there can be one of tier 4.", w->id);
+                        return fault(reterr, -EADDRINUSE, FAULT_PORT_UNAVAILABLE,
+                                     "Workspace %s has the host's network already; there can be one of tier 4.", w->id);
         }
         return 0;
 }

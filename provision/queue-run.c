@@ -29,8 +29,8 @@ static void on_stage(Workspace *w, Stage stage, int progress, void *userdata) {
         r.progress = progress;
         queue_tell(q, report_make(&r, NULL), false);
         if (moved) {
-                log_write(LOG_INFO, &(LogFields) { .workspace_id = w->id, .job_id = w->work->job_id, .stage = stage_name(stage) }, "Job %s: %s.",
-                          job_type_name(w->work->type), stage_name(stage));
+                log_write(LOG_INFO, &(LogFields) { .workspace_id = w->id, .job_id = w->work->job_id, .stage = stage_name(stage) },
+                          "Job %s: %s.", job_type_name(w->work->type), stage_name(stage));
                 q->o.events.changed(q->o.userdata);
         }
 }
@@ -68,9 +68,10 @@ static cJSON *provision_result(const Queue *q, const Entry *e, const FlowEnd *en
         if (!json || !json_add_string(json, "instance_id", container_name(e->w->id, CONTAINER_CURRENT, name)) ||
             !json_add_string(json, "state", "running") || (ip && !json_add_string(json, "private_ip", ip)) ||
             !json_add_string(json, "runtime", end->spec->runtime) || !json_add_string(json, "url", url) ||
-            !json_add_string(json, "image_ref", e->w->work->image_ref) || (ref && !json_add_string(json, "running_image", image_ref_digest(ref))) ||
-            !json_add_bool(json, "verified_on_target", on_target) || !json_add_bool(json, "container_restarted", end->container_restarted) ||
-            !add_env_keys(json, end->spec))
+            !json_add_string(json, "image_ref", e->w->work->image_ref) ||
+            (ref && !json_add_string(json, "running_image", image_ref_digest(ref))) ||
+            !json_add_bool(json, "verified_on_target", on_target) ||
+            !json_add_bool(json, "container_restarted", end->container_restarted) || !add_env_keys(json, end->spec))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -129,7 +130,8 @@ static void after_final(Queue *q, Entry *e) {
         Fault why = {};
 
         if (outcomes_add(q->outcomes, e->final, &why) < 0)
-                log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "An outcome is remembered in its workspace's record only: %s", why.text);
+                log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "An outcome is remembered in its workspace's record only: %s",
+                          why.text);
         queue_tell(q, cJSON_Duplicate(e->final, true), true);
         if (e->w->outcome != e->final)
                 cJSON_Delete(e->final);
@@ -172,7 +174,8 @@ static void log_final(const Entry *e, ReportState state, const Fault *why) {
         LogFields l = { .workspace_id = e->w->id, .job_id = k->job_id, .fault = why };
 
         if (why && why->set)
-                log_write(LOG_WARNING, &l, "Job %s %s: %s: %s", job_type_name(k->type), report_state_name(state), fault_code_name(why->code), why->text);
+                log_write(LOG_WARNING, &l, "Job %s %s: %s: %s", job_type_name(k->type), report_state_name(state),
+                          fault_code_name(why->code), why->text);
         else
                 log_write(LOG_NOTICE, &l, "Job %s %s.", job_type_name(k->type), report_state_name(state));
 }
@@ -271,7 +274,11 @@ static void on_done(Workspace *w, const FlowEnd *end, void *userdata) {
                 e->final = cJSON_Duplicate(w->outcome, true);
                 cJSON_Delete(result);
         } else
-                queue_final(e, end->state, well ? STAGE_READY : end->state == REPORT_FAILED ? STAGE_FAILED : STAGE_NONE, &end->fault, result);
+                queue_final(e, end->state,
+                            well                        ? STAGE_READY :
+                            end->state == REPORT_FAILED ? STAGE_FAILED :
+                                                          STAGE_NONE,
+                            &end->fault, result);
         if (e->final && store_final(q, e, settled, removed) < 0)
                 version_free(settled);
 }

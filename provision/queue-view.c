@@ -30,8 +30,8 @@ static bool is_held(const Workspace *w) { return !w->removed && (w->wanted || w-
 static cJSON *item_new(const Entry *e, const char *status_field) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
-        if (!json || !json_add_string(json, "workspace_id", e->w->id) || !json_add_u64_text(json, "generation", workspace_generation(e->w)) ||
-            !json_add_string(json, status_field, status(e)))
+        if (!json || !json_add_string(json, "workspace_id", e->w->id) ||
+            !json_add_u64_text(json, "generation", workspace_generation(e->w)) || !json_add_string(json, status_field, status(e)))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -91,7 +91,8 @@ static bool add_images(cJSON *json, const Queue *q, const Entry *e) {
         const char *running = settled ? image_ref_digest(settled->image_ref) : NULL;
         bool is_running = e->looked ? e->present && e->seen.running : settled != NULL;
 
-        return (!running || json_add_string(json, "running_image", running)) && (!pin || json_add_string(json, "pinned_image", pin->image_digest)) &&
+        return (!running || json_add_string(json, "running_image", running)) &&
+               (!pin || json_add_string(json, "pinned_image", pin->image_digest)) &&
                json_add_bool(json, "pin_skew", pin && running && !str_equal(pin->image_digest, running)) &&
                json_add_bool(json, "verified_on_target", settled && is_running) &&
                json_add_bool(json, "healthz_ok", is_running && e->seen.health != ENGINE_HEALTH_UNHEALTHY && !e->seen.restarting);
@@ -120,8 +121,8 @@ static cJSON *view_one(const Queue *q, const Entry *e) {
         const char *stage = stage_name(e->stage);
         _cleanup_json_ cJSON *json = item_new(e, "status");
 
-        if (!json || !json_add_string(json, "runtime", v ? v->runtime : NULL) || (v && v->kind && !json_add_string(json, "kind", v->kind)) ||
-            (stage && !json_add_string(json, "stage", stage)) ||
+        if (!json || !json_add_string(json, "runtime", v ? v->runtime : NULL) ||
+            (v && v->kind && !json_add_string(json, "kind", v->kind)) || (stage && !json_add_string(json, "stage", stage)) ||
             (e->w->settled && !json_add_string(json, "container_id", e->w->settled->container_id)) || !add_url(json, q, e) ||
             !add_images(json, q, e) || !add_seen(json, e) || !add_error(json, q, e))
                 return NULL;

@@ -157,7 +157,8 @@ int queue_pick_port(Queue *q, Workspace *w) {
 static void quarantine(Queue *q, const char *name, const Fault *why) {
         _cleanup_close_ int to = file_open_dir(q->o.state_fd, QUARANTINE_DIR);
 
-        log_write(LOG_ERR, &(LogFields) { .workspace_id = name, .fault = why }, "The record of a workspace is damaged and set aside: %s", why->text);
+        log_write(LOG_ERR, &(LogFields) { .workspace_id = name, .fault = why }, "The record of a workspace is damaged and set aside: %s",
+                  why->text);
         if (to < 0 || renameat(q->dir.fd, name, to, name) < 0 || fsync(to) < 0)
                 log_error("Cannot move the record %s to quarantine: %m", name);
 }

@@ -32,8 +32,8 @@ static bool is_leftover(const ReconcileWorkspace *w, const EngineContainer *c) {
         return c->labels.generation <= w->floor && (w->settled_container || w->removed || !c->running);
 }
 
-size_t reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found, ReconcileAction *ret,
-                 size_t max) {
+size_t reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found,
+                 ReconcileAction *ret, size_t max) {
         size_t used = 0;
 
         for (size_t i = 0; i < found->n && used < max; i++) {
@@ -42,7 +42,7 @@ size_t reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspac
 
                 if (!w)
                         continue;
-                if (str_equal(c->id, w->settled_container)) {           /* by its id it is ours, whatever the config says of org and host now */
+                if (str_equal(c->id, w->settled_container)) { /* by its id it is ours, whatever the config says of org and host now */
                         if (must_start(rules, w, c))
                                 ret[used++] = (ReconcileAction) { RECONCILE_START, (size_t) (w - workspaces), c->id };
                 } else if (!w->busy && is_ours(rules, &c->labels) && is_leftover(w, c))

@@ -159,7 +159,8 @@ static int check_plain(const WorkspaceSpec *s, Fault *reterr) {
         if (!is_empty_or(s->data_persistence, "persist", "ephemeral"))
                 return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_FIELD, "'data_persistence' is neither empty, 'persist' nor 'ephemeral'.");
         if (!is_empty_or(s->display_mode, "none", NULL))
-                return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_FIELD, "This agent gives no display: 'display.mode' must be empty or 'none'.");
+                return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_FIELD,
+                             "This agent gives no display: 'display.mode' must be empty or 'none'.");
         if (s->probe_path && (s->probe_path[0] != '/' || strpbrk(s->probe_path, " \t\r\n#\\")))
                 return fault(reterr, -EINVAL, FAULT_BAD_JSON, "'probe.path' is not a path that begins with '/'.");
         return 0;
@@ -170,8 +171,8 @@ static int check_tier(WorkspaceSpec *s, const SpecRules *rules, Fault *reterr) {
                 s->tier = 2;
         if (s->tier > rules->max_tier)
                 return fault(reterr, -EPERM, FAULT_TIER_NOT_ALLOWED,
-                             "Tier %u is above this host's max_tier=%u (tiers 3 and 4 are privileged: they give a workspace the host).", s->tier,
-                             rules->max_tier);
+                             "Tier %u is above this host's max_tier=%u (tiers 3 and 4 are privileged: they give a workspace the host).",
+                             s->tier, rules->max_tier);
         return 0;
 }
 
@@ -179,7 +180,8 @@ static int check_image(const WorkspaceSpec *s, const SpecRules *rules, Fault *re
         if (!s->image_ref)
                 return 0;
         if (!image_ref_is_pinned(s->image_ref))
-                return fault(reterr, -EINVAL, FAULT_IMAGE_REF_NOT_PINNED, "'image_ref' is not NAME@sha256:DIGEST: a tag says nothing about what runs.");
+                return fault(reterr, -EINVAL, FAULT_IMAGE_REF_NOT_PINNED,
+                             "'image_ref' is not NAME@sha256:DIGEST: a tag says nothing about what runs.");
         if (rules->registries && !image_ref_registry_allowed(s->image_ref, rules->registries))
                 return fault(reterr, -EPERM, FAULT_REGISTRY_NOT_ALLOWED, "The registry of 'image_ref' is not in this host's `registries`.");
         return 0;

@@ -100,8 +100,8 @@ static void sweep_end(Queue *q) {
 /* ── look closely ────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static bool view_changed(const EngineContainer *a, const EngineContainer *b) {
-        return a->running != b->running || a->restarting != b->restarting || a->restart_count != b->restart_count || a->health != b->health ||
-               a->exit_code != b->exit_code || !str_equal(a->started_at, b->started_at);
+        return a->running != b->running || a->restarting != b->restarting || a->restart_count != b->restart_count ||
+               a->health != b->health || a->exit_code != b->exit_code || !str_equal(a->started_at, b->started_at);
 }
 
 static void on_inspect(const EngineAnswer *a, void *userdata) {
@@ -154,7 +154,8 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
         q->sweep.call = NULL;
         q->o.events.swept(q->o.userdata);
         if (a->r < 0 && a->r != -ENOENT && e) {
-                log_write(LOG_WARNING, &l, "The sweep could not %s a container: %s", action->verb == RECONCILE_START ? "start" : "remove", a->fault.text);
+                log_write(LOG_WARNING, &l, "The sweep could not %s a container: %s", action->verb == RECONCILE_START ? "start" : "remove",
+                          a->fault.text);
                 if (action->verb == RECONCILE_START)
                         (void) queue_repair_ended(e, false, &a->fault);
         } else if (e && action->verb == RECONCILE_START) {
@@ -216,8 +217,10 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
                 e->stopped_since = now_boottime();
                 if (q->recovered && !e->at_once) {
                         e->last_error = (Fault) {};
-                        (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY, "Someone else stopped the container; it is started again after 5 minutes.");
-                        log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s", e->last_error.text);
+                        (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY,
+                                     "Someone else stopped the container; it is started again after 5 minutes.");
+                        log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s",
+                                  e->last_error.text);
                 }
         }
         if (was != e->present)
@@ -227,8 +230,12 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
 static bool note_foreign_one(cJSON *list, const EngineContainer *c) {
         cJSON *item = cJSON_CreateObject();
 
-        return cJSON_AddItemToArray(list, item) && json_add_string(item, "container_id", c->id) && json_add_string(item, "name", c->name ?: "") &&
-               json_add_string(item, "host_id", c->labels.host ?: c->labels.instance ?: "");
+        return cJSON_AddItemToArray(list, item) && json_add_string(item, "container_id", c->id) &&
+               json_add_string(item, "name", c->name ?: "") &&
+               json_add_string(item, "host_id",
+                               c->labels.host             ?:
+                                       c->labels.instance ?:
+                                                            "");
 }
 
 /* Managed, but by another host id: a cloned disk or a lost identity. Reported, left alone. */
@@ -247,7 +254,9 @@ static void note_foreign(Queue *q, const EngineContainers *found) {
 static int decide(Queue *q) {
         Sweep *s = &q->sweep;
         _cleanup_free_ ReconcileWorkspace *w = calloc(q->n_entries + 1, sizeof *w);
-        ReconcileRules rules = { .host_id = q->o.settings->host_id, .org_id = q->o.settings->org_id, .now = now_boottime(), .starting = !q->recovered };
+        ReconcileRules rules = {
+                .host_id = q->o.settings->host_id, .org_id = q->o.settings->org_id, .now = now_boottime(), .starting = !q->recovered
+        };
         size_t max = s->found.n + q->n_entries + 1;
 
         s->actions = calloc(max, sizeof *s->actions);
@@ -257,9 +266,14 @@ static int decide(Queue *q) {
                 const Entry *e = q->entries[i];
                 const Work *k = e->w->work;
 
-                w[i] = (ReconcileWorkspace) { .id = e->w->id, .settled_container = e->w->settled ? e->w->settled->container_id : NULL,
-                                              .busy = k || e->flow || e->final || e->changed_at >= s->began, .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
-                                              .removed = e->w->removed, .floor = e->w->spec_floor, .at_once = e->at_once, .stopped_since = e->stopped_since };
+                w[i] = (ReconcileWorkspace) { .id = e->w->id,
+                                              .settled_container = e->w->settled ? e->w->settled->container_id : NULL,
+                                              .busy = k || e->flow || e->final || e->changed_at >= s->began,
+                                              .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
+                                              .removed = e->w->removed,
+                                              .floor = e->w->spec_floor,
+                                              .at_once = e->at_once,
+                                              .stopped_since = e->stopped_since };
         }
         s->n_actions = q->stopping ? 0 : reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
         s->at = 0;
@@ -292,7 +306,8 @@ static void sweep_begin(Queue *q) {
         q->sweep.phase = SWEEP_LIST;
         q->sweep.listed = false;
         q->sweep.began = now_boottime();
-        if (engine_state(q->o.engine) != ENGINE_UP || engine_container_list(q->o.engine, LABEL_MANAGED "=true", on_list, q, &q->sweep.call) < 0)
+        if (engine_state(q->o.engine) != ENGINE_UP ||
+            engine_container_list(q->o.engine, LABEL_MANAGED "=true", on_list, q, &q->sweep.call) < 0)
                 sweep_end(q);
 }
 
@@ -303,7 +318,9 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-int sweep_new(Queue *q) { return sd_event_add_time_relative(q->o.event, &q->sweep.timer, CLOCK_BOOTTIME, SWEEP_USEC, SWEEP_SLACK, on_timer, q); }
+int sweep_new(Queue *q) {
+        return sd_event_add_time_relative(q->o.event, &q->sweep.timer, CLOCK_BOOTTIME, SWEEP_USEC, SWEEP_SLACK, on_timer, q);
+}
 
 void sweep_done(Queue *q) {
         (void) engine_call_cancel(q->sweep.call);

@@ -13,7 +13,9 @@
 
 #define PAYLOAD_FILE_MAX (48 * 1024 * 1024)
 
-static const char *const phase_names[_WORK_PHASE_MAX] = { [WORK_BEGUN] = "begun", [WORK_SWAPPING] = "swapping", [WORK_UNDOING] = "undoing" };
+static const char *const phase_names[_WORK_PHASE_MAX] = {
+        [WORK_BEGUN] = "begun", [WORK_SWAPPING] = "swapping", [WORK_UNDOING] = "undoing"
+};
 
 /* ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -210,11 +212,13 @@ static cJSON *workspace_json(const Workspace *w) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_string(json, "workspace_id", w->id) || !json_add_u64_text(json, "spec_floor", w->spec_floor) ||
-            !json_add_u64_text(json, "restart_floor", w->restart_floor) || !json_add_u64_text(json, "first_generation", w->first_generation) || !json_add_string(json, "spec_hash", w->spec_hash) ||
+            !json_add_u64_text(json, "restart_floor", w->restart_floor) ||
+            !json_add_u64_text(json, "first_generation", w->first_generation) || !json_add_string(json, "spec_hash", w->spec_hash) ||
             !add_text(json, "spec_job_id", w->spec_job_id) || !json_add_i64(json, "port", w->port) ||
             !json_add_bool(json, "removed", w->removed) || (w->wanted && !json_add_item(json, "wanted", version_json(w->wanted))) ||
             (w->settled && !json_add_item(json, "settled", version_json(w->settled))) ||
-            (w->work && !json_add_item(json, "work", work_json(w->work))) || (w->next && !json_add_item(json, "next", work_json(w->next))) ||
+            (w->work && !json_add_item(json, "work", work_json(w->work))) ||
+            (w->next && !json_add_item(json, "next", work_json(w->next))) ||
             (w->outcome && !json_add_item(json, "outcome", cJSON_Duplicate(w->outcome, true))) ||
             !json_add_bool(json, "outcome_acked", w->outcome_acked))
                 return NULL;

@@ -10,14 +10,16 @@
 #include "base/fault.h"
 
 static void explain(FaultCode c) {
-        printf("%s (%s)\n  %s\n  What to do: %s\n", fault_code_name(c), fault_code_retryable(c) ? "passing, may be tried again" : "final", fault_code_meaning(c),
-               fault_code_advice(c));
+        printf("%s (%s)\n  %s\n  What to do: %s\n", fault_code_name(c), fault_code_retryable(c) ? "passing, may be tried again" : "final",
+               fault_code_meaning(c), fault_code_advice(c));
 }
 
 static void markdown(void) {
         puts("# Error codes\n\n"
-             "Every failure leaves the agent with one of these codes and a sentence: in reports, health, the journal (`MOLECULE_ERROR_CODE=`) and on the\n"
-             "terminal. Codes are stable: never renamed, never reused. *Retryable* means that the trouble may pass and the same work, sent as a new\n"
+             "Every failure leaves the agent with one of these codes and a sentence: in reports, health, the journal "
+             "(`MOLECULE_ERROR_CODE=`) and on the\n"
+             "terminal. Codes are stable: never renamed, never reused. *Retryable* means that the trouble may pass and the same work, sent "
+             "as a new\n"
              "job, may succeed. This page is printed by `molecule-agentctl explain --all --markdown`.\n\n"
              "| code | retryable | meaning | what to do |\n|---|---|---|---|");
         for (int c = 0; c < _FAULT_CODE_MAX; c++)

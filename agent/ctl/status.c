@@ -29,7 +29,10 @@ static void print_one(const Workspace *w, Tally *t) {
         t->busy += w->work != NULL;
         t->failed += !w->settled && !w->work;
         printf("%s  generation %s  %s%s%s%s%s\n", w->id, u64_text(workspace_generation(w), g),
-               w->work ? "job at work" : w->settled ? "settled" : "failed", image ? "  " : "", image ?: "", code ? "  last: " : "", code ?: "");
+               w->work    ? "job at work" :
+               w->settled ? "settled" :
+                            "failed",
+               image ? "  " : "", image ?: "", code ? "  last: " : "", code ?: "");
 }
 
 static int each(int dirfd, const char *name, void *userdata) {
