@@ -11,7 +11,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import tap  # noqa: E402
 from agent import Agent  # noqa: E402
-from lab import binary  # noqa: E402
+from lab import TREE, binary  # noqa: E402
 from proc import end_now, wait_for  # noqa: E402
 
 ORG = "11111111-2222-4333-8444-555555555555"
@@ -150,6 +150,8 @@ def test_operators_tool():
     status, text = run("explain", "rolled_back")
     must(status == 0 and "old one is running" in text, text)
     must(run("explain", "no_such_code")[0] == 1, "an unknown code")
+    with open(f"{TREE}/docs/errors.md", encoding="utf-8") as page:
+        must(run("explain", "--all", "--markdown")[1] == page.read(), "docs/errors.md is not what the tool prints")
     one = agent()
     one.write()
     status, text = run("config", "show", one.config)
