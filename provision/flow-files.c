@@ -40,6 +40,27 @@ static int one_file(const EngineAnswer *a, TarEntry *ret, Fault *reterr) {
         return r;
 }
 
+static bool is_same(const TarEntry *e, const SpecFile *file) {
+        return e->size == file->size && (e->size == 0 || memcmp(e->data, file->data, e->size) == 0);
+}
+
+/* How a file was found: 1 with its bytes in *ret, 0 absent; negative: the answer was dealt with and the callback returns. */
+static int file_read_as(Flow *f, const EngineAnswer *a, TarEntry *ret) {
+        Fault why = {};
+        int r;
+
+        if (a->r == -ENOENT) {
+                f->call = NULL;
+                return 0;
+        }
+        if (!flow_answered(f, a))
+                return -ECANCELED;
+        r = one_file(a, ret, &why);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        return r;
+}
+
 /* ── compare and keep ────────────────────────────────────────────────────────────────────────────────────────── */
 
 static bool keeps(const Flow *f) { return f->old_id && f->w->work->phase == WORK_BEGUN; }
@@ -69,19 +90,11 @@ static void on_compare(const EngineAnswer *a, void *userdata) {
         const SpecFile *file = file_at(f);
         TarEntry e = {};
         Fault why = {};
-        int r = 0;
+        int r = file_read_as(f, a, &e);
 
-        if (a->r == -ENOENT)
-                f->call = NULL;
-        else if (!flow_answered(f, a))
+        if (r < 0)
                 return;
-        else
-                r = one_file(a, &e, &why);
-        if (r < 0) {
-                flow_fail(f, r, &why);
-                return;
-        }
-        if (r > 0 && e.size == file->size && memcmp(e.data, file->data, e.size) == 0) {
+        if (r > 0 && is_same(&e, file)) {
                 compared(f, false);
                 return;
         }
@@ -233,22 +246,17 @@ static void on_read_back(const EngineAnswer *a, void *userdata) {
         const SpecFile *file = file_at(f);
         TarEntry e = {};
         Fault why = {};
-        int r = 0;
+        int r = file_read_as(f, a, &e);
 
-        if (a->r == -ENOENT)
-                f->call = NULL;
-        else if (!flow_answered(f, a))
+        if (r < 0)
                 return;
-        else
-                r = one_file(a, &e, &why);
-        if (r > 0 && e.size == file->size && (e.size == 0 || memcmp(e.data, file->data, e.size) == 0)) {
+        if (r > 0 && is_same(&e, file)) {
                 f->index++;
                 step_read_back(f);
                 return;
         }
-        if (r >= 0)
-                (void) fault(&why, -EIO, FAULT_ENGINE_ERROR, "The file '%s' was written but reads back %s.", file->name,
-                             r > 0 ? "different" : "absent");
+        (void) fault(&why, -EIO, FAULT_ENGINE_ERROR, "The file '%s' was written but reads back %s.", file->name,
+                     r > 0 ? "different" : "absent");
         flow_fail(f, -EIO, &why);
 }
 
