@@ -15,7 +15,6 @@ struct Agent {
         sd_event        *event;
         sd_event_source *watchdog, *fallback, *give_up;
         int              state_fd;
-        char            *runtime_path;
         Config          *config;
         Settings         settings;              /* views into config and identity */
         Identity         identity;

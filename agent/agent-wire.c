@@ -78,7 +78,7 @@ static void on_report(cJSON *report, bool durable, void *userdata) {
         if (r < 0)
                 log_write(LOG_ERR, &(LogFields) { .fault = &why }, "A report is kept in memory only: %s", why.text);
         if (durable && a->queue)
-                queue_wrote_state(a->queue, r, &why);
+                queue_wrote(a->queue, r, &why);
         if (a->reporter)
                 reporter_wake(a->reporter, durable);
 }

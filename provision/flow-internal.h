@@ -67,11 +67,9 @@ struct Flow {
         bool               names_unknown;       /* a rename's answer was lost */
         bool               port_retried, started, kept_running;
         EngineContainer    container;           /* as the gate saw it last */
-        size_t             volumes_erased;
 };
 
 static inline Step flow_step(const Flow *f) { return f->way[f->at]; }
-static inline const char *flow_workspace_id(const Flow *f) { return f->w->id; }
 
 void flow_next(Flow *f);
 void flow_back(Flow *f, Step to);                               /* to an earlier step of the same way */

@@ -269,7 +269,6 @@ static void on_volume_gone(const EngineAnswer *a, void *userdata) {
 
         if (!flow_answered(f, a))
                 return;
-        f->volumes_erased++;
         f->index++;
         volumes_go(f);
 }

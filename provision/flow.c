@@ -94,7 +94,6 @@ static void end_succeeded(Flow *f) {
         FlowEnd end = { .state = REPORT_SUCCEEDED,
                         .undone = true,
                         .container_restarted = !f->kept_running,
-                        .volumes_erased = f->volumes_erased,
                         .spec = f->job ? f->job->spec : NULL,
                         .container = f->job && !f->kept_running ? &f->container : NULL };
         flow_end(f, &end);

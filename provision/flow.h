@@ -19,7 +19,6 @@ typedef struct FlowEnd {
         const EngineContainer *container;       /* a provision that passed its gate: as last seen; NULL otherwise */
         bool                   container_restarted;     /* false: restart:false left the old one running */
         bool                   undone;          /* false after rollback_failed: undo must be tried again */
-        size_t                 volumes_erased;
 } FlowEnd;
 
 typedef struct FlowEvents {

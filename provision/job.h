@@ -9,7 +9,6 @@
 
 #define JOB_PAYLOAD_TYPE "application/vnd.molecule.job.v1+json"
 #define JOB_PAYLOAD_MAX  (24 * 1024 * 1024)     /* what base64 leaves of a 32 MiB answer */
-#define JOB_REASON_MAX   256
 
 typedef enum JobType {
         JOB_PROVISION,

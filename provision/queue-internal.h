@@ -64,7 +64,6 @@ Entry *queue_find(const Queue *q, const char *workspace_id);
 Entry *queue_add(Queue *q, Workspace *w);                       /* owns w; NULL when out of memory (w is freed) */
 void   queue_remove(Queue *q, Entry *e);
 int    queue_save(Queue *q, Entry *e, Fault *reterr);           /* counts failures towards `degraded` */
-void   queue_wrote(Queue *q, int r, const Fault *fault);
 void   queue_wake(Queue *q);                                    /* queue_run() from the loop */
 void   queue_tell(Queue *q, cJSON *report, bool durable);       /* NULL: out of memory, logged */
 void   queue_check_stopped(Queue *q);

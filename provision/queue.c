@@ -80,8 +80,6 @@ void queue_wrote(Queue *q, int r, const Fault *why) {
         q->o.events.changed(q->o.userdata);
 }
 
-void queue_wrote_state(Queue *q, int r, const Fault *why) { queue_wrote(q, r, why); }
-
 int queue_save(Queue *q, Entry *e, Fault *reterr) {
         Fault why = {};
         int r = workspace_save(&q->dir, e->w, &why);

@@ -44,7 +44,7 @@ void queue_admit(Queue *q, const cJSON *delivery, uint64_t cp_time_usec);
 
 void queue_stop(Queue *q);              /* SIGTERM: pulls and gates are dropped, no step is begun; stopped() comes when nothing is in flight */
 bool queue_is_idle(const Queue *q);     /* no job is at work or waits */
-void queue_wrote_state(Queue *q, int r, const Fault *fault);    /* another part of the state was written, or not: counts towards `degraded` */
+void queue_wrote(Queue *q, int r, const Fault *fault);  /* a part of the state was written, or not: counts towards `degraded` */
 bool queue_is_degraded(const Queue *q, Fault *ret);     /* state cannot be written: no job is accepted */
 
 /* At start: emits again the accepted and final reports that the records hold and that are not known to have arrived, for an outbox that lost some. */
