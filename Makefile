@@ -10,7 +10,7 @@ WERROR  ?=
 O       := build/obj$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(COVERAGE),-cov)
 BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
 
-PKGS       := libcurl libcjson libsystemd libsodium
+PKGS       := libcurl libssl libcrypto libcjson libsystemd libsodium
 DEVCP_PKGS := libmicrohttpd sqlite3 libcjson libsystemd libsodium
 
 CFLAGS    ?= -O2 -g

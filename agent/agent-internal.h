@@ -18,7 +18,13 @@ struct Agent {
         Config          *config;
         Settings         settings;              /* views into config and identity */
         Identity         identity;
+        Arena           *arena;
+        Keys            *keys;
+        HostKeys        *host_keys;             /* NULL while there is no organization, or nothing can be sealed */
+        Vault           *vault;
+        CredentialsEnv   environment;
         Credentials      credentials;
+        char             key_proof[HOST_KEY_TEXT_SIZE];         /* for the next register; "" */
         Loops            loops;
         Http            *http;
         Engine          *engine;
@@ -45,6 +51,15 @@ void agent_once_check(Agent *a);                /* --once: is the round over? */
 void agent_exit(Agent *a, int code);
 EngineOptions agent_engine_options(const Agent *a);
 ImageOptions  agent_image_options(const Agent *a);
+
+/* agent-sealed.c */
+int  agent_open_sealed(Agent *a, Fault *reterr);        /* arena, roots, host keys, vault */
+void agent_org_changed(Agent *a);                       /* another org_id is in force: other keys */
+void agent_close_sealed(Agent *a);
+int  agent_load_credentials(Agent *a, Fault *reterr);           /* those of the sources, or the refreshed one in place of it */
+void agent_secret_refreshed(Agent *a, const char *secret);
+int  agent_prove_key(Agent *a, const char *challenge, Fault *reterr);
+void agent_rotate_host_key(Agent *a);                   /* if an operator has asked for it, and the control plane knows the current one */
 
 /* agent-view.c */
 cJSON *agent_register_body(void *userdata);

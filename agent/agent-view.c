@@ -29,6 +29,13 @@ static cJSON *program_view(void) {
         return json && json_add_string(json, "version", VERSION) && json_add_string(json, "git_sha", GIT_SHA) ? TAKE_PTR(json) : NULL;
 }
 
+static cJSON *sealing_key(const HostKeys *h) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        return json && json_add_string(json, "key_id", host_keys_id(h)) && json_add_string(json, "algorithm", "x25519-sealedbox") &&
+               json_add_string(json, "public_key", host_keys_public(h)) ? TAKE_PTR(json) : NULL;
+}
+
 static cJSON *features(void) {
         _cleanup_json_ cJSON *list = cJSON_CreateArray();
 
@@ -47,6 +54,8 @@ cJSON *agent_register_body(void *userdata) {
             !json_add_u64_text(json, "boot_epoch", a->identity.boot_epoch) ||
             !json_add_item(json, "host", host_register_view(&a->identity)) || !json_add_item(json, "agent", program_view()) ||
             !json_add_item(json, "engine", engine_view(a)) || !json_add_item(json, "features", features()) ||
+            (a->host_keys && !json_add_item(json, "sealing_key", sealing_key(a->host_keys))) ||
+            (a->key_proof[0] && !json_add_string(json, "previous_key_proof", a->key_proof)) ||
             !json_add_i64(json, "max_tier", a->settings.max_tier) || !json_add_item(json, "holding", queue_holding(a->queue)) ||
             !json_add_item(json, "open_jobs", queue_open_jobs(a->queue)) || !json_add_u64_text(json, "host_generation", 0))
                 return NULL;
@@ -62,7 +71,8 @@ static cJSON *degraded(const Agent *a) {
         Fault state = {};
 
         (void) queue_is_degraded(a->queue, &state);
-        if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, engine_fault(a->engine)))
+        if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, engine_fault(a->engine)) ||
+            !add_code(list, vault_fault(a->vault)))
                 return NULL;
         return TAKE_PTR(list);
 }
@@ -78,7 +88,7 @@ static cJSON *error_view(const Fault *f) {
 }
 
 static const Fault *worst(const Agent *a) {
-        return a->config_fault.set ? &a->config_fault : control_fault(a->control) ?: engine_fault(a->engine);
+        return a->config_fault.set ? &a->config_fault : vault_fault(a->vault) ?: control_fault(a->control) ?: engine_fault(a->engine);
 }
 
 cJSON *agent_health_view(void *userdata) {

@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #define UNKNOWN_SIZE_BYTES (UINT64_C(10) << 30)
+#define RUNTIME_DEFAULT    "/run/molecule-agent"
 #define STALL_BYTES        (UINT64_C(1) << 20)
 
 void agent_settings(Agent *a) {
@@ -33,7 +34,11 @@ void agent_settings(Agent *a) {
                           .crash_loop_restarts = (unsigned) c->crash_loop_restarts,
                           .job_deadline_seconds = (unsigned) c->job_deadline_seconds,
                           .engine_wait_seconds = (unsigned) c->engine_wait_seconds,
-                          .registries = (const char *const *) c->registry_list };
+                          .registries = (const char *const *) c->registry_list,
+                          .host_keys = a->host_keys,
+                          .trusted = &c->trusted,
+                          .runtime_path = getenv("RUNTIME_DIRECTORY") ?: RUNTIME_DEFAULT,
+                          .launcher = c->launcher };
         for (int t = 1; t <= 4; t++) {
                 s->tier_memory_mb[t] = (unsigned) c->tier_memory_mb[t];
                 s->tier_cpu_shares[t] = (unsigned) c->tier_cpu_shares[t];
@@ -109,7 +114,7 @@ static void on_swept(void *userdata) {
 
 static unsigned on_room(unsigned max, void *userdata) {
         Agent *a = userdata;
-        return a->stopping || outbox_is_full(a->outbox) || queue_is_degraded(a->queue, NULL) ? 0 : max;
+        return a->stopping || outbox_is_full(a->outbox) || queue_is_degraded(a->queue, NULL) || vault_fault(a->vault) ? 0 : max;
 }
 
 static void on_delivery(const cJSON *delivery, void *userdata) {
@@ -120,7 +125,8 @@ static void on_delivery(const cJSON *delivery, void *userdata) {
 /* Whether the other loops may speak: only while nothing stands between us and the control plane that speaking would not mend. */
 static void open_loops(Agent *a, uint64_t heartbeat_usec) {
         const Fault *f = control_fault(a->control);
-        bool open = control_state(a->control) == CONTROL_POLLING && (!f || f->code == FAULT_CONTROL_PLANE_UNREACHABLE);
+        bool open = control_state(a->control) == CONTROL_POLLING &&
+                    (!f || f->code == FAULT_CONTROL_PLANE_UNREACHABLE || f->code == FAULT_SEALING_KEY_CONFLICT);
 
         reporter_open(a->reporter, open);
         health_open(a->health, open, heartbeat_usec);
@@ -128,24 +134,22 @@ static void open_loops(Agent *a, uint64_t heartbeat_usec) {
 
 static void on_registered(uint64_t heartbeat_usec, void *userdata) {
         Agent *a = userdata;
+        const Fault *f = control_fault(a->control);
         Fault why = {};
 
+        a->key_proof[0] = 0;
+        if (!f || f->code != FAULT_SEALING_KEY_CONFLICT)
+                agent_rotate_host_key(a);
         if (identity_registered(a->state_fd, &a->identity, now_realtime(), &why) < 0)
                 log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "%s", why.text);
         open_loops(a, heartbeat_usec);
 }
 
 static void on_refreshed(const char *secret, void *userdata) {
-        Agent *a = userdata;
-        Fault why = {};
-
-        if (credentials_refresh(&a->credentials, secret) != 0)
-                return;
-        if (cp_configure(a->cp, a->config, &a->credentials, &why) < 0)
-                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
-        else
-                log_notice("The control plane handed out another provision secret.");
+        agent_secret_refreshed(userdata, secret);
 }
+
+static int on_challenged(const char *challenge, Fault *ret, void *userdata) { return agent_prove_key(userdata, challenge, ret); }
 
 static void on_control_changed(void *userdata) {
         Agent *a = userdata;
@@ -187,7 +191,7 @@ void agent_start_control(Agent *a) {
         else if (!config_can_enrol(a->config))
                 r = fault(&why, -ENOKEY, FAULT_NOT_ENROLLED, "cp_url or org_id is not set.");
         else
-                r = credentials_load(a->config, &a->credentials, &why);
+                r = agent_load_credentials(a, &why);
         if (r >= 0)
                 r = cp_configure(a->cp, a->config, &a->credentials, &why);
         a->enrol_fault = why;
@@ -213,16 +217,17 @@ static int wire_provision(Agent *a, Fault *reterr) {
         if (r >= 0)
                 r = images_new(a->event, a->engine, &io, &a->images);
         if (r >= 0)
-                r = pins_open(a->state_fd, &a->pins, &damaged);
+                r = pins_open(a->state_fd, a->settings.trusted, &a->pins, &damaged);
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot set up: %m");
         if (damaged.set)
-                log_warning("The cached pin table is damaged and left out: %s", damaged.text);
+                log_warning("The cached pin table is left out: %s", damaged.text);
         qo = (QueueOptions) { .event = a->event,
                               .http = a->http,
                               .engine = a->engine,
                               .images = a->images,
                               .pins = a->pins,
+                              .vault = a->vault,
                               .settings = &a->settings,
                               .state_fd = a->state_fd,
                               .userdata = a,
@@ -236,7 +241,7 @@ static int wire_provision(Agent *a, Fault *reterr) {
 
 static int wire_control(Agent *a) {
         ControlEvents ce = { .register_body = agent_register_body, .room = on_room, .delivery = on_delivery, .registered = on_registered,
-                             .refreshed = on_refreshed, .changed = on_control_changed, .polled = on_polled, .userdata = a };
+                             .refreshed = on_refreshed, .challenged = on_challenged, .changed = on_control_changed, .polled = on_polled, .userdata = a };
         ReporterEvents re = { .acked = on_acked, .answered = on_answered, .idle = on_outbox_idle, .userdata = a };
         HealthSources hs = { .agent = agent_health_view, .pins = agent_pins_view, .foreign = foreign_view, .workspaces = workspaces_view,
                              .answered = on_answered, .userdata = a, .engine = a->engine, .state_fd = a->state_fd };

@@ -83,8 +83,13 @@ static void use_config(Agent *a, Config *c) {
         EngineOptions eo;
         ImageOptions io;
 
+        bool org_moved = !str_equal(old->org_id, c->org_id);
+
         a->config = c;
         agent_settings(a);
+        pins_trust(a->pins, a->settings.trusted);
+        if (org_moved)
+                agent_org_changed(a);
         (void) log_set_level(c->log_level);
         eo = agent_engine_options(a);
         io = agent_image_options(a);
@@ -215,6 +220,9 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         if (a->foreign_state)
                 log_error("The state directory was another machine's; it was set aside and this host has a new identity.");
         agent_settings(a);
+        r = agent_open_sealed(a, reterr);
+        if (r < 0)
+                return r;
         r = outbox_open(a->state_fd, &a->outbox, reterr);
         if (r < 0)
                 return r;
@@ -270,7 +278,7 @@ Agent *agent_free(Agent *a) {
         sd_event_source_disable_unref(a->fallback);
         sd_event_source_disable_unref(a->give_up);
         sd_event_unref(a->event);
-        credentials_done(&a->credentials);
+        agent_close_sealed(a);
         config_free(a->config);
         if (a->state_fd > 0)
                 (void) close(a->state_fd);

@@ -21,6 +21,7 @@
 #define CONFIG_DROPINS   "agent.conf.d"
 #define CONFIG_DIR       "/etc/molecule-agent"
 #define GOOD_FILE        "config.good"
+#define LAUNCHER_DEFAULT "/usr/lib/molecule-agent/molecule-launch"
 #define REGISTRY_DEFAULT "registry.moleculesai.app,registry.enteros.ai"
 
 typedef enum Kind { KIND_TEXT, KIND_NUMBER, KIND_BYTES, KIND_BOOL, KIND_PORTS } Kind;
@@ -112,6 +113,10 @@ static const Setting settings[] = {
         { "registries",                KIND_TEXT,   AT(registries),                REGISTRY_DEFAULT, 0, 0, NULL, "MOLECULE_IMAGE_REGISTRY" },
         { "pull_stall_seconds",        KIND_NUMBER, AT(pull_stall_seconds),        "120", 1, 86400, NULL, NULL },
         { "min_free_bytes",            KIND_BYTES,  AT(min_free_bytes),            "5G", 0, UINT64_MAX, NULL, NULL },
+        { "launcher",                  KIND_TEXT,   AT(launcher),                  LAUNCHER_DEFAULT, 0, 0, rule_path, NULL },
+        { "require_signed_jobs",       KIND_BOOL,   AT(require_signed_jobs),       "no", 0, 0, NULL, NULL },
+        { "signing_keys",              KIND_TEXT,   AT(signing_keys),              NULL, 0, 0, NULL, NULL },
+        { "allow_unlocked_memory",     KIND_BOOL,   AT(allow_unlocked_memory),     "no", 0, 0, NULL, NULL },
         { "provision_secret_file",     KIND_TEXT,   AT(provision_secret_file),     NULL, 0, 0, rule_path, NULL },
         { "admin_token_file",          KIND_TEXT,   AT(admin_token_file),          NULL, 0, 0, rule_path, NULL },
 };
@@ -320,13 +325,39 @@ static int split_registries(Config *c, Fault *reterr) {
         return 0;
 }
 
+/* Keys imply that everything must be signed; to ask for signatures without saying whose would refuse every job. */
+static int read_signing_keys(Config *c, Fault *reterr) {
+        _cleanup_free_ char *text = strdup(c->signing_keys ?: "");
+        char *save = NULL;
+        unsigned n = 0;
+
+        if (!text)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        for (char *part = strtok_r(text, ", \t", &save); part; part = strtok_r(NULL, ", \t", &save)) {
+                int r = trusted_keys_add(&c->trusted, part);
+
+                n++;
+                if (r == -E2BIG)
+                        return fault(reterr, r, FAULT_CONFIG_INVALID, "signing_keys names more than %d keys.", TRUSTED_KEYS_MAX);
+                if (r < 0)
+                        return fault(reterr, r, FAULT_CONFIG_INVALID, "signing_keys: the entry number %u is not the base64 of a 32-byte Ed25519 key.", n);
+        }
+        if (c->require_signed_jobs && n == 0)
+                return fault(reterr, -EINVAL, FAULT_CONFIG_INVALID, "require_signed_jobs=yes needs signing_keys: whose signature?");
+        c->require_signed_jobs = n > 0;
+        return 0;
+}
+
 static int check_whole(Config *c, Fault *reterr) {
+        int r;
+
         if (c->cp_url && strncmp(c->cp_url, "http://", 7) == 0 && !(c->allow_insecure_loopback && http_url_is_loopback(c->cp_url)))
                 return fault(reterr, -EINVAL, FAULT_CONFIG_INVALID,
                              "cp_url must be https; plain http only to a loopback address with allow_insecure_loopback=yes.");
         for (char *end = c->cp_url ? c->cp_url + strlen(c->cp_url) : NULL; end && end > c->cp_url && end[-1] == '/'; end--)
                 end[-1] = 0;
-        return split_registries(c, reterr);
+        r = split_registries(c, reterr);
+        return r < 0 ? r : read_signing_keys(c, reterr);
 }
 
 static Loading *loading_new(bool warn) {

@@ -17,6 +17,7 @@
 #define AUTH_PAUSE_USEC     (300 * USEC_PER_SEC)
 #define REVOKED_PAUSE_USEC  (3600 * USEC_PER_SEC)
 #define REGISTER_EVERY_USEC (UINT64_C(86400) * USEC_PER_SEC)
+#define CONFLICT_USEC       (300 * USEC_PER_SEC)        /* until an operator has settled whose sealing key counts */
 #define PINS_PAUSE_USEC     (60 * USEC_PER_SEC)
 #define POLL_SLACK_USEC     (15 * USEC_PER_SEC)
 #define ASK_USEC            (30 * USEC_PER_SEC)
@@ -38,9 +39,9 @@ struct Control {
         CpCall          *call;
         CpPace           pace;
         ControlState     state;
-        Fault            fault;
-        bool             once, refresh_tried;
-        uint64_t         started, registered_at, sent_at, pins_retry_at;
+        Fault            fault, key_fault;              /* the second: registered, but with another sealing key than is known */
+        bool             once, refresh_tried, proof_sent;
+        uint64_t         started, register_again_at, sent_at, pins_retry_at;
         unsigned         wait_seconds, max_jobs, quick;
         char             pins_etag[256];                /* what the control plane says its table has */
         char             pins_bad[256];                 /* the ETag whose table could not be taken; not before pins_retry_at again */
@@ -182,22 +183,52 @@ static void went_well(Control *c) {
 
 static unsigned bounded(int64_t v, unsigned low, unsigned high) { return v < low ? low : v > high ? high : (unsigned) v; }
 
+static void registered(Control *c, uint64_t heartbeat_usec, uint64_t again_usec) {
+        c->register_again_at = now_boottime() + again_usec;
+        went_well(c);
+        set_state(c, CONTROL_POLLING);
+        c->events.registered(heartbeat_usec, c->events.userdata);
+        step(c);
+}
+
+/* The proof once; after that, or without one, the agent works on without jobs that carry secrets, and asks again now and then. */
+static void on_key_conflict(Control *c, const CpAnswer *a) {
+        Fault why = {};
+
+        if (!c->proof_sent && c->events.challenged(json_get_string(a->json, "challenge"), &why, c->events.userdata) == 0) {
+                c->proof_sent = true;
+                arm(c, 0);
+                return;
+        }
+        if (!why.set)
+                (void) fault(&why, -EKEYREJECTED, FAULT_SEALING_KEY_CONFLICT, "%s does not take this host's sealing key, nor the proof of the "
+                             "one before.", cp_host(c->cp));
+        if (!c->key_fault.set)
+                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
+        c->key_fault = why;
+        c->proof_sent = false;
+        registered(c, 0, CONFLICT_USEC);
+        c->events.changed(c->events.userdata);
+}
+
 static void on_register(const CpAnswer *a, void *userdata) {
         Control *c = userdata;
 
         c->call = NULL;
+        if (a->kind == CP_CONFLICT && str_equal(json_get_string(a->json, "error"), "sealing_key_conflict")) {
+                on_key_conflict(c, a);
+                return;
+        }
         if (a->kind != CP_OK) {
                 trouble(c, a);
                 return;
         }
+        c->key_fault = (Fault) {};
+        c->proof_sent = false;
         c->wait_seconds = bounded(json_get_i64(a->json, "wait_seconds", WAIT_SECONDS), 0, 300);
         c->max_jobs = bounded(json_get_i64(a->json, "max_jobs", MAX_JOBS), 1, 100);
-        c->registered_at = now_boottime();
-        went_well(c);
         log_info("Registered with %s.", cp_host(c->cp));
-        set_state(c, CONTROL_POLLING);
-        c->events.registered(bounded(json_get_i64(a->json, "heartbeat_seconds", 30), 1, 3600) * USEC_PER_SEC, c->events.userdata);
-        step(c);
+        registered(c, bounded(json_get_i64(a->json, "heartbeat_seconds", 30), 1, 3600) * USEC_PER_SEC, REGISTER_EVERY_USEC);
 }
 
 static void send_register(Control *c) {
@@ -335,7 +366,7 @@ static void poll_jobs(Control *c) {
 static void step(Control *c) {
         if (c->call || c->state == CONTROL_IDLE || c->state == CONTROL_PARKED)
                 return;
-        if (c->state == CONTROL_POLLING && now_boottime() - c->registered_at >= REGISTER_EVERY_USEC)
+        if (c->state == CONTROL_POLLING && now_boottime() >= c->register_again_at)
                 set_state(c, CONTROL_REGISTERING);
         if (c->state == CONTROL_REGISTERING)
                 send_register(c);
@@ -367,6 +398,15 @@ void control_start(Control *c, bool once) {
         c->events.changed(c->events.userdata);
 }
 
+void control_register(Control *c) {
+        if (c->state != CONTROL_POLLING)
+                return;
+        c->call = cp_call_cancel(c->call);
+        forget_jobs(c);
+        set_state(c, CONTROL_REGISTERING);
+        arm(c, 0);
+}
+
 void control_stop(Control *c) {
         if (c->state == CONTROL_PARKED)
                 return;
@@ -388,7 +428,7 @@ void control_answered(Control *c, const CpAnswer *a) {
 }
 
 ControlState control_state(const Control *c) { return c->state; }
-const Fault *control_fault(const Control *c) { return c->fault.set ? &c->fault : NULL; }
+const Fault *control_fault(const Control *c) { return c->fault.set ? &c->fault : c->key_fault.set ? &c->key_fault : NULL; }
 
 int control_new(sd_event *event, Cp *cp, Pins *pins, const Identity *identity, Loops *loops, const ControlEvents *events, Control **ret) {
         _cleanup_(control_freep) Control *c = calloc(1, sizeof *c);

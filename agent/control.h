@@ -22,6 +22,7 @@ typedef struct ControlEvents {
         void (*delivery)(const cJSON *delivery, void *userdata);        /* one job, in order */
         void (*registered)(uint64_t heartbeat_usec, void *userdata);
         void (*refreshed)(const char *secret, void *userdata);          /* another provision secret was handed out */
+        int  (*challenged)(const char *challenge, Fault *ret, void *userdata);  /* it knows another sealing key: 0 when register_body() can prove ours now */
         void (*changed)(void *userdata);                                /* state() or fault() changed */
         void (*polled)(void *userdata);                                 /* a poll was answered and its jobs were handed on */
         void *userdata;
@@ -33,6 +34,7 @@ Control *control_free(Control *c);
 DEFINE_CLEANUP(Control *, control_free)
 
 void         control_start(Control *c, bool once);      /* credentials are there; once: poll without waiting */
+void         control_register(Control *c);              /* again, now: the sealing key is another one */
 void         control_stop(Control *c);
 void         control_answered(Control *c, const CpAnswer *a);   /* what another loop got: unknown host, in use, revoked, auth */
 ControlState control_state(const Control *c);

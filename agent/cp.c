@@ -17,12 +17,16 @@
 #define BUILD_TIME     UINT64_C(1764000000)     /* a clock before this is wrong, whoever built us */
 #endif
 
+#define CREDENTIAL_LINES 4
+
 struct Cp {
         sd_event       *event;
         Http           *http;
         const Identity *identity;
         char           *base;                   /* URL and prefix */
-        char           *org_id, *admin_token;
+        char           *org_id;
+        Secret         *secret_lines[CREDENTIAL_LINES], *bearer;        /* whole header lines; bearer: the admin token's own */
+        const char     *lines[CREDENTIAL_LINES + 1];                    /* the same as http borrows them */
         uint64_t        not_before;             /* boottime: Retry-After is law for everyone */
         uint64_t        date_usec, date_at;     /* its last Date, and our boottime then */
         uint64_t        date_realtime;          /* our clock then */
@@ -254,23 +258,21 @@ static int transmit(CpCall *c) {
         const CpRequest *q = &c->request;
         _cleanup_free_ char *url = str_printf("%s%s", cp->base, q->path);
         _cleanup_free_ char *match = q->if_none_match && q->if_none_match[0] ? str_printf("If-None-Match: %s", q->if_none_match) : NULL;
-        _cleanup_free_ char *bearer = NULL, *org = NULL;
+        _cleanup_free_ char *org = NULL;
         char host_id[64];
         const char *headers[8] = { "Accept: application/json", "X-Molecule-Agent-Protocol: " PROTOCOL, host_id };
         size_t n = 3;
-        int r;
 
         (void) snprintf(host_id, sizeof host_id, "X-Molecule-Host-Id: %s", cp->identity->host_id);
         if (q->auth == CP_AUTH_TENANT) {
-                bearer = str_printf("Authorization: Bearer %s", cp->admin_token);
                 org = str_printf("X-Molecule-Org-Id: %s", cp->org_id);
+                add_header(headers, &n, cp->bearer ? secret_text(cp->bearer) : NULL);
         }
         add_header(headers, &n, match);
-        add_header(headers, &n, bearer);
         add_header(headers, &n, org);
         if (!url)
                 return -ENOMEM;
-        r = http_send(cp->http,
+        return http_send(cp->http,
                       &(HttpRequest) { .method = q->method,
                                        .url = url,
                                        .headers = headers,
@@ -282,9 +284,6 @@ static int transmit(CpCall *c) {
                                        .low_speed = q->body != NULL,
                                        .flags = HTTP_PLAIN_LOOPBACK | (q->auth == CP_AUTH_HOST ? HTTP_CREDENTIALS : 0) },
                       on_http, c, &c->http);
-        if (bearer)
-                explicit_bzero(bearer, strlen(bearer));
-        return r;
 }
 
 static int on_later(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -334,34 +333,36 @@ CpCall *cp_call_cancel(CpCall *c) {
 
 /* ── setting up ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void forget(Cp *cp) {
+        for (size_t i = 0; i < CREDENTIAL_LINES; i++) {
+                cp->secret_lines[i] = secret_free(cp->secret_lines[i]);
+                cp->lines[i] = NULL;
+        }
+        cp->bearer = secret_free(cp->bearer);
+}
+
+/* The lines lie in the arena, where http finds them for each request. */
 static int set_headers(Cp *cp, const Config *config, const Credentials *credentials, Fault *reterr) {
-        char *headers[] = {
-                str_printf("Authorization: Bearer %s", credentials->provision_secret),
-                str_printf("X-Molecule-Admin-Token: %s", credentials->admin_token),
-                str_printf("X-Molecule-Org-Id: %s", config->org_id),
-                str_printf("X-Molecule-Boot-Id: %s", cp->identity->boot_id),
-                NULL,
+        Arena *arena = credentials->admin_token->arena;
+        _cleanup_free_ char *org = str_printf("X-Molecule-Org-Id: %s", config->org_id);
+        _cleanup_free_ char *boot = str_printf("X-Molecule-Boot-Id: %s", cp->identity->boot_id);
+        Secret *made[CREDENTIAL_LINES] = {
+                secret_concat(arena, "Authorization: Bearer ", credentials->provision_secret),
+                secret_concat(arena, "X-Molecule-Admin-Token: ", credentials->admin_token),
+                org ? secret_new(arena, org, strlen(org)) : NULL,
+                boot ? secret_new(arena, boot, strlen(boot)) : NULL,
         };
         int r = 0;
 
-        for (size_t i = 0; i + 1 < ELEMENTS(headers); i++)
-                if (!headers[i])
-                        r = fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        if (r >= 0)
-                r = http_set_credentials(cp->http, cp->base, (const char *const *) headers, reterr);
-        for (size_t i = 0; i + 1 < ELEMENTS(headers); i++) {
-                if (headers[i])
-                        explicit_bzero(headers[i], strlen(headers[i]));
-                free(headers[i]);
+        forget(cp);
+        cp->bearer = secret_concat(arena, "Authorization: Bearer ", credentials->admin_token);
+        for (size_t i = 0; i < CREDENTIAL_LINES; i++) {
+                cp->secret_lines[i] = made[i];
+                cp->lines[i] = made[i] ? secret_text(made[i]) : NULL;
+                if (!made[i] || !cp->bearer)
+                        r = fault(reterr, -ENOMEM, FAULT_INTERNAL, "The arena of secrets is full.");
         }
-        return r;
-}
-
-static void forget_token(Cp *cp) {
-        if (cp->admin_token)
-                explicit_bzero(cp->admin_token, strlen(cp->admin_token));
-        free(cp->admin_token);
-        cp->admin_token = NULL;
+        return r < 0 ? r : http_set_credentials(cp->http, cp->base, cp->lines, reterr);
 }
 
 int cp_configure(Cp *cp, const Config *config, const Credentials *credentials, Fault *reterr) {
@@ -374,11 +375,9 @@ int cp_configure(Cp *cp, const Config *config, const Credentials *credentials, F
 
         free(cp->base);
         free(cp->org_id);
-        forget_token(cp);
         cp->base = str_printf("%s%s", config->cp_url, config->cp_prefix);
         cp->org_id = strdup(config->org_id);
-        cp->admin_token = strdup(credentials->admin_token);
-        if (!cp->base || !cp->org_id || !cp->admin_token)
+        if (!cp->base || !cp->org_id)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         r = http_configure(cp->http, &options);
         if (r < 0)
@@ -416,7 +415,7 @@ Cp *cp_free(Cp *cp) {
                 return NULL;
         free(cp->base);
         free(cp->org_id);
-        forget_token(cp);
+        forget(cp);
         free(cp);
         return NULL;
 }

@@ -75,10 +75,41 @@ static int set_aside(int state_fd, const char *const *names, size_t n, Fault *re
 
 typedef struct IdentityView { Identity id; char *machine_id; } IdentityView;
 
+/* {EPOCH: check} */
+static int set_checks(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        RootChecks *checks = place;
+        const cJSON *item;
+
+        cJSON_ArrayForEach(item, v) {
+                RootCheck *c = &checks->items[checks->n];
+                uint64_t epoch;
+
+                if (checks->n == ROOTS_MAX || u64_parse(item->string, &epoch) < 0 || epoch > UINT32_MAX || !cJSON_IsString(item) ||
+                    strlen(item->valuestring) != ROOT_CHECK_SIZE - 1)
+                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "'%s' is not {epoch: check}.", f->name);
+                c->epoch = (uint32_t) epoch;
+                memcpy(c->check, item->valuestring, ROOT_CHECK_SIZE);
+                checks->n++;
+        }
+        return 0;
+}
+
+static bool add_checks(cJSON *json, const RootChecks *checks) {
+        cJSON *object = cJSON_CreateObject();
+        char epoch[21];
+        bool ok = json_add_item(json, "mk_check", object);
+
+        for (size_t i = 0; ok && i < checks->n; i++)
+                ok = json_add_string(object, u64_text(checks->items[i].epoch, epoch), checks->items[i].check);
+        return ok && (!checks->wrapped || json_add_i64(json, "wrapped_epoch", checks->wrapped));
+}
+
 static const JsonField identity_fields[] = {
         { "host_id",       cJSON_String, json_set_uuid, offsetof(IdentityView, id.host_id), JSON_REQUIRED, 0, NULL },
         { "machine_id",    cJSON_String, json_set_text, offsetof(IdentityView, machine_id), JSON_REQUIRED, 32, NULL },
         { "parked_boot_id", cJSON_String, json_set_uuid, offsetof(IdentityView, id.parked_boot_id), JSON_OPTIONAL, 0, NULL },
+        { "mk_check",      cJSON_Object, set_checks, offsetof(IdentityView, id.roots), JSON_OPTIONAL, 0, NULL },
+        { "wrapped_epoch", cJSON_Number, json_set_u32, offsetof(IdentityView, id.roots.wrapped), JSON_OPTIONAL, 0, NULL },
         { "registered_at", cJSON_String, json_set_time, offsetof(IdentityView, id.registered_at), JSON_OPTIONAL, 0, NULL },
         {}
 };
@@ -90,12 +121,13 @@ static int identity_read(int state_fd, IdentityView *view, Fault *reterr) {
         return r < 0 ? r : json_dispatch(json, identity_fields, JSON_STRICT, view, reterr);
 }
 
-static int identity_write(int state_fd, const Identity *id, Fault *reterr) {
+int identity_save(int state_fd, const Identity *id, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_string(json, "host_id", id->host_id) || !json_add_string(json, "machine_id", id->machine_id) ||
             (id->parked_boot_id[0] && !json_add_string(json, "parked_boot_id", id->parked_boot_id)) ||
-            (id->registered_at && !json_add_time(json, "registered_at", id->registered_at)))
+            (id->registered_at && !json_add_time(json, "registered_at", id->registered_at)) ||
+            (id->roots.n > 0 && !add_checks(json, &id->roots)))
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         return record_write(state_fd, IDENTITY_FILE, "identity", json, reterr);
 }
@@ -141,7 +173,7 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
         if (foreign || lost) {
                 if (uuid_make(ret->host_id) < 0)
                         return fault(reterr, -EIO, FAULT_INTERNAL, "The kernel gives no randomness.");
-                r = identity_write(state_fd, ret, reterr);
+                r = identity_save(state_fd, ret, reterr);
                 if (r < 0)
                         return r;
                 log_notice("This host is %s from now on.", ret->host_id);
@@ -149,6 +181,7 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
                 memcpy(ret->host_id, view.id.host_id, UUID_SIZE);
                 memcpy(ret->parked_boot_id, view.id.parked_boot_id, UUID_SIZE);
                 ret->registered_at = view.id.registered_at;
+                ret->roots = view.id.roots;
         }
         *ret_foreign = foreign;
         return epoch_bump(state_fd, &ret->boot_epoch, reterr);
@@ -158,12 +191,12 @@ int identity_parked(int state_fd, Identity *id, Fault *reterr) {
         if (strcmp(id->parked_boot_id, id->boot_id) == 0)
                 return 0;
         memcpy(id->parked_boot_id, id->boot_id, UUID_SIZE);
-        return identity_write(state_fd, id, reterr);
+        return identity_save(state_fd, id, reterr);
 }
 
 int identity_registered(int state_fd, Identity *id, uint64_t now, Fault *reterr) {
         if (id->registered_at)
                 return 0;
         id->registered_at = now;
-        return identity_write(state_fd, id, reterr);
+        return identity_save(state_fd, id, reterr);
 }

@@ -5,6 +5,7 @@
 
 #include "base/fault.h"
 #include "base/text.h"
+#include "secrets/keys.h"
 
 typedef struct Identity {
         char     host_id[UUID_SIZE];
@@ -12,6 +13,7 @@ typedef struct Identity {
         char     boot_id[UUID_SIZE];            /* of the kernel's boot */
         uint64_t boot_epoch;
         char     parked_boot_id[UUID_SIZE];     /* the boot in which another machine took this host id over; "" */
+        RootChecks roots;                       /* which root keys seal what lies here */
         uint64_t registered_at;                 /* microseconds since the epoch of the first register that was taken; 0: never */
 } Identity;
 
@@ -21,5 +23,6 @@ int state_open(const char *path, Fault *reterr);
 /* Reads or makes the identity and moves the epoch on, durably. A state that was copied from another machine is set aside whole in quarantine/
  * and a new identity is made; *ret_foreign says so. */
 int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr);
+int identity_save(int state_fd, const Identity *id, Fault *reterr);     /* after roots changed */
 int identity_parked(int state_fd, Identity *id, Fault *reterr);         /* not again in this boot */
 int identity_registered(int state_fd, Identity *id, uint64_t now_realtime_usec, Fault *reterr);

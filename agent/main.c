@@ -12,6 +12,7 @@
 #include "agent/agent.h"
 #include "agent/config.h"
 #include "base/log.h"
+#include "secrets/arena.h"
 
 #define EXIT_USAGE  2
 #define EXIT_CONFIG 78
@@ -87,6 +88,7 @@ int main(int argc, char **argv) {
                 return EXIT_USAGE;
         }
         (void) umask(0077);
+        process_seal_off();
         small_heap();
         log_open("molecule-agentd");
         return only_check ? check(o.config_path) : run(&o);

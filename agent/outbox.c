@@ -66,11 +66,11 @@ static ssize_t find(const Outbox *o, const char *report_id) {
 
 /* ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void set_aside(const Outbox *o, const char *name) {
-        _cleanup_close_ int to = file_open_dir(o->state_fd, "quarantine");
+static void set_aside(const Outbox *o, const char *name, const char *reason) {
+        int r = file_set_aside(o->state_fd, o->fd, name, name, reason);
 
-        if (to < 0 || renameat(o->fd, name, to, name) < 0)
-                log_error("Cannot move the report %s to quarantine: %m", name);
+        if (r < 0)
+                log_error("Cannot move the report %s to quarantine: %s", name, strerror(-r));
 }
 
 static int load_one(int dirfd, const char *name, void *userdata) {
@@ -83,7 +83,7 @@ static int load_one(int dirfd, const char *name, void *userdata) {
                 return r;                       /* unreadable now is not damaged */
         if (r < 0 || !str_equal(json_get_string(report, "report_id"), name)) {
                 log_error("The report %s is damaged and set aside: %s", name, why.text);
-                set_aside(o, name);
+                set_aside(o, name, why.set ? why.text : "the report is of another id");
                 cJSON_Delete(report);
                 return 0;
         }
@@ -203,6 +203,6 @@ int outbox_quarantine(Outbox *o, const char *report_id, Fault *reterr) {
         ssize_t i = find(o, report_id);
 
         if (i >= 0 && o->items[i].durable)
-                set_aside(o, report_id);
+                set_aside(o, report_id, "the control plane refuses it");
         return outbox_acked(o, report_id, reterr);
 }

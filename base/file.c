@@ -44,7 +44,9 @@ static bool is_temp_name(const char *name) {
         return n >= NONCE_DIGITS + 3 && name[0] == '.' && nonce[-1] == '.' && strspn(nonce, "0123456789abcdef") == NONCE_DIGITS;
 }
 
-static int write_full(int fd, const char *data, size_t size) {
+int file_write_full(int fd, const void *bytes, size_t size) {
+        const char *data = bytes;
+
         while (size > 0) {
                 ssize_t n = write(fd, data, size);
 
@@ -60,7 +62,7 @@ static int write_full(int fd, const char *data, size_t size) {
 
 /* Takes fd and closes it whatever happens. */
 static int fill_and_close(int fd, const void *data, size_t size) {
-        int r = write_full(fd, data, size);
+        int r = file_write_full(fd, data, size);
 
         if (r == 0 && fsync(fd) < 0)
                 r = -errno;
@@ -243,11 +245,11 @@ int file_sweep_temp(int dirfd) {
         return swept;
 }
 
-int file_each(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata) {
+static int each_of(int dirfd, int (*filter)(const struct dirent *), mode_t kind, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata) {
         _cleanup_(names_done) Names l = {};
         int r;
 
-        r = names_read(dirfd, is_visible, &l);
+        r = names_read(dirfd, filter, &l);
         if (r < 0)
                 return r;
         for (int i = 0; i < l.n; i++) {
@@ -258,11 +260,117 @@ int file_each(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata),
                                 continue;
                         return -errno;                  /* what cannot be looked at is not absent */
                 }
-                if (!S_ISREG(st.st_mode))
+                if ((st.st_mode & S_IFMT) != kind)
                         continue;
                 r = fn(dirfd, l.items[i]->d_name, userdata);
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+int file_each(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata) {
+        return each_of(dirfd, is_visible, S_IFREG, fn, userdata);
+}
+
+int file_each_dir(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata) {
+        return each_of(dirfd, is_visible, S_IFDIR, fn, userdata);
+}
+
+static int is_hidden(const struct dirent *d) {
+        return d->d_name[0] == '.' && strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0;
+}
+
+int file_each_hidden_dir(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata) {
+        return each_of(dirfd, is_hidden, S_IFDIR, fn, userdata);
+}
+
+/* ── what goes ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+#define TREE_DEPTH 8
+
+static int is_any(const struct dirent *d) {
+        return strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0;
+}
+
+static int remove_below(int dirfd, const char *name, unsigned depth) {
+        _cleanup_close_ int fd = -1;
+        _cleanup_(names_done) Names l = {};
+        int r = 0;
+
+        if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+                return 0;
+        if (errno != EISDIR)
+                return -errno;
+        fd = depth == 0 ? -1 : openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return depth == 0 ? -ELOOP : -errno;
+        r = names_read(fd, is_any, &l);
+        for (int i = 0; r >= 0 && i < l.n; i++)
+                r = remove_below(fd, l.items[i]->d_name, depth - 1);
+        if (r < 0)
+                return r;
+        return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int file_remove_tree(int dirfd, const char *name) {
+        int r = name_check(name);
+
+        if (r == 0)
+                r = remove_below(dirfd, name, TREE_DEPTH);
+        return r < 0 ? r : sync_dir(dirfd);
+}
+
+static bool is_older(const struct stat *a, const struct stat *b) {
+        return a->st_ctim.tv_sec != b->st_ctim.tv_sec ? a->st_ctim.tv_sec < b->st_ctim.tv_sec : a->st_ctim.tv_nsec < b->st_ctim.tv_nsec;
+}
+
+/* The reasons are not counted; each goes with what it is about. */
+static int is_set_aside(const struct dirent *d) {
+        size_t n = strlen(d->d_name);
+
+        return is_any(d) && (n < 7 || strcmp(d->d_name + n - 7, ".reason") != 0);
+}
+
+static void quarantine_bound(int fd) {
+        _cleanup_(names_done) Names l = {};
+        char reason[NAME_MAX + 8];
+        struct stat oldest, other;
+
+        while (names_read(fd, is_set_aside, &l) == 0 && l.n >= QUARANTINE_MAX) {
+                int at = 0;
+
+                if (fstatat(fd, l.items[0]->d_name, &oldest, AT_SYMLINK_NOFOLLOW) < 0)
+                        return;
+                for (int i = 1; i < l.n; i++)
+                        if (fstatat(fd, l.items[i]->d_name, &other, AT_SYMLINK_NOFOLLOW) == 0 && is_older(&other, &oldest)) {
+                                oldest = other;
+                                at = i;
+                        }
+                (void) snprintf(reason, sizeof reason, "%s.reason", l.items[at]->d_name);
+                (void) unlinkat(fd, reason, 0);
+                if (remove_below(fd, l.items[at]->d_name, TREE_DEPTH) < 0)
+                        return;
+                names_done(&l);
+                l = (Names) {};
+        }
+}
+
+int file_set_aside(int state_fd, int dirfd, const char *name, const char *as, const char *reason) {
+        _cleanup_close_ int fd = file_open_dir(state_fd, "quarantine");
+        char beside[NAME_MAX + 8];
+        int r;
+
+        if (fd < 0)
+                return fd;
+        quarantine_bound(fd);
+        (void) remove_below(fd, as, TREE_DEPTH);        /* of an earlier time, under the same name */
+        (void) snprintf(beside, sizeof beside, "%s.reason", as);
+        r = file_write_atomic(fd, beside, reason, strlen(reason));
+        if (r < 0)
+                return r;
+        if (renameat(dirfd, name, fd, as) < 0)
+                return -errno;
+        r = sync_dir(fd);
+        return r < 0 ? r : sync_dir(dirfd);
 }

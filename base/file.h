@@ -14,6 +14,8 @@
  * file is gone and the old file is as it was (or, when only the directory's fsync failed, either: the caller says "not done"). */
 int file_write_atomic(int dirfd, const char *name, const void *data, size_t size);
 
+int file_write_full(int fd, const void *data, size_t size);     /* all of it, or negative errno */
+
 /* The whole file, at most max bytes, a NUL behind it (not counted). O_NOFOLLOW, regular files only. -ENOENT, -EFBIG, -ELOOP, … */
 int file_read(int dirfd, const char *name, size_t max, char **ret, size_t *ret_size);
 
@@ -31,3 +33,13 @@ int file_sweep_temp(int dirfd);
 
 /* Calls fn for each regular name in the directory that does not begin with '.', in byte order. Stops at the first negative return. */
 int file_each(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata);
+int file_each_dir(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata);   /* the same for directories */
+int file_each_hidden_dir(int dirfd, int (*fn)(int dirfd, const char *name, void *userdata), void *userdata);    /* whose names begin with '.' */
+
+/* Removes the name and what is below it, at most 8 levels, without following a link, and fsyncs the directory; 0 also when it was not there. */
+int file_remove_tree(int dirfd, const char *name);
+
+/* Moves a damaged or foreign file (or directory) out of the way into state_fd's quarantine/, as `as`, with the reason in `as`.reason beside it.
+ * The oldest give way beyond QUARANTINE_MAX. Durable when 0. */
+#define QUARANTINE_MAX 64
+int file_set_aside(int state_fd, int dirfd, const char *name, const char *as, const char *reason);

@@ -6,6 +6,7 @@
  * side sends is counted here, headers and body both, whatever it announced. */
 
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -267,7 +268,7 @@ static int headers_build(HttpCall *c, const Http *h, const HttpRequest *q) {
         if (r == 0)
                 r = headers_add(c, q->headers);
         if (r == 0 && (q->flags & HTTP_CREDENTIALS))
-                r = headers_add(c, (const char *const *) h->credentials);
+                r = headers_add(c, h->credentials);
         return r;
 }
 
@@ -278,6 +279,15 @@ static long usec_to_ms(uint64_t usec) {
 }
 
 #define SET(opt, val) do { if (e == CURLE_OK) e = curl_easy_setopt(c->easy, (opt), (val)); } while (0)
+
+/* Answers hold secrets, and a connection lives on: what was decrypted is wiped as it is read, and an idle one has no buffers. */
+static CURLcode on_tls(CURL *easy, void *context, void *userdata) {
+        (void) easy;
+        (void) userdata;
+        (void) SSL_CTX_set_options(context, SSL_OP_CLEANSE_PLAINTEXT);
+        (void) SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+        return CURLE_OK;
+}
 
 static CURLcode set_guards(HttpCall *c, const Http *h, const HttpRequest *q, const UrlFacts *f) {
         bool proxied = h->proxy && !q->socket_path && !f->loopback && !f->link_local && !(q->flags & HTTP_NO_PROXY);
@@ -294,6 +304,8 @@ static CURLcode set_guards(HttpCall *c, const Http *h, const HttpRequest *q, con
         SET(CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE);     /* a proxy sees none of our headers */
         SET(CURLOPT_PROXY, proxied ? h->proxy : "");
         SET(CURLOPT_NOPROXY, h->no_proxy ?: "");
+        if (f->tls)
+                SET(CURLOPT_SSL_CTX_FUNCTION, on_tls);
         if (h->ca_file)
                 SET(CURLOPT_CAINFO, h->ca_file);
         if (q->socket_path)

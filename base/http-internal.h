@@ -59,7 +59,7 @@ struct Http {
         char            *user_agent, *ca_file, *proxy, *no_proxy;
         uint64_t         connect_timeout_usec;
         char            *origin;        /* of the credentials; NULL: there are none */
-        char           **credentials;   /* header lines, NULL-terminated */
+        const char *const *credentials; /* header lines, NULL-terminated; borrowed */
 };
 
 /* ── http-call.c ── */
@@ -80,4 +80,3 @@ typedef struct UrlFacts {
 
 int  url_facts(const char *url, UrlFacts *ret);         /* -EINVAL: no http(s) URL; -ENOMEM */
 bool header_is_valid(const char *line);                 /* "Name: value", one line */
-void strings_wipe(char **strings);                      /* NULL-terminated; wipes and frees each and the list */

@@ -90,37 +90,8 @@ bool header_is_valid(const char *line) {
         return true;
 }
 
-void strings_wipe(char **strings) {
-        for (char **s = strings; s && *s; s++) {
-                explicit_bzero(*s, strlen(*s));
-                free(*s);
-        }
-        free(strings);
-}
-
-static int strings_copy(const char *const *strings, char ***ret) {
-        char **copy;
-        size_t n = 0;
-
-        while (strings && strings[n])
-                n++;
-        copy = calloc(n + 1, sizeof *copy);
-        if (!copy)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++) {
-                copy[i] = header_is_valid(strings[i]) ? strdup(strings[i]) : NULL;
-                if (!copy[i]) {
-                        strings_wipe(copy);
-                        return header_is_valid(strings[i]) ? -ENOMEM : -EINVAL;
-                }
-        }
-        *ret = copy;
-        return 0;
-}
-
 int http_set_credentials(Http *h, const char *url, const char *const *headers, Fault *reterr) {
         _cleanup_free_ char *origin = NULL;
-        char **copy;
         UrlFacts f;
         int r;
 
@@ -135,13 +106,12 @@ int http_set_credentials(Http *h, const char *url, const char *const *headers, F
         origin = strdup(f.origin);
         if (!origin)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "out of memory");
-        r = strings_copy(headers, &copy);
-        if (r < 0)
-                return fault(reterr, r, FAULT_INTERNAL, "a credential cannot be sent as a header: %m");
+        for (const char *const *line = headers; line && *line; line++)
+                if (!header_is_valid(*line))
+                        return fault(reterr, -EINVAL, FAULT_INTERNAL, "a credential cannot be sent as a header");
 
         free(h->origin);
-        strings_wipe(h->credentials);
         h->origin = TAKE_PTR(origin);
-        h->credentials = copy;
+        h->credentials = headers;
         return 0;
 }

@@ -256,7 +256,6 @@ Http *http_free(Http *h) {
         free(h->proxy);
         free(h->no_proxy);
         free(h->origin);
-        strings_wipe(h->credentials);
         free(h);
         curl_global_cleanup();
         return NULL;

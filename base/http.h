@@ -74,8 +74,8 @@ DEFINE_CLEANUP(Http *, http_free)
 
 int   http_configure(Http *h, const HttpOptions *options);      /* copied; for calls from now on. -ENOMEM */
 
-/* The one origin (taken from url: scheme, host, port) and the header lines that go there and nowhere else. Copied, old ones wiped.
- * -EINVAL: not http(s), with user info, query or fragment, or plain http to something other than loopback. */
+/* The one origin (taken from url: scheme, host, port) and the header lines that go there and nowhere else. The lines (NULL-terminated list and
+ * text) are borrowed until the next call of this function that returns 0, or http_free(): their owner knows where secrets may lie. -EINVAL: not http(s), with user info, query or fragment, or plain http to something other than loopback. */
 int   http_set_credentials(Http *h, const char *url, const char *const *headers, Fault *reterr);
 
 /* 0: done() will be called. Negative: it will not; -EINVAL/-EPERM for a URL that is not allowed, -ENOMEM. ret_call may be NULL. */

@@ -58,6 +58,15 @@ static bool add_env(cJSON *body, const ContainerSpec *s) {
         return ok;
 }
 
+static bool add_words(cJSON *body, const char *name, const char *const *words) {
+        cJSON *list = words ? open_array(body, name) : NULL;
+        bool ok = !words || list;
+
+        for (; ok && words && *words; words++)
+                ok = array_add(list, cJSON_CreateString(*words));
+        return ok;
+}
+
 static bool add_mounts(cJSON *host, const ContainerSpec *s) {
         cJSON *mounts = open_array(host, "Mounts");
         bool ok = mounts;
@@ -150,7 +159,8 @@ int container_spec_body(const ContainerSpec *s, char **ret, Fault *reterr) {
 
         if (!s->image_id)
                 return fault(reterr, -EINVAL, FAULT_INTERNAL, "a container needs an image");
-        host = body && json_add_string(body, "Image", s->image_id) && add_env(body, s) && add_labels(body, s->labels, s->n_labels)
+        host = body && json_add_string(body, "Image", s->image_id) && add_words(body, "Entrypoint", s->entrypoint) &&
+                               add_words(body, "Cmd", s->cmd) && add_env(body, s) && add_labels(body, s->labels, s->n_labels)
                 ? open_object(body, "HostConfig") : NULL;
         if (!host || !add_always(host) || !add_limits(host, s) || !add_privileges(host, s) || !add_network(body, host, s) ||
             !add_mounts(host, s) || !(text = json_print(body)))

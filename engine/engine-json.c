@@ -205,36 +205,75 @@ int engine_containers_parse(const cJSON *json, EngineContainers *ret, Fault *ret
 
 /* ── images, volumes, the engine itself ──────────────────────────────────────────────────────────────────────── */
 
+static char **strings_free(char **strings) {
+        for (char **s = strings; s && *s; s++)
+                free(*s);
+        free(strings);
+        return NULL;
+}
+
+static char **strings_copy(char *const *strings) {
+        size_t n = 0;
+        char **all;
+
+        while (strings[n])
+                n++;
+        all = calloc(n + 1, sizeof *all);
+        for (size_t i = 0; all && i < n; i++)
+                if (!copy(&all[i], strings[i]))
+                        return strings_free(all);
+        return all;
+}
+
+/* The strings of an array, NULL-terminated; an absent or empty one gives an empty list. NULL when out of memory. */
+static char **strings_parse(const cJSON *array) {
+        char **strings = calloc((size_t) cJSON_GetArraySize(array) + 1, sizeof *strings);
+        const cJSON *item;
+        size_t n = 0;
+
+        cJSON_ArrayForEach(item, array)
+                if (strings && cJSON_IsString(item) && !copy(&strings[n++], item->valuestring))
+                        return strings_free(strings);
+        return strings;
+}
+
 void engine_image_done(EngineImage *i) {
         free(i->id);
-        for (char **d = i->repo_digests; d && *d; d++)
-                free(*d);
-        free(i->repo_digests);
+        strings_free(i->repo_digests);
+        strings_free(i->entrypoint);
+        strings_free(i->cmd);
         *i = (EngineImage) {};
 }
 
+int engine_image_copy(EngineImage *to, const EngineImage *from) {
+        EngineImage image = { .size_bytes = from->size_bytes, .repo_digests = strings_copy(from->repo_digests),
+                              .entrypoint = strings_copy(from->entrypoint), .cmd = strings_copy(from->cmd) };
+
+        if (!image.repo_digests || !image.entrypoint || !image.cmd || !copy(&image.id, from->id)) {
+                engine_image_done(&image);
+                return -ENOMEM;
+        }
+        *to = image;
+        return 0;
+}
+
 int engine_image_parse(const cJSON *json, EngineImage *ret, Fault *reterr) {
-        const cJSON *digests = json_get(json, "RepoDigests"), *d;
         const char *id = filled(json_get_string(json, "Id"));
         int64_t size = json_get_i64(json, "Size", 0);
-        EngineImage image = {};
-        size_t n = 0;
+        EngineImage image = { .size_bytes = size > 0 ? (uint64_t) size : 0 };
 
         *ret = (EngineImage) {};
         if (!id)
                 return nonsense(reterr, "an image", "Id");
-        image.size_bytes = size > 0 ? (uint64_t) size : 0;
-        image.repo_digests = calloc((size_t) cJSON_GetArraySize(digests) + 1, sizeof *image.repo_digests);
-        if (!image.repo_digests || !copy(&image.id, id))
-                goto fail;
-        cJSON_ArrayForEach(d, digests)
-                if (cJSON_IsString(d) && !copy(&image.repo_digests[n++], d->valuestring))
-                        goto fail;
+        image.repo_digests = strings_parse(json_get(json, "RepoDigests"));
+        image.entrypoint = strings_parse(json_get_path(json, "Config/Entrypoint"));
+        image.cmd = strings_parse(json_get_path(json, "Config/Cmd"));
+        if (!image.repo_digests || !image.entrypoint || !image.cmd || !copy(&image.id, id)) {
+                engine_image_done(&image);
+                return no_memory(reterr);
+        }
         *ret = image;
         return 0;
-fail:
-        engine_image_done(&image);
-        return no_memory(reterr);
 }
 
 bool engine_image_has_digest(const EngineImage *i, const char *digest) {

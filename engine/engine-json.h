@@ -24,6 +24,7 @@ typedef struct EngineMount {
 /* A container to be made. Everything is borrowed. Zero means "not set" throughout. */
 typedef struct ContainerSpec {
         const char        *image_id;            /* "sha256:…": the local image, never a tag */
+        const char *const *entrypoint, *const *cmd;     /* NULL-terminated; NULL: the image's own */
         const EnginePair  *env;    size_t n_env;
         const EnginePair  *labels; size_t n_labels;
         const EngineMount *mounts; size_t n_mounts;
@@ -84,6 +85,7 @@ typedef struct EngineImage {
         char     *id;                   /* "sha256:…" (config digest or manifest digest, by storage driver: never compare it with a pin) */
         char    **repo_digests;         /* "repo@sha256:…", NULL-terminated; never NULL */
         uint64_t  size_bytes;
+        char    **entrypoint, **cmd;    /* what it runs; NULL-terminated, empty where it says nothing; never NULL */
 } EngineImage;
 
 typedef struct EngineVolume { char *name; EngineLabels labels; } EngineVolume;
@@ -105,6 +107,7 @@ void engine_labels_done(EngineLabels *l);
 void engine_container_done(EngineContainer *c);
 void engine_containers_done(EngineContainers *c);
 void engine_image_done(EngineImage *i);
+int  engine_image_copy(EngineImage *to, const EngineImage *from);      /* to is empty before; -ENOMEM leaves it so */
 void engine_volume_done(EngineVolume *v);
 void engine_info_done(EngineInfo *i);
 void engine_event_done(EngineEvent *e);

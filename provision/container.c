@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/text.h"
+#include "secrets/handover.h"
 
 #define ENV_OWN 8
 
@@ -29,7 +30,9 @@ struct ContainerPlan {
         EnginePair    *env;
         IdentityLabels labels;
         Volume         volumes[VOLUMES_MAX];
-        EngineMount    mounts[VOLUMES_MAX + 1];
+        EngineMount    mounts[VOLUMES_MAX + 3];
+        const char   **command;         /* the image's entrypoint and command, one after the other */
+        char           handover[HANDOVER_PATH_MAX];
         char           alias[CONTAINER_NAME_SIZE];
         char           tier_text[4], url[300];
         char           hash[HASH_TEXT_SIZE];
@@ -96,10 +99,36 @@ static int plan_env(ContainerPlan *p, const WorkspaceSpec *s, const ContainerIde
         if (!p->env)
                 return -ENOMEM;
         memcpy(p->env, own, sizeof own);
+        p->spec.n_env = ENV_OWN;
         for (size_t i = 0; i < s->n_env; i++)
-                p->env[ENV_OWN + i] = (EnginePair) { s->env[i].name, s->env[i].value };
+                if (!s->env[i].secret)          /* the engine would keep it in clear */
+                        p->env[p->spec.n_env++] = (EnginePair) { s->env[i].name, s->env[i].value };
         p->spec.env = p->env;
-        p->spec.n_env = ENV_OWN + s->n_env;
+        return 0;
+}
+
+static size_t count(const char *const *words) {
+        size_t n = 0;
+
+        while (words && words[n])
+                n++;
+        return n;
+}
+
+/* The launcher first, so that secrets reach the process and nothing else; then what the image itself would run. */
+static int plan_command(ContainerPlan *p, const ContainerIdentity *id) {
+        static const char *const launcher[] = { LAUNCHER_TARGET, NULL };
+        size_t entrypoint = count(id->entrypoint), cmd = count(id->cmd);
+
+        p->command = calloc(entrypoint + cmd + 1, sizeof *p->command);
+        if (!p->command)
+                return -ENOMEM;
+        if (entrypoint > 0)
+                memcpy(p->command, id->entrypoint, entrypoint * sizeof *p->command);
+        if (cmd > 0)
+                memcpy(p->command + entrypoint, id->cmd, cmd * sizeof *p->command);
+        p->spec.entrypoint = launcher;
+        p->spec.cmd = p->command;
         return 0;
 }
 
@@ -108,6 +137,9 @@ static void plan_mounts(ContainerPlan *p, const WorkspaceSpec *s, const Settings
 
         for (size_t i = 0; i < n; i++)
                 p->mounts[i] = (EngineMount) { .type = "volume", .source = p->volumes[i].name, .target = p->volumes[i].target };
+        (void) handover_path(settings->runtime_path, id->workspace_id, id->generation, p->handover);
+        p->mounts[n++] = (EngineMount) { .type = "bind", .source = p->handover, .target = HANDOVER_TARGET, .read_only = true };
+        p->mounts[n++] = (EngineMount) { .type = "bind", .source = settings->launcher, .target = LAUNCHER_TARGET, .read_only = true };
         if (tiers[s->tier].engine_socket)
                 p->mounts[n++] = (EngineMount) { .type = "bind", .source = settings->engine_socket, .target = "/var/run/docker.sock" };
         p->spec.mounts = p->mounts;
@@ -140,10 +172,17 @@ static void plan_hash(ContainerPlan *p, const WorkspaceSpec *s, const ContainerI
                 hash_add_string(&h, p->env[i].name);
                 hash_add_string(&h, p->env[i].value);
         }
-        for (size_t i = 0; i < p->spec.n_mounts; i++) {
-                hash_add_string(&h, p->mounts[i].source);
+        for (size_t i = 0; i < s->n_env; i++)
+                if (s->env[i].secret)
+                        hash_add_string(&h, s->env[i].name);
+        for (size_t i = 0; i < s->n_boxes; i++)
+                hash_add_string(&h, s->boxes[i].name);
+        for (size_t i = 0; i < p->spec.n_mounts; i++) {         /* the place of the secrets is another in each generation */
+                hash_add_string(&h, p->mounts[i].source == p->handover ? NULL : p->mounts[i].source);
                 hash_add_string(&h, p->mounts[i].target);
         }
+        for (size_t i = 0; p->command[i]; i++)
+                hash_add_string(&h, p->command[i]);
         hash_add_string(&h, s->runtime);
         hash_add_string(&h, u64_text(id->port, port));
         hash_end(&h, p->hash);
@@ -156,7 +195,7 @@ int container_plan(const WorkspaceSpec *s, const Settings *settings, const Conta
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         (void) snprintf(p->tier_text, sizeof p->tier_text, "%u", s->tier);
         workspace_url(settings, s->tier, id->port, p->url, sizeof p->url);
-        if (plan_env(p, s, id) < 0)
+        if (plan_env(p, s, id) < 0 || plan_command(p, id) < 0)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         plan_mounts(p, s, settings, id);
         plan_limits(p, s->tier, settings);
@@ -177,6 +216,7 @@ ContainerPlan *container_plan_free(ContainerPlan *p) {
         if (!p)
                 return NULL;
         free(p->env);
+        free(p->command);
         free(p);
         return NULL;
 }

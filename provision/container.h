@@ -12,6 +12,8 @@
 #define WORKSPACE_GID    1000
 #define CONTAINER_NAME_SIZE 64
 #define CONFIGS_PATH     "/configs"
+#define HANDOVER_TARGET  "/run/molecule"
+#define LAUNCHER_TARGET  "/.molecule-launch"
 #define VOLUMES_MAX      3
 
 typedef enum ContainerRole { CONTAINER_CURRENT, CONTAINER_NEXT, CONTAINER_PREV } ContainerRole;
@@ -30,6 +32,7 @@ typedef struct ContainerIdentity {
         uint64_t    generation;
         const char *image_id;           /* local id, for the engine */
         const char *image_digest;       /* for the spec hash */
+        const char *const *entrypoint, *const *cmd;     /* the image's own, which the launcher ends in */
         uint16_t    port;
 } ContainerIdentity;
 

@@ -60,6 +60,7 @@ static const struct { EnvMatch match; EnvRule rule; const char *name; } rules[] 
         { NAME_BEGINS, ENV_NEVER, "LISTEN_" },
         { NAME_BEGINS, ENV_NEVER, "WATCHDOG_" },
         { NAME_IS, ENV_NEVER, "CREDENTIALS_DIRECTORY" },
+        { NAME_IS, ENV_SET_BY_AGENT, "manifest" },     /* the file manifest.seal of a set of secrets is taken */
         { NAME_IS, ENV_SET_BY_AGENT, "WORKSPACE_ID" },
         { NAME_IS, ENV_SET_BY_AGENT, "WORKSPACE_CONFIG_PATH" },
         { NAME_IS, ENV_SET_BY_AGENT, "PLATFORM_URL" },
@@ -119,34 +120,60 @@ static void names_add(NameList *l, const char *name) {
                 l->text[l->used] = 0;
 }
 
-static int check_names(const WorkspaceSpec *s, Fault *reterr) {
-        NameList forbidden = {}, ours = {}, secret = {};
+typedef struct Judged { NameList forbidden, ours, twice; } Judged;
 
-        for (size_t i = 0; i < s->n_env; i++) {
-                const char *name = s->env[i].name;
-                int rule;
+static int judge_name(const WorkspaceSpec *s, const char *name, Judged *j, Fault *reterr) {
+        int rule;
 
-                if (!env_name_is_valid(name))
-                        return fault(reterr, -EINVAL, FAULT_BAD_ENV,
-                                     "An env name of %zu bytes is not valid ([A-Za-z_][A-Za-z0-9_]*, up to 128).", strlen(name));
-                rule = rule_broken(s, name);
-                if (rule == ENV_SET_BY_AGENT)
-                        names_add(&ours, name);
-                else if (rule >= 0)
-                        names_add(&forbidden, name);
-                else if (env_name_is_secret(name))
-                        names_add(&secret, name);
-        }
-        if (forbidden.used)
-                return fault(reterr, -EPERM, FAULT_PRIVILEGED_ENV_FORBIDDEN, "These env keys must not reach a workspace: %s.",
-                             forbidden.text);
-        if (ours.used)
-                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "These env keys are set by the agent itself: %s.", ours.text);
-        if (secret.used)
-                return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_FIELD,
-                             "These env keys are named like secrets, which this agent does not seal yet: %s.", secret.text);
+        if (!env_name_is_valid(name))
+                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "An env name of %zu bytes is not valid ([A-Za-z_][A-Za-z0-9_]*, up to 128).",
+                             strlen(name));
+        rule = rule_broken(s, name);
+        if (rule == ENV_SET_BY_AGENT)
+                names_add(&j->ours, name);
+        else if (rule >= 0)
+                names_add(&j->forbidden, name);
         return 0;
 }
+
+static const EnvEntry *env_find(const WorkspaceSpec *s, const char *name) {
+        for (size_t i = 0; i < s->n_env; i++)
+                if (strcmp(s->env[i].name, name) == 0)
+                        return &s->env[i];
+        return NULL;
+}
+
+static bool has_box(const WorkspaceSpec *s, const char *name) {
+        for (size_t i = 0; i < s->n_boxes; i++)
+                if (strcmp(s->boxes[i].name, name) == 0)
+                        return true;
+        return false;
+}
+
+static int check_names(const WorkspaceSpec *s, Fault *reterr) {
+        Judged j = {};
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < s->n_env; i++)
+                r = judge_name(s, s->env[i].name, &j, reterr);
+        for (size_t i = 0; r == 0 && i < s->n_boxes; i++) {
+                r = judge_name(s, s->boxes[i].name, &j, reterr);
+                if (env_find(s, s->boxes[i].name))
+                        names_add(&j.twice, s->boxes[i].name);
+        }
+        if (r < 0)
+                return r;
+        if (j.forbidden.used)
+                return fault(reterr, -EPERM, FAULT_PRIVILEGED_ENV_FORBIDDEN, "These env keys must not reach a workspace: %s.",
+                             j.forbidden.text);
+        if (j.ours.used)
+                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "These env keys are set by the agent itself: %s.", j.ours.text);
+        if (j.twice.used)
+                return fault(reterr, -EINVAL, FAULT_BAD_ENV, "These keys are both in env and in secrets: %s.", j.twice.text);
+        return 0;
+}
+
+bool env_value_is_marker(const char *value) { return strstr(value, DISCLOSURE_MARKER); }
 
 static int check_values(const WorkspaceSpec *s, Fault *reterr) {
         size_t sum = 0;
@@ -157,7 +184,7 @@ static int check_values(const WorkspaceSpec *s, Fault *reterr) {
                 if (n > ENV_VALUE_MAX)
                         return fault(reterr, -E2BIG, FAULT_BAD_ENV, "The value of %s is %zu bytes long; %d are allowed.", s->env[i].name, n,
                                      ENV_VALUE_MAX);
-                if (strstr(s->env[i].value, DISCLOSURE_MARKER))
+                if (env_value_is_marker(s->env[i].value))
                         return fault(reterr, -EINVAL, FAULT_BAD_SECRET, "The value of %s is a disclosure marker, not a value.",
                                      s->env[i].name);
                 sum += strlen(s->env[i].name) + n + 2;
@@ -171,13 +198,11 @@ static int check_required(const WorkspaceSpec *s, Fault *reterr) {
         NameList missing = {};
 
         for (size_t i = 0; i < s->required_env.n; i++) {
-                const char *value = NULL;
+                const char *name = s->required_env.items[i];
+                const EnvEntry *e = env_find(s, name);
 
-                for (size_t k = 0; k < s->n_env && !value; k++)
-                        if (strcmp(s->env[k].name, s->required_env.items[i]) == 0)
-                                value = s->env[k].value;
-                if (!value || !value[0])
-                        names_add(&missing, s->required_env.items[i]);
+                if ((!e || !e->value[0]) && !has_box(s, name))  /* an empty box is refused as a bad secret */
+                        names_add(&missing, name);
         }
         if (missing.used)
                 return fault(reterr, -EINVAL, FAULT_MISSING_REQUIRED_ENV, "Required env keys are absent or empty: %s.", missing.text);

@@ -13,7 +13,8 @@
 #include "provision/flow-internal.h"
 #include "provision/path.h"
 
-#define READ_MAX  (32 * 1024 * 1024)            /* of one file as it is found, and of an undo set */
+#define READ_MAX  (32 * 1024 * 1024)            /* of one file as it is found */
+#define UNDO_MAX  (22 * 1024 * 1024)            /* of an undo set: as base64 in JSON it fits into a sealed blob */
 #define TAR_EXTRA (64 * 1024)
 
 static const WorkspaceSpec *spec(const Flow *f) { return f->job->spec; }
@@ -102,8 +103,8 @@ static void on_compare(const EngineAnswer *a, void *userdata) {
                 fail_memory(f);
                 return;
         }
-        if (f->undo_bytes > READ_MAX) {
-                (void) fault(&why, -E2BIG, FAULT_TOO_LARGE, "The files that would be replaced are larger than %d bytes in sum.", READ_MAX);
+        if (f->undo_bytes > UNDO_MAX) {
+                (void) fault(&why, -E2BIG, FAULT_TOO_LARGE, "The files that would be replaced are larger than %d bytes in sum.", UNDO_MAX);
                 flow_fail(f, -E2BIG, &why);
                 return;
         }

@@ -10,6 +10,7 @@
 
 typedef enum Step {
         STEP_IMAGE,             /* make the image present by digest */
+        STEP_SECRETS,           /* seal the set of this generation, hand it over in memory */
         STEP_NETWORK,
         STEP_FIND,              /* which containers of this workspace are there: old, new, stale */
         STEP_CLEAR,             /* remove the stale ones (deprovision: all) */
@@ -26,11 +27,14 @@ typedef enum Step {
         STEP_GATE,
         STEP_UNDO_FIND,
         STEP_UNDO_REMOVE,       /* the new one */
+        STEP_UNDO_SECRETS,      /* the old one's own, in memory again */
         STEP_UNDO_FILES,        /* the kept bytes go back */
         STEP_UNDO_NAME,
         STEP_UNDO_START,
         STEP_UNDO_VOLUMES,      /* those a fresh provision made, unless it was started */
-        STEP_ERASE,             /* deprovision with prune: volumes */
+        STEP_FORGET_KEY,        /* deprovision that erases: the workspace's key, before anything else */
+        STEP_ERASE,             /* … and its volumes */
+        STEP_FORGET,            /* deprovision: sealed sets, and what is in memory */
         STEP_END,
         _STEP_MAX,
 } Step;
@@ -55,6 +59,7 @@ struct Flow {
         EngineImage        image;
         char              *old_id, *new_id;
         char               old_name[CONTAINER_NAME_SIZE + 16], new_name[CONTAINER_NAME_SIZE + 16];
+        uint64_t           old_generation;
         bool               old_running, new_created /* made, never started */;
         struct { char *id; bool running; } *doomed;
         size_t             n_doomed, index;     /* index: of the loop within a step */
@@ -65,7 +70,7 @@ struct Flow {
         cJSON             *undo;                /* being collected */
         size_t             undo_bytes;
         bool               names_unknown;       /* a rename's answer was lost */
-        bool               port_retried, started, kept_running;
+        bool               port_retried, started, kept_running, volumes_gone;
         EngineContainer    container;           /* as the gate saw it last */
 };
 
@@ -90,6 +95,7 @@ bool flow_is_ours(const Flow *f, const EngineLabels *l);        /* this host, th
 void flow_find_done(Flow *f);
 
 void step_image(Flow *f);
+void step_secrets(Flow *f);
 void step_network(Flow *f);
 void step_find(Flow *f);
 void step_clear(Flow *f);
@@ -105,8 +111,11 @@ void step_name(Flow *f);
 void step_start(Flow *f);
 void step_gate(Flow *f);
 void step_undo_remove(Flow *f);
+void step_undo_secrets(Flow *f);
 void step_undo_files(Flow *f);
 void step_undo_name(Flow *f);
 void step_undo_start(Flow *f);
 void step_undo_volumes(Flow *f);
+void step_forget_key(Flow *f);
 void step_erase(Flow *f);
+void step_forget(Flow *f);

@@ -8,14 +8,13 @@
 #include <string.h>
 
 #include "provision/flow-internal.h"
+#include "provision/secrets.h"
 
 /* ── image ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static int copy_image(EngineImage *to, const EngineImage *from) {
         engine_image_done(to);
-        to->size_bytes = from->size_bytes;
-        to->id = strdup(from->id);
-        return to->id ? 0 : -ENOMEM;
+        return engine_image_copy(to, from);
 }
 
 static void on_image(int r, const Fault *why, const EngineImage *image, bool pulled, void *userdata) {
@@ -49,6 +48,20 @@ void step_image(Flow *f) {
                 return;
         }
         flow_sent(f, images_ensure(f->context->images, k->image_ref, k->image_size_bytes, on_image_progress, on_image, f, &f->image_wait));
+}
+
+/* ── secrets ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* From here on this job's memory holds no secret: what the container needs is sealed and handed over. */
+void step_secrets(Flow *f) {
+        Fault why = {};
+        int r = secrets_hand_over(f->context->dir, f->context->settings, f->w->id, f->w->work->generation, f->job->spec, &why);
+
+        spec_forget_secrets(f->job->spec);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else
+                flow_next(f);
 }
 
 /* ── network ─────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -119,6 +132,7 @@ static int classify(Flow *f, const EngineContainer *c) {
         }
         if (is_old(f, c) && !f->old_id) {
                 f->old_running = c->running;
+                f->old_generation = c->labels.generation;
                 return keep_id(&f->old_id, f->old_name, sizeof f->old_name, c);
         }
         return doom(f, c);
@@ -314,10 +328,22 @@ static void on_created(const EngineAnswer *a, void *userdata) {
                 flow_back(f, STEP_FIND);
 }
 
+/* What the engine would say too late, or not as plainly. */
+static int check_runnable(const Flow *f, Fault *reterr) {
+        const char *launcher = f->context->settings->launcher;
+
+        if (!f->image.entrypoint[0] && !f->image.cmd[0])
+                return fault(reterr, -EINVAL, FAULT_START_FAILED, "The image has neither an entrypoint nor a command.");
+        if (access(launcher, X_OK) < 0)
+                return fault(reterr, -errno, FAULT_START_FAILED, "The launcher %s cannot be used: %m", launcher);
+        return 0;
+}
+
 void step_create(Flow *f) {
         const Work *k = f->w->work;
         ContainerIdentity id = { .workspace_id = f->w->id, .job_id = k->job_id, .generation = k->generation, .image_id = f->image.id,
-                                 .image_digest = image_ref_digest(k->image_ref), .port = f->w->port };
+                                 .image_digest = image_ref_digest(k->image_ref), .port = f->w->port,
+                                 .entrypoint = (const char *const *) f->image.entrypoint, .cmd = (const char *const *) f->image.cmd };
         _cleanup_(container_plan_freep) ContainerPlan *plan = NULL;
         Fault why = {};
         int r;
@@ -326,7 +352,9 @@ void step_create(Flow *f) {
                 flow_next(f);
                 return;
         }
-        r = container_plan(f->job->spec, f->context->settings, &id, &plan, &why);
+        r = check_runnable(f, &why);
+        if (r >= 0)
+                r = container_plan(f->job->spec, f->context->settings, &id, &plan, &why);
         if (r < 0) {
                 flow_fail(f, r, &why);
                 return;

@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "provision/flow-internal.h"
+#include "provision/secrets.h"
+#include "secrets/handover.h"
 
 static void on_done(const EngineAnswer *a, void *userdata) {
         if (flow_answered(userdata, a))
@@ -219,6 +222,16 @@ void step_undo_remove(Flow *f) {
                 flow_next(f);
 }
 
+/* Without it the old container does not start, and says so: what is wrong here alone must not keep it down. */
+void step_undo_secrets(Flow *f) {
+        Fault why = {};
+
+        if (f->w->work->old_container_id && f->old_id && f->old_generation > 0 &&
+            secrets_hand_over_again(f->context->dir, f->context->settings, f->w->id, f->old_generation, &why) < 0)
+                log_write(LOG_ERR, &(LogFields) { .workspace_id = f->w->id, .fault = &why }, "The old version's secrets: %s", why.text);
+        flow_next(f);
+}
+
 static void on_old_seen(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         EngineContainer c = {};
@@ -297,8 +310,10 @@ static void on_volume_seen(const EngineAnswer *a, void *userdata) {
 static void volumes_go(Flow *f) {
         Volume volumes[VOLUMES_MAX];
 
-        if (f->index >= container_volumes_all(f->w->id, volumes))
+        if (f->index >= container_volumes_all(f->w->id, volumes)) {
+                f->volumes_gone = true;
                 flow_next(f);
+        }
         else
                 flow_sent(f, engine_volume_inspect(f->context->engine, volumes[f->index].name, on_volume_seen, f, &f->call));
 }
@@ -315,8 +330,34 @@ static bool is_ephemeral(const Workspace *w) {
         return v && str_equal(v->data_persistence, "ephemeral");
 }
 
+static bool erases(const Flow *f) { return f->w->work->prune || is_ephemeral(f->w); }
+
+void step_forget_key(Flow *f) {
+        int r = erases(f) ? vault_destroy_key(f->context->dir->vault, f->w->id) : 0;
+        Fault why = {};
+
+        if (r < 0) {
+                (void) fault(&why, r, FAULT_STATE_DEGRADED, "The workspace's key cannot be destroyed: %m");
+                flow_fail(f, r, &why);
+        } else
+                flow_next(f);
+}
+
+void step_forget(Flow *f) {
+        int r = handover_remove_all(f->context->settings->runtime_path, f->w->id);
+        Fault why = {};
+
+        if (r >= 0)
+                r = vault_destroy_sets(f->context->dir->vault, f->w->id);
+        if (r < 0) {
+                (void) fault(&why, r, FAULT_STATE_DEGRADED, "The workspace's secrets cannot be removed: %m");
+                flow_fail(f, r, &why);
+        } else
+                flow_next(f);
+}
+
 void step_erase(Flow *f) {
-        if (f->w->work->prune || is_ephemeral(f->w))
+        if (erases(f))
                 volumes_go(f);
         else
                 flow_next(f);

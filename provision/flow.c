@@ -24,6 +24,7 @@ typedef struct StepInfo {
 
 static const StepInfo steps[_STEP_MAX] = {
         [STEP_IMAGE]        = { "image",        STAGE_INSTALLING, step_image, true },
+        [STEP_SECRETS]      = { "secrets",      STAGE_INSTALLING, step_secrets },
         [STEP_NETWORK]      = { "network",      STAGE_STARTING,   step_network },
         [STEP_FIND]         = { "find",         STAGE_STARTING,   step_find },
         [STEP_CLEAR]        = { "clear",        STAGE_STARTING,   step_clear },
@@ -40,22 +41,25 @@ static const StepInfo steps[_STEP_MAX] = {
         [STEP_GATE]         = { "gate",         STAGE_CONFIGURING_HTTPS, step_gate, true },
         [STEP_UNDO_FIND]    = { "undo_find",    STAGE_FAILED,     step_find },
         [STEP_UNDO_REMOVE]  = { "undo_remove",  STAGE_FAILED,     step_undo_remove },
+        [STEP_UNDO_SECRETS] = { "undo_secrets", STAGE_FAILED,     step_undo_secrets },
         [STEP_UNDO_FILES]   = { "undo_files",   STAGE_FAILED,     step_undo_files },
         [STEP_UNDO_NAME]    = { "undo_name",    STAGE_FAILED,     step_undo_name },
         [STEP_UNDO_START]   = { "undo_start",   STAGE_FAILED,     step_undo_start },
         [STEP_UNDO_VOLUMES] = { "undo_volumes", STAGE_FAILED,     step_undo_volumes },
+        [STEP_FORGET_KEY]   = { "forget_key",   STAGE_STARTING,   step_forget_key },
         [STEP_ERASE]        = { "erase",        STAGE_STARTING,   step_erase },
+        [STEP_FORGET]       = { "forget",       STAGE_STARTING,   step_forget },
         [STEP_END]          = { "end",          STAGE_READY,      NULL },
 };
 
 static const Step provision_way[] = {
-        STEP_IMAGE, STEP_NETWORK, STEP_FIND, STEP_CLEAR, STEP_VOLUMES, STEP_CREATE, STEP_COMPARE, STEP_KEEP,
+        STEP_IMAGE, STEP_SECRETS, STEP_NETWORK, STEP_FIND, STEP_CLEAR, STEP_VOLUMES, STEP_CREATE, STEP_COMPARE, STEP_KEEP,
         STEP_STOP, STEP_SEED, STEP_READ_BACK, STEP_PREV, STEP_NAME, STEP_START, STEP_GATE, STEP_END,
 };
 static const Step undo_way[] = {
-        STEP_UNDO_FIND, STEP_UNDO_REMOVE, STEP_UNDO_FILES, STEP_UNDO_NAME, STEP_UNDO_START, STEP_UNDO_VOLUMES, STEP_END,
+        STEP_UNDO_FIND, STEP_UNDO_REMOVE, STEP_UNDO_SECRETS, STEP_UNDO_FILES, STEP_UNDO_NAME, STEP_UNDO_START, STEP_UNDO_VOLUMES, STEP_END,
 };
-static const Step deprovision_way[] = { STEP_FIND, STEP_CLEAR, STEP_ERASE, STEP_END };
+static const Step deprovision_way[] = { STEP_FORGET_KEY, STEP_FIND, STEP_CLEAR, STEP_ERASE, STEP_FORGET, STEP_END };
 
 static void begin(Flow *f);
 
@@ -93,6 +97,7 @@ void flow_end(Flow *f, const FlowEnd *end) {
 static void end_succeeded(Flow *f) {
         FlowEnd end = { .state = REPORT_SUCCEEDED,
                         .undone = true,
+                        .volumes_gone = f->volumes_gone,
                         .container_restarted = !f->kept_running,
                         .spec = f->job ? f->job->spec : NULL,
                         .container = f->job && !f->kept_running ? &f->container : NULL };

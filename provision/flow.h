@@ -18,6 +18,7 @@ typedef struct FlowEnd {
         const WorkspaceSpec   *spec;            /* of a provision */
         const EngineContainer *container;       /* a provision that passed its gate: as last seen; NULL otherwise */
         bool                   container_restarted;     /* false: restart:false left the old one running */
+        bool                   volumes_gone;    /* a deprovision that erased: no volume of it is left */
         bool                   undone;          /* false after rollback_failed: undo must be tried again */
 } FlowEnd;
 

@@ -143,24 +143,14 @@ int job_parse(const char *payload, size_t size, const JobRules *rules, JobLabel 
 }
 
 int job_open(const cJSON *delivery, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr) {
-        const cJSON *envelope = json_get(delivery, "envelope");
-        const char *type = json_get_string(envelope, "payloadType"), *payload = json_get_string(envelope, "payload");
-        _cleanup_free_ uint8_t *bytes = NULL;
+        _cleanup_free_ char *payload = NULL;
         size_t size = 0;
         int r;
 
         *label = (JobLabel) {};
         label_uuid(delivery, "delivery_id", label->delivery_id);
-        if (!cJSON_IsObject(envelope) || !payload || !cJSON_IsArray(json_get(envelope, "signatures")))
-                return fault(reterr, -EINVAL, FAULT_BAD_JSON, "The envelope is not {payloadType, payload, signatures}.");
-        if (!str_equal(type, JOB_PAYLOAD_TYPE))
-                return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_TYPE, "The envelope's payloadType is not %s.", JOB_PAYLOAD_TYPE);
-        r = base64_decode(payload, JOB_PAYLOAD_MAX, &bytes, &size);
-        if (r == -EFBIG)
-                return fault(reterr, r, FAULT_TOO_LARGE, "The payload is larger than %d bytes.", JOB_PAYLOAD_MAX);
-        if (r < 0)
-                return fault(reterr, r, FAULT_BAD_JSON, "The envelope's payload is not base64.");
-        return job_parse((const char *) bytes, size, rules, label, ret, reterr);
+        r = envelope_open(json_get(delivery, "envelope"), JOB_PAYLOAD_TYPE, rules->trusted, JOB_PAYLOAD_MAX, &payload, &size, reterr);
+        return r < 0 ? r : job_parse(payload, size, rules, label, ret, reterr);
 }
 
 bool job_expired(const Job *j, uint64_t time_usec) { return j->expires_at && time_usec && time_usec >= j->expires_at; }

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "provision/spec.h"
+#include "secrets/envelope.h"
 
 #define JOB_PAYLOAD_TYPE "application/vnd.molecule.job.v1+json"
 #define JOB_PAYLOAD_MAX  (24 * 1024 * 1024)     /* what base64 leaves of a 32 MiB answer */
@@ -22,6 +23,7 @@ int job_type_find(const char *name, JobType *ret);      /* -ENOENT */
 typedef struct JobRules {
         const char *org_id, *host_id;
         uint64_t    time_usec;
+        const TrustedKeys *trusted;     /* whose signature a delivery must bear; NULL or none: not judged */
         SpecRules   spec;
 } JobRules;
 
@@ -42,7 +44,7 @@ typedef struct Job {
         char      payload_hash[HASH_TEXT_SIZE];
         WorkspaceSpec *spec;                    /* JOB_PROVISION */
         bool      prune;                        /* JOB_DEPROVISION */
-        char     *payload;                      /* the bytes as they were delivered */
+        char     *payload;                      /* the bytes as they were delivered; NULL once they are stored */
         size_t    payload_size;
 } Job;
 

@@ -12,13 +12,15 @@
 #define PINS_FILE     "pins"
 #define PINS_FILE_MAX (2 * 1024 * 1024)
 #define PINS_MAX      2000
+#define PINS_TEXT_MAX (1024 * 1024)
 
 struct Pins {
-        int      state_fd;
-        Pin     *rows;
-        size_t   n;
-        char    *etag;
-        uint64_t fetched_at;
+        int         state_fd;
+        Pin        *rows;
+        size_t      n;
+        char       *etag;
+        uint64_t    fetched_at;
+        TrustedKeys trusted;
 };
 
 static const JsonField row_fields[] = {
@@ -86,26 +88,71 @@ static void take_rows(Pins *p, Pin *rows, size_t n) {
         p->n = n;
 }
 
-int pins_open(int state_fd, Pins **ret, Fault *reterr) {
-        _cleanup_(pins_freep) Pins *p = calloc(1, sizeof *p);
+/* The table out of what was answered; an envelope is judged before its payload is read. */
+static int table_open(const Pins *p, const cJSON *body, cJSON **ret, Fault *reterr) {
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r;
+
+        if (!envelope_is(body)) {
+                if (p->trusted.n > 0)
+                        return fault(reterr, -EPERM, FAULT_BAD_SIGNATURE, "The pin table is not signed, and this host takes only what is (signing_keys).");
+                *ret = cJSON_Duplicate(body, true);
+                return *ret ? 0 : fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        }
+        r = envelope_open(body, PINS_PAYLOAD_TYPE, &p->trusted, PINS_TEXT_MAX, &text, &size, reterr);
+        if (r >= 0)
+                r = json_parse(text, size, ret, reterr);
+        return r < 0 ? fault_prefix(reterr, r, "the pin table: ") : 0;
+}
+
+static int body_parse(const Pins *p, const cJSON *body, Pin **ret, size_t *ret_n, Fault *reterr) {
+        _cleanup_json_ cJSON *table = NULL;
+        int r = table_open(p, body, &table, reterr);
+
+        return r < 0 ? r : rows_parse(table, ret, ret_n, reterr);
+}
+
+/* The cache holds what was answered, envelope and all: what is trusted may change between two starts. */
+static int cache_read(Pins *p, Fault *reterr) {
         _cleanup_json_ cJSON *json = NULL;
+        const char *etag, *at;
         Pin *rows;
         size_t n;
+        int r = record_read(p->state_fd, PINS_FILE, "pins", PINS_FILE_MAX, &json, reterr);
+
+        if (r < 0 || (r = body_parse(p, json_get(json, "table"), &rows, &n, reterr)) < 0)
+                return r;
+        etag = json_get_string(json, "etag");
+        at = json_get_string(json, "fetched_at");
+        take_rows(p, rows, n);
+        free(p->etag);
+        p->etag = etag ? strdup(etag) : NULL;
+        if (at)
+                (void) time_parse(at, &p->fetched_at);
+        return 0;
+}
+
+int pins_open(int state_fd, const TrustedKeys *trusted, Pins **ret, Fault *reterr) {
+        _cleanup_(pins_freep) Pins *p = calloc(1, sizeof *p);
 
         if (!p)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         p->state_fd = state_fd;
-        if (record_read(state_fd, PINS_FILE, "pins", PINS_FILE_MAX, &json, reterr) == 0 &&
-            rows_parse(json_get(json, "table"), &rows, &n, reterr) == 0) {
-                const char *etag = json_get_string(json, "etag"), *at = json_get_string(json, "fetched_at");
-
-                take_rows(p, rows, n);
-                p->etag = etag ? strdup(etag) : NULL;
-                if (at)
-                        (void) time_parse(at, &p->fetched_at);
-        }
+        p->trusted = *trusted;
+        (void) cache_read(p, reterr);           /* the words go out, the table is fetched anew */
         *ret = TAKE_PTR(p);
         return 0;
+}
+
+void pins_trust(Pins *p, const TrustedKeys *trusted) {
+        if (memcmp(&p->trusted, trusted, sizeof *trusted) == 0)
+                return;
+        p->trusted = *trusted;
+        take_rows(p, NULL, 0);
+        p->etag = (free(p->etag), NULL);
+        p->fetched_at = 0;
+        (void) cache_read(p, NULL);
 }
 
 Pins *pins_free(Pins *p) {
@@ -118,20 +165,20 @@ Pins *pins_free(Pins *p) {
 }
 
 int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now, Fault *reterr) {
-        _cleanup_json_ cJSON *table = NULL, *json = cJSON_CreateObject();
+        _cleanup_json_ cJSON *answer = NULL, *json = cJSON_CreateObject();
         _cleanup_free_ char *copy = strdup(etag ?: "");
         Pin *rows;
         size_t n;
         int r;
 
-        r = json_parse(body, size, &table, reterr);
+        r = json_parse(body, size, &answer, reterr);
         if (r < 0)
                 return r;
-        r = rows_parse(table, &rows, &n, reterr);
+        r = body_parse(p, answer, &rows, &n, reterr);
         if (r < 0)
                 return r;
         if (!json || !copy || !json_add_string(json, "etag", copy) || !json_add_time(json, "fetched_at", now) ||
-            !json_add_item(json, "table", TAKE_PTR(table)))
+            !json_add_item(json, "table", TAKE_PTR(answer)))
                 r = fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         else
                 r = record_write(p->state_fd, PINS_FILE, "pins", json, reterr);

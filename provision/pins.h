@@ -9,6 +9,9 @@
 
 #include "base/fault.h"
 #include "base/json.h"
+#include "secrets/envelope.h"
+
+#define PINS_PAYLOAD_TYPE "application/vnd.molecule.pins.v1+json"
 
 typedef struct Pin {
         char    *template_name, *region, *image_digest, *image_ref;
@@ -17,12 +20,14 @@ typedef struct Pin {
 
 typedef struct Pins Pins;
 
-int   pins_open(int state_fd, Pins **ret, Fault *reterr);       /* reads the cache; a damaged one is left out */
+/* Reads the cache; a damaged one is left out, and one that was not signed where trusted keys are given. trusted is copied. */
+int   pins_open(int state_fd, const TrustedKeys *trusted, Pins **ret, Fault *reterr);
+void  pins_trust(Pins *p, const TrustedKeys *trusted);          /* from now on; a table that was not signed so is dropped */
 Pins *pins_free(Pins *p);
 DEFINE_CLEANUP(Pins *, pins_free)
 
-/* Takes an answer's body in place of the table: checked, written, then used. bad_json: malformed, empty, or two rows for one
- * (template_name, region). The old table stays on any failure. */
+/* Takes an answer's body, a table or one in a DSSE envelope, in place of the table: checked, written, then used. bad_signature: trusted keys are given
+ * and none of them signed it. bad_json: malformed, empty, or two rows for one (template_name, region). The old table stays on any failure. */
 int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now_realtime_usec, Fault *reterr);
 
 const Pin  *pins_find(const Pins *p, const char *runtime, const char *region);  /* region's row, else global's; NULL. Borrowed until replaced */

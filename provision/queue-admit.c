@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "provision/queue-internal.h"
+#include "provision/secrets.h"
 
 typedef struct Delivery {
         JobLabel label;
@@ -121,6 +122,17 @@ static int check_room(const Queue *q, const Job *j, const Entry *e, Fault *reter
                      q->o.settings->max_workspaces);
 }
 
+/* Opened and judged in memory: after acceptance nothing is refused any more. */
+static int check_secrets(const Queue *q, const Job *j, Fault *reterr) {
+        SecretSet set = {};
+        int r = 0;
+
+        if (j->type == JOB_PROVISION)
+                r = secrets_open(j->spec, q->o.settings, j->workspace_id, vault_arena(q->o.vault), &set, reterr);
+        secret_set_done(&set);
+        return r;
+}
+
 /* The record as it will be; what it replaces stays in *old until the write is known to be good. */
 static int apply(Queue *q, Entry *e, const Job *j, Work *k, Version *wanted, Workspace *old) {
         Workspace *w = e->w;
@@ -171,6 +183,7 @@ static void accepted(Queue *q, Entry *e, const Job *j, const Work *k, Workspace 
                 version_free(old->wanted);
         e->seq = q->seq++;
         e->changed_at = now_boottime();
+        e->unreadable = false;
         if (e->flow)
                 flow_supersede(e->flow, j->type == JOB_DEPROVISION);
         else
@@ -190,14 +203,15 @@ static void accept(Queue *q, Entry *e, const Delivery *d) {
 
         if (!k || (d->job->type == JOB_PROVISION && !(wanted = version_new(d->job, d->job->spec->image_ref))))
                 return;
-        if (check_room(q, d->job, e, &why) < 0 || check_tier4(q, d->job, &why) < 0 || resolve_image(q, d->job, k, &why) < 0) {
+        if (check_room(q, d->job, e, &why) < 0 || check_tier4(q, d->job, &why) < 0 || resolve_image(q, d->job, k, &why) < 0 ||
+            check_secrets(q, d->job, &why) < 0) {
                 if (why.set)
                         answer_final(q, d, REPORT_REFUSED, &why, NULL);
                 return;
         }
         if (made && (!(w = workspace_new(d->job->workspace_id, d->job->generation)) || !(e = queue_add(q, w))))
                 return;
-        r = payload_save(&q->dir, e->w->id, d->job, &why);
+        r = d->job->type == JOB_PROVISION ? payload_save(&q->dir, e->w->id, d->job, &why) : 0;
         queue_wrote(q, r, &why);
         if (r >= 0) {
                 r = apply(q, e, d->job, k, wanted, &old);

@@ -27,6 +27,8 @@ typedef struct Entry {
         uint64_t        stopped_since;
         uint64_t        repair_after, repair_pause;     /* boottime: not before; grows with each failure */
         Fault           last_error;
+        bool            unreadable;             /* the wanted payload cannot be opened: the control plane has to say it anew */
+        bool            untidy;                 /* sets of generations that nobody names may lie about */
 } Entry;
 
 typedef enum SweepPhase { SWEEP_IDLE, SWEEP_LIST, SWEEP_ACT, SWEEP_INSPECT } SweepPhase;
@@ -69,6 +71,10 @@ void   queue_tell(Queue *q, cJSON *report, bool durable);       /* NULL: out of 
 void   queue_check_stopped(Queue *q);
 int    queue_pick_port(Queue *q, Workspace *w);                 /* -ENOSPC */
 void   queue_job_rules(const Queue *q, uint64_t time_usec, JobRules *ret);
+
+/* queue-sealed.c: what is sealed beside the records */
+void queue_check_sealed(Queue *q, Entry *e);                    /* at start: what is damaged is set aside and told */
+void queue_tidy_sealed(Queue *q, const EngineContainers *found);
 
 /* queue-run.c */
 void queue_run(Queue *q);

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "provision/container.h"
 #include "provision/queue-internal.h"
+#include "provision/secrets.h"
+#include "secrets/handover.h"
 
 #define PROGRESS_STEP 5                         /* percent: a pull of an hour is twenty words, not thousands */
 
@@ -47,14 +49,15 @@ Report queue_report_head(const Entry *e, const Work *k) {
 /* ── results ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static bool add_env_keys(cJSON *json, const WorkspaceSpec *s) {
-        cJSON *list = cJSON_CreateArray();
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
 
         for (size_t i = 0; list && i < s->n_env; i++)
-                if (!cJSON_AddItemToArray(list, cJSON_CreateString(s->env[i].name))) {
-                        cJSON_Delete(list);
+                if (!cJSON_AddItemToArray(list, cJSON_CreateString(s->env[i].name)))
                         return false;
-                }
-        return json_add_item(json, "env_keys", list);
+        for (size_t i = 0; list && i < s->n_boxes; i++)
+                if (!cJSON_AddItemToArray(list, cJSON_CreateString(s->boxes[i].name)))
+                        return false;
+        return json_add_item(json, "env_keys", TAKE_PTR(list));
 }
 
 static cJSON *provision_result(const Queue *q, const Entry *e, const FlowEnd *end) {
@@ -72,6 +75,19 @@ static cJSON *provision_result(const Queue *q, const Entry *e, const FlowEnd *en
             (ref && !json_add_string(json, "running_image", image_ref_digest(ref))) ||
             !json_add_bool(json, "verified_on_target", on_target) ||
             !json_add_bool(json, "container_restarted", end->container_restarted) || !add_env_keys(json, end->spec))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+/* The receipt: what was looked for after the end and is not there. */
+static cJSON *removal_result(const Queue *q, const Entry *e, const FlowEnd *end) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        cJSON *gone = cJSON_CreateObject();
+
+        if (!json_add_item(json, "destroyed", gone) || !json_add_bool(gone, "key", !vault_has_key(q->o.vault, e->w->id)) ||
+            !json_add_bool(gone, "files", !vault_has_sets(q->o.vault, e->w->id)) ||
+            !json_add_bool(gone, "tmpfs", !handover_any(q->o.settings->runtime_path, e->w->id)) ||
+            !json_add_bool(gone, "volumes", end->volumes_gone))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -138,6 +154,7 @@ static void after_final(Queue *q, Entry *e) {
         e->final = NULL;
         forget_seen(e);
         e->changed_at = now_boottime();
+        e->untidy = true;
         q->o.events.changed(q->o.userdata);
         sweep_soon(q);
         queue_wake(q);
@@ -263,8 +280,8 @@ static void on_done(Workspace *w, const FlowEnd *end, void *userdata) {
                 end_not_undone(q, e, end);
                 return;
         }
-        if (well && !removed)
-                result = provision_result(q, e, end);
+        if (well)
+                result = removed ? removal_result(q, e, end) : provision_result(q, e, end);
         else if (end->state == REPORT_SUPERSEDED)
                 result = superseded_result(w);
         if (well && new_settled(e, end, &settled) < 0) {
@@ -330,12 +347,10 @@ void queue_repair(Queue *q, Entry *e) {
 
 static int load_job(Queue *q, Entry *e, Job **ret, Fault *reterr) {
         const Work *k = e->w->work;
-        JobRules rules;
+        JobRules rules = secrets_payload_rules(q->o.settings);
 
         if (k->type != JOB_PROVISION)
                 return 0;
-        queue_job_rules(q, 0, &rules);
-        rules.spec = (SpecRules) { .max_tier = 4, .registries = NULL };         /* judged when it was accepted */
         return payload_load(&q->dir, e->w->id, k->generation, &rules, ret, reterr);
 }
 

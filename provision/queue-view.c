@@ -24,7 +24,10 @@ static const char *status(const Entry *e) {
 }
 
 /* A workspace that is gone, or whose only job was refused, is nothing that a host holds. */
-static bool is_held(const Workspace *w) { return !w->removed && (w->wanted || w->settled || w->work); }
+static bool is_known(const Entry *e) { return !e->w->removed && (e->w->wanted || e->w->settled || e->w->work); }
+
+/* Held is what could be made again here: of the rest the control plane is to order the wanted state anew. */
+static bool is_held(const Entry *e) { return is_known(e) && !e->unreadable; }
 
 /* {workspace_id, generation, <name of the status>} */
 static cJSON *item_new(const Entry *e, const char *status_field) {
@@ -41,14 +44,14 @@ static cJSON *holding_one(const Queue *q, const Entry *e) {
         return item_new(e, "state");
 }
 
-/* One item for each held workspace; NULL when out of memory. */
-static cJSON *each_held(const Queue *q, cJSON *(*one)(const Queue *q, const Entry *e)) {
+/* One item for each such workspace; NULL when out of memory. */
+static cJSON *each(const Queue *q, bool (*which)(const Entry *e), cJSON *(*one)(const Queue *q, const Entry *e)) {
         _cleanup_json_ cJSON *list = cJSON_CreateArray();
 
         for (size_t i = 0; list && i < q->n_entries; i++) {
                 cJSON *item;
 
-                if (!is_held(q->entries[i]->w))
+                if (!which(q->entries[i]))
                         continue;
                 item = one(q, q->entries[i]);
                 if (!item || !cJSON_AddItemToArray(list, item))
@@ -57,7 +60,7 @@ static cJSON *each_held(const Queue *q, cJSON *(*one)(const Queue *q, const Entr
         return TAKE_PTR(list);
 }
 
-cJSON *queue_holding(const Queue *q) { return each_held(q, holding_one); }
+cJSON *queue_holding(const Queue *q) { return each(q, is_held, holding_one); }
 
 static bool add_open(cJSON *list, const Work *k) {
         return !k || k->local || k->reported || cJSON_AddItemToArray(list, cJSON_CreateString(k->job_id));
@@ -129,6 +132,6 @@ static cJSON *view_one(const Queue *q, const Entry *e) {
         return TAKE_PTR(json);
 }
 
-cJSON *queue_view(const Queue *q) { return each_held(q, view_one); }
+cJSON *queue_view(const Queue *q) { return each(q, is_known, view_one); }
 
 cJSON *queue_foreign(const Queue *q) { return q->foreign ? cJSON_Duplicate(q->foreign, true) : cJSON_CreateArray(); }

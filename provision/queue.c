@@ -17,7 +17,6 @@
 #include "provision/queue-internal.h"
 
 #define WS_DIR         "ws"
-#define QUARANTINE_DIR "quarantine"
 #define DEGRADED_AFTER 2
 
 Entry *queue_find(const Queue *q, const char *workspace_id) {
@@ -115,7 +114,7 @@ void queue_job_rules(const Queue *q, uint64_t time_usec, JobRules *ret) {
         const Settings *s = q->o.settings;
 
         *ret = (JobRules) { .org_id = s->org_id, .host_id = s->host_id, .time_usec = time_usec,
-                            .spec = { .max_tier = s->max_tier, .registries = s->registries } };
+                            .trusted = s->trusted, .spec = { .max_tier = s->max_tier, .registries = s->registries } };
 }
 
 /* ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -153,12 +152,12 @@ int queue_pick_port(Queue *q, Workspace *w) {
 /* ── start and end ───────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void quarantine(Queue *q, const char *name, const Fault *why) {
-        _cleanup_close_ int to = file_open_dir(q->o.state_fd, QUARANTINE_DIR);
+        int r = file_set_aside(q->o.state_fd, q->dir.fd, name, name, why->text);
 
         log_write(LOG_ERR, &(LogFields) { .workspace_id = name, .fault = why }, "The record of a workspace is damaged and set aside: %s",
                   why->text);
-        if (to < 0 || renameat(q->dir.fd, name, to, name) < 0 || fsync(to) < 0)
-                log_error("Cannot move the record %s to quarantine: %m", name);
+        if (r < 0)
+                log_error("Cannot move the record %s to quarantine: %s", name, strerror(-r));
 }
 
 /* What a crash left beside the records. */
@@ -201,6 +200,7 @@ static int load_one(int dirfd, const char *name, void *userdata) {
         if (!e)
                 return -ENOMEM;
         e->at_once = true;
+        queue_check_sealed(q, e);
         return 0;
 }
 
@@ -212,6 +212,7 @@ int queue_new(const QueueOptions *options, Queue **ret, Fault *reterr) {
         if (!q)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         q->o = *options;
+        q->dir.vault = options->vault;
         q->dir.fd = file_open_dir(options->state_fd, WS_DIR);
         if (q->dir.fd < 0)
                 return fault(reterr, q->dir.fd, FAULT_STATE_DEGRADED, "Cannot open the directory of workspaces: %m");

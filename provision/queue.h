@@ -8,6 +8,7 @@
 #include "provision/pins.h"
 #include "provision/report.h"
 #include "provision/settings.h"
+#include "secrets/vault.h"
 
 typedef struct Queue Queue;
 
@@ -25,6 +26,7 @@ typedef struct QueueOptions {
         Engine         *engine;
         Images         *images;
         Pins           *pins;
+        Vault          *vault;
         const Settings *settings;       /* borrowed; may change its members */
         int             state_fd;       /* borrowed */
         QueueEvents     events;

@@ -6,9 +6,15 @@
 
 #include <stdint.h>
 
+#include "secrets/envelope.h"
+#include "secrets/hostkey.h"
+
 typedef struct Settings {
         const char        *org_id, *host_id, *region;   /* region NULL: unknown, only global pins apply */
         const char        *network, *advertise_host, *engine_socket;
+        const HostKeys    *host_keys;                   /* NULL: no secret can be opened */
+        const TrustedKeys *trusted;                     /* whose signature jobs and pins must bear */
+        const char        *runtime_path, *launcher;     /* as the engine sees them: the tmpfs of secrets, molecule-launch */
         uint16_t           port_low, port_high;
         unsigned           max_parallel_jobs, max_workspaces, max_tier;
         unsigned           tier_memory_mb[5], tier_cpu_shares[5];       /* by tier 1..4; 1024 shares are one CPU */

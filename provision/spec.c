@@ -14,6 +14,7 @@
 #include "provision/env.h"
 #include "provision/path.h"
 #include "provision/platform-url.h"
+#include "secrets/hostkey.h"
 
 #define ENV_ENTRIES_MAX 1024
 #define LIST_MAX        256
@@ -38,6 +39,7 @@ static int set_env(const JsonField *f, const cJSON *v, void *place, Fault *reter
                 e->value = strdup(item->valuestring);
                 if (!e->name || !e->value)
                         return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+                e->secret = e->value[0] && env_name_is_secret(e->name);
         }
         return 0;
 }
@@ -86,6 +88,34 @@ static int set_files(const JsonField *f, const cJSON *v, void *place, Fault *ret
                 int r = add_file(s, item, asset, f->max, &sum, reterr);
                 if (r < 0)
                         return r;
+        }
+        return 0;
+}
+
+static int set_boxes(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        WorkspaceSpec *s = place;
+        size_t n = (size_t) cJSON_GetArraySize(v);
+        const cJSON *item;
+
+        if (n > BOXES_MAX)
+                return fault(reterr, -E2BIG, FAULT_TOO_LARGE, "'%s' has %zu entries; %d are allowed.", f->name, n, BOXES_MAX);
+        s->boxes = calloc(n + 1, sizeof *s->boxes);
+        if (!s->boxes)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        cJSON_ArrayForEach(item, v) {
+                SpecBox *b = &s->boxes[s->n_boxes++];
+                int r;
+
+                b->name = strdup(item->string);
+                if (!b->name)
+                        return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+                if (!env_name_is_valid(b->name))
+                        return fault(reterr, -EINVAL, FAULT_BAD_ENV, "'%s' names something that is no env name.", f->name);
+                r = cJSON_IsString(item) ? base64_decode(item->valuestring, SECRET_BOX_MAX, &b->data, &b->size) : -EBADMSG;
+                if (r == -EFBIG)
+                        return fault(reterr, r, FAULT_BAD_SECRET, "The secret %s is larger than %zu bytes.", b->name, SEAL_SECRET_MAX);
+                if (r < 0)
+                        return fault(reterr, r, FAULT_BAD_JSON, "The secret %s is not base64.", b->name);
         }
         return 0;
 }
@@ -140,6 +170,8 @@ static const JsonField spec_fields[] = {
         { "template_assets",  cJSON_Object, set_files, 0, JSON_OPTIONAL, TEMPLATE_ASSETS_MAX, "asset" },
         { "image_ref",        cJSON_String, json_set_string, offsetof(WorkspaceSpec, image_ref), JSON_OPTIONAL, 512, NULL },
         { "image_size_bytes", cJSON_String, json_set_u64_text, offsetof(WorkspaceSpec, image_size_bytes), JSON_OPTIONAL, 0, NULL },
+        { "secrets",          cJSON_Object, set_boxes, 0, JSON_OPTIONAL, 0, NULL },
+        { "sealed_to",        cJSON_String, json_set_string, offsetof(WorkspaceSpec, sealed_to), JSON_OPTIONAL, 128, NULL },
         { "workspace_secret_keys", cJSON_Array, set_names, offsetof(WorkspaceSpec, workspace_secret_keys), JSON_OPTIONAL, 0, NULL },
         { "required_env",     cJSON_Array, set_names, offsetof(WorkspaceSpec, required_env), JSON_OPTIONAL, 0, NULL },
         { "probe",            cJSON_Object, json_set_object, 0, JSON_OPTIONAL, 0, probe_fields },
@@ -163,6 +195,8 @@ static int check_plain(const WorkspaceSpec *s, Fault *reterr) {
                              "This agent gives no display: 'display.mode' must be empty or 'none'.");
         if (s->probe_path && (s->probe_path[0] != '/' || strpbrk(s->probe_path, " \t\r\n#\\")))
                 return fault(reterr, -EINVAL, FAULT_BAD_JSON, "'probe.path' is not a path that begins with '/'.");
+        if (!s->n_boxes != !s->sealed_to)
+                return fault(reterr, -EINVAL, FAULT_BAD_JSON, "'secrets' and 'sealed_to' come together or not at all.");
         return 0;
 }
 
@@ -210,9 +244,23 @@ static void list_done(StringList *l) {
         free(l->items);
 }
 
+void spec_forget_secrets(WorkspaceSpec *s) {
+        for (size_t i = 0; i < s->n_env; i++)
+                if (s->env[i].secret)
+                        explicit_bzero(s->env[i].value, strlen(s->env[i].value));
+        for (size_t i = 0; i < s->n_boxes; i++)
+                s->boxes[i].data = (free(s->boxes[i].data), NULL);
+}
+
 WorkspaceSpec *spec_free(WorkspaceSpec *s) {
         if (!s)
                 return NULL;
+        for (size_t i = 0; i < s->n_boxes; i++) {
+                free(s->boxes[i].name);
+                free(s->boxes[i].data);
+        }
+        free(s->boxes);
+        free(s->sealed_to);
         for (size_t i = 0; i < s->n_env; i++) {
                 free(s->env[i].name);
                 free(s->env[i].value);

@@ -16,8 +16,12 @@
 #define CONFIG_FILES_MAX   (256 * 1024)         /* decoded, in sum */
 #define TEMPLATE_ASSETS_MAX (16 * 1024 * 1024)  /* decoded, in sum */
 #define FILES_MAX          1024                 /* files of both kinds */
+#define BOXES_MAX          1024
 
-typedef struct EnvEntry { char *name, *value; } EnvEntry;
+typedef struct EnvEntry {
+        char *name, *value;
+        bool  secret;                           /* by its name, and not empty: the launcher gives it, the engine never sees it */
+} EnvEntry;
 
 typedef struct SpecFile {
         char    *name;                          /* relative to /configs, cleaned */
@@ -25,6 +29,13 @@ typedef struct SpecFile {
         size_t   size;
         unsigned mode;                          /* 0644, 0600 for token-like files */
 } SpecFile;
+
+/* A secret as the control plane sealed it to this host's key. */
+typedef struct SpecBox {
+        char    *name;
+        uint8_t *data;
+        size_t   size;
+} SpecBox;
 
 typedef struct StringList { char **items; size_t n; } StringList;
 
@@ -35,6 +46,8 @@ typedef struct WorkspaceSpec {
         char      *display_mode;
         EnvEntry  *env;   size_t n_env;         /* by name */
         SpecFile  *files; size_t n_files;       /* config_files and template_assets, by name */
+        SpecBox   *boxes; size_t n_boxes;       /* `secrets`, by name */
+        char      *sealed_to;                   /* the key's id; NULL without boxes */
         StringList workspace_secret_keys, required_env;
         char      *image_ref;                   /* NULL: the runtime's pin */
         uint64_t   image_size_bytes;            /* 0: unknown */
@@ -53,6 +66,9 @@ typedef struct SpecRules {
 int  spec_parse(const cJSON *json, const SpecRules *rules, WorkspaceSpec **ret, Fault *reterr);
 WorkspaceSpec *spec_free(WorkspaceSpec *s);
 DEFINE_CLEANUP(WorkspaceSpec *, spec_free)
+
+/* Wipes what is secret: boxes, and the values (not the names) of env that is treated as one. */
+void spec_forget_secrets(WorkspaceSpec *s);
 
 bool spec_is_platform(const WorkspaceSpec *s);
 bool spec_restarts(const WorkspaceSpec *s);             /* `restart`, or its default by kind */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/record.h"
 #include "provision/queue-internal.h"
+#include "provision/secrets.h"
 
 #define SWEEP_USEC      (60 * USEC_PER_SEC)
 #define SWEEP_SOON_USEC (150 * USEC_PER_MSEC)
@@ -76,6 +77,8 @@ static void retry_undo(Queue *q) {
 static void sweep_end(Queue *q) {
         Sweep *s = &q->sweep;
 
+        if (s->listed)
+                queue_tidy_sealed(q, &s->found);
         clear_found(s);
         s->phase = SWEEP_IDLE;
         if (!q->recovered && s->listed) {
@@ -169,6 +172,19 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
         act(q);
 }
 
+/* Memory is empty after a reboot: the container's secrets first. Closed on failure, with the pause that any failed start has. */
+static bool may_start(Queue *q, Entry *e) {
+        Fault why = {};
+
+        if (secrets_hand_over_again(&q->dir, q->o.settings, e->w->id, e->w->settled->generation, &why) >= 0)
+                return true;
+        log_write(LOG_ERR, &(LogFields) { .workspace_id = e->w->id, .fault = &why }, "The container is not started without its secrets: %s",
+                  why.text);
+        (void) queue_repair_ended(e, false, &why);
+        q->o.events.changed(q->o.userdata);
+        return false;
+}
+
 static void act(Queue *q) {
         Sweep *s = &q->sweep;
 
@@ -182,9 +198,9 @@ static void act(Queue *q) {
                         continue;
                 if (action->verb == RECONCILE_MAKE)
                         queue_repair(q, q->entries[action->workspace]);
-                else if (action->verb == RECONCILE_START)
+                else if (action->verb == RECONCILE_START && may_start(q, q->entries[action->workspace]))
                         r = engine_container_start(q->o.engine, action->container_id, on_acted, q, &s->call);
-                else
+                else if (action->verb == RECONCILE_REMOVE)
                         r = engine_container_remove(q->o.engine, action->container_id, on_acted, q, &s->call);
                 if (r >= 0)
                         return;

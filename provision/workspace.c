@@ -11,8 +11,6 @@
 
 #include "base/file.h"
 
-#define PAYLOAD_FILE_MAX (48 * 1024 * 1024)
-
 static const char *const phase_names[_WORK_PHASE_MAX] = {
         [WORK_BEGUN] = "begun", [WORK_SWAPPING] = "swapping", [WORK_UNDOING] = "undoing"
 };
@@ -244,39 +242,65 @@ static const char *side_name(const char *id, uint64_t generation, const char *wh
         return ret;
 }
 
-int payload_save(const WorkspaceDir *d, const char *id, const Job *j, Fault *reterr) {
+static int side_save(const WorkspaceDir *d, const char *id, uint64_t generation, const char *what, const void *data, size_t size, Fault *reterr) {
+        _cleanup_free_ uint8_t *sealed = NULL;
         char name[SIDE_NAME_SIZE];
-        int r = file_write_atomic(d->fd, side_name(id, j->generation, "payload", name), j->payload, j->payload_size);
+        int r = vault_seal(d->vault, id, generation, what, data, size, &sealed, &size, reterr);
 
         if (r < 0)
-                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot store the payload of job %s: %m", j->job_id);
-        return 0;
+                return r;
+        r = file_write_atomic(d->fd, side_name(id, generation, what, name), sealed, size);
+        return r < 0 ? fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot store the %s of workspace %s: %m", what, id) : 0;
+}
+
+static int side_load(const WorkspaceDir *d, const char *id, uint64_t generation, const char *what, char **ret, size_t *ret_size, Fault *reterr) {
+        _cleanup_free_ char *sealed = NULL;
+        char name[SIDE_NAME_SIZE];
+        size_t size;
+        int r = file_read(d->fd, side_name(id, generation, what, name), SEAL_FILE_MAX, &sealed, &size);
+
+        if (r == -EFBIG)
+                return fault(reterr, -EBADMSG, FAULT_SECRET_UNDECRYPTABLE, "The %s of workspace %s is too large.", what, id);
+        if (r < 0)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the %s of workspace %s: %m", what, id);
+        r = vault_open(d->vault, id, generation, what, sealed, size, ret, ret_size, reterr);
+        return r < 0 ? fault_prefix(reterr, r, "the %s of workspace %s: ", what, id) : 0;
+}
+
+int payload_save(const WorkspaceDir *d, const char *id, const Job *j, Fault *reterr) {
+        return side_save(d, id, j->generation, "payload", j->payload, j->payload_size, reterr);
 }
 
 int payload_load(const WorkspaceDir *d, const char *id, uint64_t generation, const JobRules *rules, Job **ret, Fault *reterr) {
         _cleanup_free_ char *text = NULL;
-        char name[SIDE_NAME_SIZE];
         JobLabel label = {};
         size_t size;
-        int r;
+        int r = side_load(d, id, generation, "payload", &text, &size, reterr);
 
-        r = file_read(d->fd, side_name(id, generation, "payload", name), PAYLOAD_FILE_MAX, &text, &size);
-        if (r < 0)
-                return fault(reterr, r, FAULT_INTERNAL, "Cannot read the payload of workspace %s: %m", id);
-        return job_parse(text, size, rules, &label, ret, reterr);
+        if (r >= 0)
+                r = job_parse(text, size, rules, &label, ret, reterr);
+        if (r >= 0)
+                (*ret)->payload = (free((*ret)->payload), NULL);        /* it is on disk, and holds what must not lie about */
+        return r;
 }
 
 int undo_save(const WorkspaceDir *d, const char *id, uint64_t generation, const cJSON *json, Fault *reterr) {
-        char name[SIDE_NAME_SIZE];
-        return record_write(d->fd, side_name(id, generation, "undo", name), "undo", json, reterr);
+        _cleanup_free_ char *text = json_print(json);
+
+        if (!text)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        return side_save(d, id, generation, "undo", text, strlen(text), reterr);
 }
 
 int undo_load(const WorkspaceDir *d, const char *id, uint64_t generation, cJSON **ret, Fault *reterr) {
-        char name[SIDE_NAME_SIZE];
-        return record_read(d->fd, side_name(id, generation, "undo", name), "undo", PAYLOAD_FILE_MAX, ret, reterr);
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r = side_load(d, id, generation, "undo", &text, &size, reterr);
+
+        return r < 0 ? r : json_parse(text, size, ret, reterr);
 }
 
-static bool names_payload(const Workspace *w, uint64_t generation) {
+bool workspace_names_generation(const Workspace *w, uint64_t generation) {
         return (w->wanted && w->wanted->generation == generation) || (w->settled && w->settled->generation == generation) ||
                (w->work && w->work->generation == generation) || (w->next && w->next->generation == generation);
 }
@@ -295,7 +319,7 @@ bool workspace_names(const Workspace *w, const char *file) {
         memcpy(digits, g, (size_t) (what - g));
         if (u64_parse(digits, &generation) < 0)
                 return true;
-        return strcmp(what, ".undo") == 0 ? w->work && w->work->generation == generation : names_payload(w, generation);
+        return strcmp(what, ".undo") == 0 ? w->work && w->work->generation == generation : workspace_names_generation(w, generation);
 }
 
 void workspace_tidy(const WorkspaceDir *d, const Workspace *w, uint64_t generation) {

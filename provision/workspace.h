@@ -8,6 +8,7 @@
 #include "base/record.h"
 #include "base/text.h"
 #include "provision/job.h"
+#include "secrets/vault.h"
 
 #define WORKSPACE_RECORD_MAX (1024 * 1024)
 
@@ -61,7 +62,7 @@ typedef struct Workspace {
         bool      outcome_acked;        /* the control plane has it */
 } Workspace;
 
-typedef struct WorkspaceDir { int fd; } WorkspaceDir;   /* <state>/ws */
+typedef struct WorkspaceDir { int fd; Vault *vault; } WorkspaceDir;     /* <state>/ws, and what seals what lies in it. Borrowed */
 
 Workspace *workspace_new(const char *id, uint64_t first_generation);
 Workspace *workspace_free(Workspace *w);
@@ -78,13 +79,16 @@ int workspace_save(const WorkspaceDir *d, const Workspace *w, Fault *reterr);
 int workspace_load(const WorkspaceDir *d, const char *id, Workspace **ret, Fault *reterr);      /* -ENOENT, -EBADMSG … as record_read() */
 int workspace_from_json(const cJSON *json, Workspace **ret, Fault *reterr);
 
-/* The payload of an accepted generation: written before the record names it, kept while wanted, settled, work or next does. */
+/* The payload of an accepted provision, sealed: written before the record names it, kept while wanted, settled, work or next does.
+ * payload_load(): -ENOENT, -EBADMSG (damaged), -ENOKEY (nothing can be opened here now). */
 int payload_save(const WorkspaceDir *d, const char *id, const Job *j, Fault *reterr);
 int payload_load(const WorkspaceDir *d, const char *id, uint64_t generation, const JobRules *rules, Job **ret, Fault *reterr);
 
-/* The bytes that a replacement is about to change: {"files": {NAME: base64}, "absent": [NAME…]}. */
+/* The bytes that a replacement is about to change, sealed: {"files": {NAME: base64}, "absent": [NAME…]}. */
 int undo_save(const WorkspaceDir *d, const char *id, uint64_t generation, const cJSON *json, Fault *reterr);
 int undo_load(const WorkspaceDir *d, const char *id, uint64_t generation, cJSON **ret, Fault *reterr);  /* -ENOENT */
+
+bool workspace_names_generation(const Workspace *w, uint64_t generation);      /* as wanted, settled, at work or next */
 
 /* Whether a file beside the record, ws/<id>.g<generation>.<what>, is still named by it; other files are. */
 bool workspace_names(const Workspace *w, const char *file);

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Which root is the right one is decided by its check alone. A root of a higher epoch than any known is adopted: only root and this agent can put
+ * one where it is looked for. A lower one that is unknown is never taken: it would let files of a former time open again. */
+
+#include "secrets/keys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text.h"
+
+#define KEYS_DIR    "keys"
+#define ROOT_FILE   "root.e"
+#define CREDENTIAL  "seal-key.e"
+#define FIRST_EPOCH 1
+
+typedef struct Root { uint32_t epoch; Secret *key; bool made_here; } Root;
+
+struct Keys {
+        Arena *arena;
+        Root   roots[ROOTS_MAX];
+        size_t n;
+        Fault  fault;
+};
+
+/* ── the checks ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static const RootCheck *check_of(const RootChecks *checks, uint32_t epoch) {
+        for (size_t i = 0; i < checks->n; i++)
+                if (checks->items[i].epoch == epoch)
+                        return &checks->items[i];
+        return NULL;
+}
+
+static uint32_t highest(const RootChecks *checks) {
+        uint32_t epoch = 0;
+
+        for (size_t i = 0; i < checks->n; i++)
+                if (checks->items[i].epoch > epoch)
+                        epoch = checks->items[i].epoch;
+        return epoch;
+}
+
+static void checks_add(RootChecks *checks, const Root *r) {
+        RootCheck *c = &checks->items[checks->n++];
+
+        c->epoch = r->epoch;
+        seal_root_check(r->key->data, c->check);
+}
+
+static void checks_drop(RootChecks *checks, size_t i) { checks->items[i] = checks->items[--checks->n]; }
+
+/* ── finding ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static const Root *find(const Keys *k, uint32_t epoch) {
+        for (size_t i = 0; i < k->n; i++)
+                if (k->roots[i].epoch == epoch)
+                        return &k->roots[i];
+        return NULL;
+}
+
+/* Fills *ret_epoch from "<prefix><decimal>"; false for any other name. */
+static bool epoch_of(const char *name, const char *prefix, uint32_t *ret_epoch) {
+        uint64_t v;
+
+        if (strncmp(name, prefix, strlen(prefix)) != 0 || u64_parse(name + strlen(prefix), &v) < 0 || v < FIRST_EPOCH || v > UINT32_MAX)
+                return false;
+        *ret_epoch = (uint32_t) v;
+        return true;
+}
+
+typedef struct Search { Keys *keys; RootChecks *checks; const char *prefix; bool made_here; Fault wrong; } Search;
+
+static bool is_wanted(const Search *s, const Root *found) {
+        const RootCheck *c = check_of(s->checks, found->epoch);
+        char check[ROOT_CHECK_SIZE];
+
+        if (!c)
+                return found->epoch > highest(s->checks);
+        seal_root_check(found->key->data, check);
+        return sodium_memcmp(c->check, check, ROOT_CHECK_SIZE) == 0;
+}
+
+static int look_at(int dirfd, const char *name, void *userdata) {
+        Search *s = userdata;
+        Root found = { .made_here = s->made_here };
+        char *text = NULL;
+        size_t size = 0;
+
+        if (!epoch_of(name, s->prefix, &found.epoch) || find(s->keys, found.epoch) || s->keys->n == ROOTS_MAX)
+                return 0;
+        if (file_read(dirfd, name, KEY_SIZE, &text, &size) == 0 && size == KEY_SIZE)
+                found.key = secret_new(s->keys->arena, text, size);
+        free(text);
+        if (found.key && is_wanted(s, &found)) {
+                s->keys->roots[s->keys->n++] = found;
+                return 0;
+        }
+        secret_free(found.key);
+        (void) fault(&s->wrong, -EKEYREJECTED, FAULT_SECRET_UNDECRYPTABLE,
+                     "%s '%s' is not the key that this host's secrets are sealed with.", s->made_here ? "The root key" : "The credential", name);
+        return 0;
+}
+
+static const char *credentials_path(void) { return getenv("CREDENTIALS_DIRECTORY"); }
+
+/* A file that was made here wins over a credential of its epoch. */
+static int search(Keys *k, int keys_fd, RootChecks *checks, Fault *ret_wrong) {
+        _cleanup_close_ int credentials = credentials_path() ? open(credentials_path(), O_RDONLY|O_DIRECTORY|O_CLOEXEC) : -1;
+        Search s = { .keys = k, .checks = checks, .prefix = ROOT_FILE, .made_here = true };
+        int r = file_each(keys_fd, look_at, &s);
+
+        if (r >= 0 && credentials >= 0) {
+                s.prefix = CREDENTIAL;
+                s.made_here = false;
+                r = file_each(credentials, look_at, &s);
+        }
+        *ret_wrong = s.wrong;
+        return r;
+}
+
+/* ── the first one ───────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int make_first(Keys *k, int keys_fd, Fault *reterr) {
+        Root *r = &k->roots[0];
+        int e;
+
+        *r = (Root) { .epoch = FIRST_EPOCH, .key = secret_alloc(k->arena, KEY_SIZE), .made_here = true };
+        if (!r->key)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "The arena of secrets is full.");
+        k->n = 1;
+        randombytes_buf(r->key->data, KEY_SIZE);
+        e = file_write_atomic(keys_fd, ROOT_FILE "1", r->key->data, KEY_SIZE);
+        if (e < 0)
+                return fault(reterr, e, FAULT_STATE_DEGRADED, "Cannot store the root key: %m");
+        return 0;
+}
+
+/* Every root that something may still be sealed with must be there; one that a rotation has left behind may go. */
+static bool settle_checks(Keys *k, RootChecks *checks, const Fault *wrong) {
+        bool changed = false;
+
+        for (size_t i = 0; i < k->n; i++)
+                if (!check_of(checks, k->roots[i].epoch) && checks->n < ROOTS_MAX) {
+                        checks_add(checks, &k->roots[i]);
+                        changed = true;
+                }
+        for (size_t i = checks->n; i-- > 0;) {
+                const RootCheck *c = &checks->items[i];
+
+                if (find(k, c->epoch))
+                        continue;
+                if (c->epoch < checks->wrapped) {
+                        checks_drop(checks, i);
+                        changed = true;
+                } else if (wrong->set)
+                        k->fault = *wrong;
+                else
+                        (void) fault(&k->fault, -ENOKEY, FAULT_SECRET_UNDECRYPTABLE, "The root key of epoch %u is missing: "
+                                     "neither the credential seal-key.e%u nor the file root.e%u is there.", c->epoch, c->epoch, c->epoch);
+        }
+        return changed;
+}
+
+int keys_open(int state_fd, Arena *arena, RootChecks *checks, bool *ret_changed, Keys **ret, Fault *reterr) {
+        _cleanup_(keys_freep) Keys *k = calloc(1, sizeof *k);
+        _cleanup_close_ int fd = file_open_dir(state_fd, KEYS_DIR);
+        Fault wrong = {};
+        int r;
+
+        if (!k)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        if (fd < 0)
+                return fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the directory of keys: %m");
+        k->arena = arena;
+        (void) file_sweep_temp(fd);
+        r = search(k, fd, checks, &wrong);
+        if (r < 0)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the root keys: %m");
+        if (k->n == 0 && checks->n == 0 && !wrong.set) {
+                r = make_first(k, fd, reterr);
+                if (r < 0)
+                        return r;
+        } else if (k->n == 0 && checks->n == 0)
+                k->fault = wrong;
+        *ret_changed = settle_checks(k, checks, &wrong);
+        *ret = TAKE_PTR(k);
+        return 0;
+}
+
+Keys *keys_free(Keys *k) {
+        if (!k)
+                return NULL;
+        for (size_t i = 0; i < k->n; i++)
+                secret_free(k->roots[i].key);
+        free(k);
+        return NULL;
+}
+
+static const Root *current(const Keys *k) {
+        const Root *best = NULL;
+
+        for (size_t i = 0; i < k->n; i++)
+                if (!best || k->roots[i].epoch > best->epoch)
+                        best = &k->roots[i];
+        return k->fault.set ? NULL : best;
+}
+
+const Fault *keys_fault(const Keys *k) { return k->fault.set ? &k->fault : NULL; }
+uint32_t     keys_epoch(const Keys *k) { return current(k) ? current(k)->epoch : 0; }
+bool         keys_are_made_here(const Keys *k) { return current(k) && current(k)->made_here; }
+Arena       *keys_arena(const Keys *k) { return k->arena; }
+
+const uint8_t *keys_root(uint32_t epoch, const void *keys) {
+        const Root *r = find(keys, epoch);
+        return r ? r->key->data : NULL;
+}
+
+SealKeys keys_for(const Keys *k, const uint8_t *workspace_key) {
+        return (SealKeys) { .root = keys_root, .userdata = k, .workspace = workspace_key };
+}
