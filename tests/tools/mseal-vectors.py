@@ -196,6 +196,8 @@ def header():
     add(2, "header length 48", "bad_header", length=48)
     add(2, "header length 53", "bad_header", length=53)
     add(2, "header length 54", "bad_header", length=54)
+    add(2, "header length 53 in a file of 60 bytes", "bad_header", length=53, after=cut(60))
+    add(2, "header length 54 in a file of 60 bytes", "truncated", length=54, after=cut(60))
     add(2, "header length 1024, no room for it", "truncated", length=1024)
     add(2, "header length 1024, with room", "bad_header", length=1024, after=lambda data: data + bytes(1024))
     add(2, "header length 1025, no room for it", "bad_header", length=1025)
