@@ -28,6 +28,9 @@ typedef struct Site {
         Control    *control;
         Loops       loops;
         Credentials credentials;
+        unsigned    challenges;
+        bool        can_prove;
+        char        challenge[64];
         unsigned    room;
         int         registered, changed, polled, pins_at_delivery;
         uint64_t    heartbeat;
@@ -68,6 +71,14 @@ static inline void on_refreshed(const char *secret, void *userdata) {
                 CHECK_INT(cp_configure(s->cp, &config, &s->credentials, NULL), 0);
 }
 
+static inline int on_challenged(const char *challenge, Fault *ret, void *userdata) {
+        Site *s = userdata;
+
+        s->challenges++;
+        (void) snprintf(s->challenge, sizeof s->challenge, "%s", challenge ?: "");
+        return s->can_prove ? 0 : fault(ret, -ENOKEY, FAULT_SEALING_KEY_CONFLICT, "no key");
+}
+
 static inline void on_changed(void *userdata) { ((Site *) userdata)->changed++; }
 static inline void on_polled(void *userdata) { ((Site *) userdata)->polled++; }
 
@@ -78,16 +89,17 @@ static inline void site(Site *s, bool known) {
                                        .delivery = on_delivery,
                                        .registered = on_registered,
                                        .refreshed = on_refreshed,
+                                       .challenged = on_challenged,
                                        .changed = on_changed,
                                        .polled = on_polled,
                                        .userdata = s };
         Config config = cp_config();
 
-        *s = (Site) { .d = test_dir(), .credentials = { strdup("s1"), strdup("admin") }, .room = 100 };
+        *s = (Site) { .d = test_dir(), .credentials = kit_credentials("s1", "admin"), .room = 100 };
         cp_kit_reset();
         identity.registered_at = known;
         if (cp_new(event, http, &identity, &s->cp) < 0 || cp_configure(s->cp, &config, &s->credentials, NULL) < 0 ||
-            pins_open(s->d.fd, &s->pins, NULL) < 0 || control_new(event, s->cp, s->pins, &identity, &s->loops, &events, &s->control) < 0)
+            pins_open(s->d.fd, &(TrustedKeys) {}, &s->pins, NULL) < 0 || control_new(event, s->cp, s->pins, &identity, &s->loops, &events, &s->control) < 0)
                 abort();
 }
 

@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "tests/clock.h"
-#include "tests/kit.h"
+#include "tests/sealed-kit.h"
 #include "tests/server.h"
 
 #define CP_JSON "Content-Type: application/json\r\n"
@@ -35,6 +35,11 @@ static Server   server;
 static sd_event *event;
 static Http     *http;
 static Identity  identity;
+
+static inline Credentials kit_credentials(const char *provision_secret, const char *admin_token) {
+        return (Credentials) { .provision_secret = kit_secret(kit_shared_arena(), provision_secret),
+                               .admin_token = kit_secret(kit_shared_arena(), admin_token) };
+}
 
 static inline bool cp_serve(const ServerRequest *q) {
         int i = __atomic_fetch_add(&script->taken, 1, __ATOMIC_SEQ_CST);

@@ -30,7 +30,7 @@ static void on_answer(const CpAnswer *a, void *userdata) {
 
 static Cp *new_cp(void) {
         Config config = cp_config();
-        Credentials credentials = { (char *) "the-secret", (char *) "the-admin-token" };
+        Credentials credentials = kit_credentials("the-secret", "the-admin-token");
         Cp *cp = NULL;
 
         cp_kit_reset();
@@ -98,7 +98,7 @@ TEST(a_request_without_credentials_has_none) {
 TEST(new_credentials_go_out_from_then_on) {
         _cleanup_(cp_freep) Cp *cp = new_cp();
         Config config = cp_config();
-        Credentials credentials = { (char *) "another", (char *) "token2" };
+        Credentials credentials = kit_credentials("another", "token2");
 
         rule("GET /cp/x", -1, 200, CP_JSON, "{}");
         config.cp_prefix = (char *) "/cp";
@@ -209,7 +209,7 @@ TEST(a_fault_goes_with_the_next_success) {
 
 TEST(no_one_listens) {
         _cleanup_(cp_freep) Cp *cp = new_cp();
-        Credentials credentials = { (char *) "s", (char *) "a" };
+        Credentials credentials = kit_credentials("s", "a");
         Config config = cp_config();
         Result r;
 

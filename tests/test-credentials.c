@@ -5,7 +5,24 @@
 #include <errno.h>
 
 #include "agent/credentials.h"
-#include "tests/kit.h"
+#include "tests/sealed-kit.h"
+
+static Arena *arena;
+
+__attribute__((constructor)) static void begin(void) { arena = kit_arena(); }
+
+/* As a start of the agent: the environment is taken, then the sources are asked. */
+static int load(const Config *c, Credentials *ret, Fault *f) {
+        CredentialsEnv env;
+        int r;
+
+        credentials_take_environment(arena, &env);
+        r = credentials_load(c, arena, &env, ret, f);
+        credentials_env_done(&env);
+        return r;
+}
+
+static const char *text(const Secret *s) { return s ? secret_text(s) : NULL; }
 
 typedef struct Sources { const char *directory, *file, *env, *env_too; } Sources;
 
@@ -64,10 +81,10 @@ TEST(the_order_of_sources) {
                 Fault f = {};
 
                 prepare(&d, &order[i].secret, "a", &c);
-                CHECK_INT(credentials_load(&c, &found, &f), order[i].wanted ? 0 : -ENOKEY);
-                if (!CHECK_STR(found.provision_secret, order[i].wanted) || !CHECK_STR(kit_code(&f), order[i].wanted ? "" : "not_enrolled"))
+                CHECK_INT(load(&c, &found, &f), order[i].wanted ? 0 : -ENOKEY);
+                if (!CHECK_STR(text(found.provision_secret), order[i].wanted) || !CHECK_STR(kit_code(&f), order[i].wanted ? "" : "not_enrolled"))
                         printf("#   in: case %zu\n", i);
-                CHECK_STR(found.admin_token, order[i].wanted ? "a" : NULL);
+                CHECK_STR(text(found.admin_token), order[i].wanted ? "a" : NULL);
                 credentials_done(&found);
                 CHECK(!found.provision_secret && !found.admin_token);
         }
@@ -83,14 +100,14 @@ TEST(the_admin_token_s_sources) {
         prepare(&d, &secret, "env", &c);
         (void) snprintf(file, sizeof file, "%s/token", d.path);
         c.admin_token_file = file;
-        CHECK_INT(credentials_load(&c, &found, NULL), 0);
-        CHECK_STR(found.admin_token, "env");            /* the file is not there */
+        CHECK_INT(load(&c, &found, NULL), 0);
+        CHECK_STR(text(found.admin_token), "env");            /* the file is not there */
         test_dir_text(&d, "token", "file\n");
-        CHECK_INT(credentials_load(&c, &found, NULL), 0);
-        CHECK_STR(found.admin_token, "file");
+        CHECK_INT(load(&c, &found, NULL), 0);
+        CHECK_STR(text(found.admin_token), "file");
         test_dir_text(&d, "admin-token", "directory");
-        CHECK_INT(credentials_load(&c, &found, NULL), 0);
-        CHECK_STR(found.admin_token, "directory");
+        CHECK_INT(load(&c, &found, NULL), 0);
+        CHECK_STR(text(found.admin_token), "directory");
         credentials_done(&found);
 }
 
@@ -102,7 +119,7 @@ TEST(the_platform_s_admin_bearers_are_never_read) {
 
         prepare(&d, &secret, NULL, &c);
         CHECK_INT(setenv("CP_ADMIN_API_TOKEN", "x", 1) | setenv("CP_ADMIN_TOKEN", "x", 1) | setenv("MOLECULE_ADMIN_TOKEN", "x", 1), 0);
-        CHECK_INT(credentials_load(&c, &found, NULL), -ENOKEY);
+        CHECK_INT(load(&c, &found, NULL), -ENOKEY);
 }
 
 TEST(words_say_which_is_missing_and_hold_no_value) {
@@ -120,7 +137,7 @@ TEST(words_say_which_is_missing_and_hold_no_value) {
                 Config c;
 
                 prepare(&d, &secret, table[i].admin, &c);
-                CHECK(credentials_load(&c, &found, &f) < 0);
+                CHECK(load(&c, &found, &f) < 0);
                 CHECK(strstr(f.text, table[i].words) && !strstr(f.text, "sesame"));
                 CHECK(!found.provision_secret && !found.admin_token);
         }
@@ -133,11 +150,11 @@ TEST(a_failed_load_leaves_the_old_ones) {
         Config c;
 
         prepare(&d, &secret, "a", &c);
-        CHECK_INT(credentials_load(&c, &found, NULL), 0);
+        CHECK_INT(load(&c, &found, NULL), 0);
         prepare(&d, &none, NULL, &c);
-        CHECK_INT(credentials_load(&c, &found, NULL), -ENOKEY);
-        CHECK_STR(found.provision_secret, "s");
-        CHECK_STR(found.admin_token, "a");
+        CHECK_INT(load(&c, &found, NULL), -ENOKEY);
+        CHECK_STR(text(found.provision_secret), "s");
+        CHECK_STR(text(found.admin_token), "a");
         credentials_done(&found);
 }
 
@@ -151,24 +168,24 @@ TEST(sizes) {
                 Config c;
 
                 prepare(&d, &sources[i], "a", &c);
-                CHECK_INT(credentials_load(&c, &found, NULL), i == 0 ? 0 : -ENOKEY);
+                CHECK_INT(load(&c, &found, NULL), i == 0 ? 0 : -ENOKEY);
                 credentials_done(&found);
         }
 }
 
 TEST(refresh) {
-        Credentials c = { strdup("old"), strdup("admin") };
+        Credentials c = { .provision_secret = kit_secret(arena, "old"), .admin_token = kit_secret(arena, "admin") };
 
         CHECK_INT(credentials_refresh(&c, NULL), -EINVAL);
         CHECK_INT(credentials_refresh(&c, ""), -EINVAL);
         CHECK_INT(credentials_refresh(&c, " \r\n\t"), -EINVAL);
         CHECK_INT(credentials_refresh(&c, "two words"), -EINVAL);
-        CHECK_STR(c.provision_secret, "old");
+        CHECK_STR(text(c.provision_secret), "old");
         CHECK_INT(credentials_refresh(&c, "old"), 1);
         CHECK_INT(credentials_refresh(&c, " old\n"), 1);
         CHECK_INT(credentials_refresh(&c, "new\n"), 0);
-        CHECK_STR(c.provision_secret, "new");
-        CHECK_STR(c.admin_token, "admin");
+        CHECK_STR(text(c.provision_secret), "new");
+        CHECK_STR(text(c.admin_token), "admin");
         credentials_done(&c);
 }
 

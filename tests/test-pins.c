@@ -19,7 +19,7 @@
 static Pins *open_pins(const TestDir *d) {
         Pins *p = NULL;
 
-        if (!CHECK_INT(pins_open(d->fd, &p, NULL), 0))
+        if (!CHECK_INT(pins_open(d->fd, &(TrustedKeys) {}, &p, NULL), 0))
                 abort();
         return p;
 }
@@ -168,7 +168,7 @@ TEST(a_table_that_cannot_be_written_is_not_taken) {
         _cleanup_(pins_freep) Pins *p = NULL;
         Fault f = {};
 
-        CHECK_INT(pins_open(-1, &p, NULL), 0);
+        CHECK_INT(pins_open(-1, &(TrustedKeys) {}, &p, NULL), 0);
         CHECK(replace(p, GOOD, "1", &f) < 0);
         CHECK_STR(kit_code(&f), "state_degraded");
         CHECK(pins_find(p, "codex", NULL) == NULL);

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "provision/workspace.h"
-#include "tests/kit.h"
+#include "tests/sealed-kit.h"
 
 static const JobRules rules = { .org_id = KIT_ORG, .host_id = KIT_HOST, .spec = { .max_tier = 2 } };
 
@@ -299,7 +299,8 @@ TEST(what_no_version_of_ours_wrote) {
 }
 
 TEST(a_directory_that_cannot_be_written_is_state_degraded) {
-        const WorkspaceDir dir = { -1 };
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        const WorkspaceDir dir = { -1, k.vault };
         _cleanup_(workspace_freep) Workspace *w = full();
         _cleanup_(job_freep) Job *j = job(7);
         Fault f = {}, g = {};
@@ -312,40 +313,54 @@ TEST(a_directory_that_cannot_be_written_is_state_degraded) {
 
 /* ── beside the record ───────────────────────────────────────────────────────────────────────────────────────── */
 
-TEST(payloads) {
-        _cleanup_dir_ TestDir d = test_dir();
-        const WorkspaceDir dir = { d.fd };
+static bool holds(const SealedKit *k, const char *name, const char *text) {
+        _cleanup_free_ char *file = NULL;
+        size_t size;
+
+        return CHECK_INT(file_read(k->d.fd, name, 1 << 20, &file, &size), 0) && memmem(file, size, text, strlen(text));
+}
+
+TEST(payloads_lie_sealed) {
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        const WorkspaceDir dir = { k.d.fd, k.vault };
         _cleanup_(job_freep) Job *j = job(7), *back = NULL;
         const JobRules other = { .org_id = KIT_OTHER, .host_id = KIT_HOST, .spec = { .max_tier = 2 } };
         Job *none = NULL;
-        Fault f = {};
+        Fault f = {}, g = {};
 
         CHECK_INT(payload_save(&dir, KIT_WORKSPACE, j, NULL), 0);
-        CHECK(test_dir_has(&d, KIT_WORKSPACE ".g7.payload"));
+        CHECK(!holds(&k, KIT_WORKSPACE ".g7.payload", "codex"));
         if (CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 7, &rules, &back, NULL), 0) && CHECK(back && j)) {
                 CHECK_STR(back->payload_hash, j->payload_hash);
-                CHECK_STR(back->payload, j->payload);
+                CHECK(!back->payload);          /* it is on disk, once */
         }
         CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 8, &rules, &none, &f), -ENOENT);
         CHECK(f.set && !none);
         CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 7, &other, &none, NULL), -EPERM);
-        test_dir_text(&d, KIT_WORKSPACE ".g7.payload", "{\"job_id\"");
-        CHECK(payload_load(&dir, KIT_WORKSPACE, 7, &rules, &none, NULL) < 0);
+        CHECK_INT(renameat(k.d.fd, KIT_WORKSPACE ".g7.payload", k.d.fd, KIT_WORKSPACE ".g8.payload"), 0);
+        CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 8, &rules, &none, &g), -EBADMSG);
+        CHECK(strstr(g.text, "wrong_generation"));
+        test_dir_text(&k.d, KIT_WORKSPACE ".g7.payload", j->payload);           /* in clear: not ours */
+        CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 7, &rules, &none, NULL), -EBADMSG);
 }
 
-TEST(undo_sets) {
-        _cleanup_dir_ TestDir d = test_dir();
-        const WorkspaceDir dir = { d.fd };
+TEST(undo_sets_lie_sealed) {
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        const WorkspaceDir dir = { k.d.fd, k.vault };
         _cleanup_json_ cJSON *json = kit_json("{\"files\":{\"a\":\"AAE=\"},\"absent\":[\"b\"]}"), *back = NULL, *none = NULL;
         _cleanup_free_ char *wanted = json_print(json), *found = NULL;
 
         CHECK_INT(undo_load(&dir, KIT_WORKSPACE, 7, &none, NULL), -ENOENT);
         CHECK_INT(undo_save(&dir, KIT_WORKSPACE, 7, json, NULL), 0);
+        CHECK(!holds(&k, KIT_WORKSPACE ".g7.undo", "AAE="));
         CHECK_INT(undo_load(&dir, KIT_WORKSPACE, 7, &back, NULL), 0);
         found = json_print(back);
         CHECK_STR(found, wanted);
-        test_dir_text(&d, KIT_WORKSPACE ".g7.undo", found);
+        test_dir_text(&k.d, KIT_WORKSPACE ".g7.undo", found);
         CHECK_INT(undo_load(&dir, KIT_WORKSPACE, 7, &none, NULL), -EBADMSG);
+        CHECK_INT(undo_save(&dir, KIT_WORKSPACE, 7, json, NULL), 0);
+        CHECK_INT(renameat(k.d.fd, KIT_WORKSPACE ".g7.undo", k.d.fd, KIT_WORKSPACE ".g7.payload"), 0);
+        CHECK_INT(payload_load(&dir, KIT_WORKSPACE, 7, &rules, &(Job *) { NULL }, NULL), -EBADMSG);     /* one is not the other */
 }
 
 static const struct { const char *name; bool named; } files[] = {
