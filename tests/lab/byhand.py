@@ -194,7 +194,7 @@ class Job:
         envelope = delivery["envelope"]
         assert envelope["payloadType"] == "application/vnd.molecule.job.v1+json", envelope
         self.delivery_id, self.bytes = delivery["delivery_id"], base64.b64decode(envelope["payload"], validate=True)
-        self.signatures = envelope["signatures"]
+        self.envelope, self.signatures = envelope, envelope["signatures"]
         try:
             self.payload = json.loads(self.bytes)
         except ValueError:
