@@ -88,9 +88,7 @@ export const operations = {
             'a provision whose result names no image': (q) => {
                 Object.assign(q.body.reports[0], { state: 'succeeded', type: 'workspace.provision', result: { state: 'running' } });
             },
-            'a deprovision that leaves the keys out': (q) => {
-                delete q.body.reports[0].result.destroyed.key;
-            },
+            'a deprovision that leaves the keys out': (q) => { delete q.body.reports[0].result.destroyed.key; },
             'a report about nothing': (q) => { delete q.body.reports[0].job_id; delete q.body.reports[0].workspace_id; },
             'an unknown error code': (q) => { q.body.reports[0].error = { code: 'oops', message: 'Oops.' }; } },
         good: { acked: [zero] },
