@@ -133,7 +133,7 @@ int job_create(Server *s, const JobOrder *order, char ret_job_id[static UUID_SIZ
         _cleanup_free_ char *text = NULL;
         JobOrder o = *order;
         char job_id[UUID_SIZE];
-        uint64_t generation;
+        uint64_t generation = 0;
         int r;
 
         r = uuid_make(job_id);

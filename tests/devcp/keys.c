@@ -104,7 +104,7 @@ static int proof_check(Server *s, const char *host_id, const SealingKey *key, bo
         _cleanup_json_ cJSON *row = NULL;
         _cleanup_free_ uint8_t *challenge = NULL, *public_key = NULL;
         _cleanup_free_ char *wanted = NULL;
-        size_t challenge_size, size;
+        size_t challenge_size = 0, size = 0;
         int r;
 
         *ret = false;
