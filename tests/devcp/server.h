@@ -84,7 +84,7 @@ struct Request {
         bool                   old_prefix;              /* came through /cp */
 
         char                  *body;                    /* NUL behind it */
-        size_t                 size;
+        size_t                 size, room;
 
         int                    status;                  /* 0 until answered */
         char                  *answer;
