@@ -98,7 +98,7 @@ static int key_put(Server *s, const char *host_id, const char *key_id, const cha
         return r < 0 ? r : store_do(s->store, SQL_CHALLENGE_DROP, "s", host_id);
 }
 
-/* Does the proof answer the challenge that is out? Either way that one is spent. */
+/* Does the proof answer the challenge that is out? Either way that one is spent: the caller settles the key, or makes another. */
 static int proof_check(Server *s, const char *host_id, const SealingKey *key, bool *ret) {
         unsigned char digest[PROOF_SIZE];
         _cleanup_json_ cJSON *row = NULL;
@@ -111,8 +111,6 @@ static int proof_check(Server *s, const char *host_id, const SealingKey *key, bo
         r = key->proof ? store_get(s->store, SQL_CHALLENGE_GET, &row, "s", host_id) : -ENOENT;
         if (r == -ENOENT)
                 return 0;
-        if (r == 0)
-                r = store_do(s->store, SQL_CHALLENGE_DROP, "s", host_id);
         if (r == 0)
                 r = base64_decode(json_get_string(row, "bytes"), CHALLENGE_SIZE, &challenge, &challenge_size);
         if (r == 0)

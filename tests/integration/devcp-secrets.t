@@ -251,6 +251,21 @@ def test_jobs_with_secrets_wait_for_the_end_of_a_conflict():
     same(waiting.result(5).status, 201, "who waited for the first has the second's answer")
 
 
+def test_what_waits_does_not_hide_what_is_due():
+    old, new = HostKey(1), HostKey(2)
+    host = keyed(old)
+    disputed(host, new)
+    order(cp, host, type="workspace.provision", workspace_id=new_id(), spec={}, seal={"A_KEY": VALUES[0]})
+    clear = order(cp, host, type="image.ensure", spec={"runtime": "r"})["job_id"]
+    same(host.job().payload["job_id"], clear)
+    with sqlite3.connect(cp.database, timeout=5) as base:   # rather than wait a minute
+        soon = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 1)) + ".000Z"
+        base.execute("UPDATE jobs SET due_at = ? WHERE job_id = ?", (soon, clear))
+    began = time.monotonic()
+    same([job.payload["job_id"] for job in host.jobs(wait=2)], [clear])
+    assert time.monotonic() - began < 1.7
+
+
 def test_an_operators_word_makes_queued_jobs_anew_at_once():
     old, new = HostKey(1), HostKey(2)
     host, ws, begun = keyed(old), new_id(), new_id()
