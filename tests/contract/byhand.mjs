@@ -2,15 +2,19 @@
 // A host made by hand goes the whole way through prism and the reference control plane: every operation, also in the ways an agent rarely
 // meets. What differs from the agent's run is the fault of one of them.
 
+import { randomBytes } from 'node:crypto';
+
 import { ok, startPrism, stop, until } from './lib.mjs';
-import { open, payloadChecker } from './payload.mjs';
+import { open, payloadChecker, signerOf, verifies } from './payload.mjs';
 import { startPlane } from './plane.mjs';
-import { newHost, report, request, send, unchanged } from './requests.mjs';
+import { newHost, newKey, report, request, send, unchanged } from './requests.mjs';
 
 const digest = (letter) => `sha256:${letter.repeat(64)}`;
 
 export async function byHand(dir, document, agentDocument, devcp) {
-    const plane = await startPlane('devcp-byhand', dir, devcp);
+    const seed = randomBytes(32);
+    const signer = signerOf(seed);
+    const plane = await startPlane('devcp-byhand', dir, devcp, seed);
     const prism = await startPrism('prism-byhand', dir, document, plane.port);
     const check = payloadChecker(agentDocument);
     const host = newHost(plane.org);
@@ -35,6 +39,7 @@ export async function byHand(dir, document, agentDocument, devcp) {
 
     await plane.promote(digest('a'));
     const pins = await call('getPins', 200);
+    ok(verifies(pins.json, signer), 'by hand: the pin table is signed', pins.json);
     const etag = pins.headers.get('etag');
     await call('getPins', 304, (q) => { q.headers['If-None-Match'] = etag; }, 'getPins with its ETag');
     ok((await call('listJobs', 200)).json?.pins_etag === etag, 'by hand: the job list and the pin table agree on the ETag');
@@ -48,6 +53,7 @@ export async function byHand(dir, document, agentDocument, devcp) {
     await order({ type: 'workspace.provision', workspace_id: crypto.randomUUID(), spec: { ...spec, colour: 'blue' } });
     const platform = plane.call('POST', '/workspaces/provision', {
         ...plain, org_id: host.org_id, workspace_id: crypto.randomUUID(), tier: 2, config_files: { 'config.yaml': btoa('name: by hand\n') },
+        env: { ...plain.env, API_TOKEN: 'x'.repeat(65536) },
     }, plane.tenant);
     const deliveries = [];
     await until(20, 'four jobs', async () => {
@@ -58,6 +64,12 @@ export async function byHand(dir, document, agentDocument, devcp) {
     for (const { payload, faults } of jobs)
         if (payload.spec.colour) ok(faults.length > 0, 'by hand: JobPayload refuses an unknown field', payload);
         else ok(faults.length === 0, `by hand: JobPayload takes the ${payload.type}`, faults, payload);
+    ok(jobs.every(({ delivery }) => verifies(delivery.envelope, signer)), 'by hand: jobs are signed');
+    const sealed = jobs[3].payload.spec;
+    ok(sealed.sealed_to === host.sealing_key.key_id && sealed.secrets.API_TOKEN && !sealed.env.API_TOKEN, 'by hand: the token is sealed');
+    const tooLong = structuredClone(jobs[3].payload);
+    tooLong.spec.secrets.API_TOKEN += 'A'.repeat(65536);
+    ok(check(tooLong).length > 0, 'by hand: JobPayload refuses a box of twice that size');
 
     // The last one is the platform's, which waits for it.
     const about = ({ delivery, payload }, more) => report({
@@ -69,7 +81,7 @@ export async function byHand(dir, document, agentDocument, devcp) {
         state: 'succeeded', stage: 'ready', message: 'Ready.',
         result: { instance_id: `ws-${job.payload.workspace_id}`, state: 'running', private_ip: '172.18.0.2', runtime: 'claude-code',
             url: 'http://127.0.0.1:20000', image_ref: `registry.example.com/claude-code@${digest('a')}`, running_image: digest('a'),
-            verified_on_target: true, env_keys: ['MODEL'], container_restarted: true },
+            verified_on_target: true, env_keys: ['API_TOKEN', 'MODEL'], container_restarted: true },
     })));
     const acked = await call('postReports', 200, (q) => {
         const running = about(jobs[3], { state: 'running', stage: 'installing', progress: 40, message: 'Pulling.' });
@@ -88,8 +100,18 @@ export async function byHand(dir, document, agentDocument, devcp) {
     const old = { ...host };
     host.boot_id = crypto.randomUUID();
     await call('registerHost', 200, undefined, 'registerHost in another boot');
+    const { boot_id } = host;
     Object.assign(host, { boot_id: old.boot_id });
     await call('listJobs', 409, undefined, 'listJobs of the boot before');
+
+    Object.assign(host, { boot_id, sealing_key: newKey(2) });
+    const dispute = await call('registerHost', 409, undefined, 'registerHost with another key');
+    ok(dispute.json?.error === 'sealing_key_conflict' && dispute.json.challenge, 'by hand: it is a conflict', dispute.text);
+    await call('registerHost', 409, (q) => { q.body.previous_key_proof = randomBytes(32).toString('base64'); },
+        'registerHost with a wrong proof');
+    await call('listJobs', 200, undefined, 'listJobs in a conflict');
+    await plane.must('POST', `/admin/hosts/${host.host_id}/sealing-key`, { key_id: host.sealing_key.key_id });
+    await call('registerHost', 200, undefined, 'registerHost with the key that an operator settled');
 
     await stop(prism.child);
     await stop(plane.child);

@@ -6,13 +6,14 @@ import path from 'node:path';
 
 import { freePort, listens, start, until } from './lib.mjs';
 
-export async function startPlane(name, dir, program) {
+// seed: 32 bytes that jobs and pins are signed with.
+export async function startPlane(name, dir, program, seed) {
     const port = await freePort();
     const plane = { port, secret: crypto.randomUUID(), bearer: crypto.randomUUID() };
     const file = (what, text) => { const at = path.join(dir, `${name}-${what}`); writeFileSync(at, text, { mode: 0o600 }); return at; };
     plane.child = start(name, dir, program, ['--listen', `127.0.0.1:${port}`, '--database', path.join(dir, `${name}.db`),
         '--provision-secret-file', file('secret', plane.secret), '--admin-bearer-file', file('bearer', plane.bearer),
-        '--heartbeat-seconds', '2', '--wait-seconds', '5']);
+        '--heartbeat-seconds', '2', '--wait-seconds', '5', ...(seed ? ['--signing-key-file', file('seed', seed.toString('base64'))] : [])]);
     await until(10, `${name} listens`, () => {
         if (plane.child.exitCode !== null) throw new Error(`${name} ended: ${plane.child.text}`);
         return listens(port);

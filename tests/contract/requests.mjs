@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // One request inside the contract for each operation, and ways out of it: what a hand-made host says, and what must be noticed.
 
+import { generateKeyPairSync } from 'node:crypto';
+
 const zero = '00000000-0000-0000-0000-000000000000';
 const hash = 'ab'.repeat(32);
 const time = '2026-01-02T03:04:05Z';
 
 export const newHost = (org) => ({
     org_id: org.id, secret: org.secret, token: org.token,
-    host_id: crypto.randomUUID(), boot_id: crypto.randomUUID(),
+    host_id: crypto.randomUUID(), boot_id: crypto.randomUUID(), sealing_key: newKey(1),
+});
+
+export const newKey = (number) => ({
+    key_id: `h${number}-0123456789abcdef`, algorithm: 'x25519-sealedbox',
+    public_key: generateKeyPairSync('x25519').publicKey.export({ type: 'spki', format: 'der' }).subarray(-32).toString('base64'),
 });
 
 const headers = (host) => ({
@@ -29,6 +36,7 @@ const register = (host) => ({
         cpus: 2, memory_bytes: '8589934592' },
     agent: { version: '0.1.0', git_sha: 'unknown' },
     engine: { name: 'docker', version: '20.10.24', api_version: '1.41', driver: 'overlay2', root_dir: '/var/lib/docker' },
+    sealing_key: { ...host.sealing_key },
     features: ['workspace.provision', 'workspace.deprovision'], max_tier: 2, holding: [], open_jobs: [], host_generation: '0',
 });
 
@@ -56,6 +64,8 @@ export const operations = {
         method: 'POST', path: () => '/hosts', headers: hostHeaders, body: register,
         out: { 'a number for a decimal string': (q) => { q.body.boot_epoch = 1; },
             'an unknown field': (q) => { q.body.host.colour = 'blue'; },
+            'a key for other boxes': (q) => { q.body.sealing_key.algorithm = 'rsa'; },
+            'a proof that is too short': (q) => { q.body.previous_key_proof = 'AAAA'; },
             'no admin token': (q) => { delete q.headers['X-Molecule-Admin-Token']; } },
         good: { host_id: zero, org_slug: 'acme', heartbeat_seconds: 30, wait_seconds: 50, max_jobs: 4, server_time: time, colour: 'blue' },
         bad: { host_id: 'here' },
@@ -71,12 +81,14 @@ export const operations = {
     postReports: {
         method: 'POST', path: (host) => `/hosts/${host.host_id}/reports`, headers: hostHeaders,
         body: () => ({ boot_epoch: '1',
-            reports: [report({ job_id: zero, type: 'workspace.deprovision', workspace_id: zero, generation: '1' })] }),
+            reports: [report({ job_id: zero, type: 'workspace.deprovision', workspace_id: zero, generation: '1', state: 'succeeded',
+                result: { destroyed: { key: true, files: true, tmpfs: true, volumes: false } } })] }),
         out: { 'a state of another world': (q) => { q.body.reports[0].state = 'done'; },
             'refused without an error': (q) => { q.body.reports[0].state = 'refused'; },
             'a provision whose result names no image': (q) => {
                 Object.assign(q.body.reports[0], { state: 'succeeded', type: 'workspace.provision', result: { state: 'running' } });
             },
+            'a deprovision that leaves the keys out': (q) => { delete q.body.reports[0].result.destroyed.key; },
             'a report about nothing': (q) => { delete q.body.reports[0].job_id; delete q.body.reports[0].workspace_id; },
             'an unknown error code': (q) => { q.body.reports[0].error = { code: 'oops', message: 'Oops.' }; } },
         good: { acked: [zero] },

@@ -6,23 +6,34 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "tests/devcp/hosts.h"
 #include "tests/devcp/jobs.h"
+#include "tests/devcp/sign.h"
 
 #define AGAIN_USEC     (60 * USEC_PER_SEC)
 #define MAX_DEFAULT    16
 #define MAX_MAX        100
-#define ENVELOPE_ROOM  1024             /* around one payload */
 #define PAYLOAD_TYPE   "application/vnd.molecule.job.v1+json"
 
-static cJSON *envelope_make(const char *delivery_id, const char *payload) {
-        _cleanup_json_ cJSON *delivery = cJSON_CreateObject(), *envelope = cJSON_CreateObject();
+/* row: of SQL_JOB_PAYLOAD. */
+static int delivery_make(Server *s, const char *delivery_id, const cJSON *row, cJSON **ret) {
+        _cleanup_json_ cJSON *delivery = cJSON_CreateObject(), *envelope = NULL;
+        _cleanup_free_ uint8_t *bytes = NULL;
+        SignatureKind kind = SIGNATURE_GOOD;
+        size_t size;
+        int r;
 
-        if (!json_add_string(envelope, "payloadType", PAYLOAD_TYPE) || !json_add_string(envelope, "payload", payload) ||
-            !json_add_item(envelope, "signatures", cJSON_CreateArray()) ||
-            !json_add_string(delivery, "delivery_id", delivery_id) || !json_add_item(delivery, "envelope", TAKE_PTR(envelope)))
-                return NULL;
-        return TAKE_PTR(delivery);
+        (void) signature_kind_find(json_get_string(row, "signature"), &kind);  /* none: a good one */
+        r = base64_decode(json_get_string(row, "payload"), BODY_MAX_LARGE, &bytes, &size);
+        if (r == 0)
+                r = envelope_make(s->signer, kind, PAYLOAD_TYPE, bytes, size, &envelope);
+        if (r < 0)
+                return r;
+        if (!json_add_string(delivery, "delivery_id", delivery_id) || !json_add_item(delivery, "envelope", TAKE_PTR(envelope)))
+                return -ENOMEM;
+        *ret = TAKE_PTR(delivery);
+        return 0;
 }
 
 static int hand_out(Server *s, const char *job_id, cJSON *jobs) {
@@ -38,10 +49,11 @@ static int hand_out(Server *s, const char *job_id, cJSON *jobs) {
                 r = store_do(s->store, SQL_DELIVERY_ADD, "sss", delivery_id, job_id, time_text(usec, now));
         if (r == 0)
                 r = store_do(s->store, SQL_JOB_HANDED, "ss", job_id, time_text(usec + AGAIN_USEC, again));
+        if (r == 0)
+                r = delivery_make(s, delivery_id, row, &delivery);
         if (r < 0)
                 return r;
-        delivery = envelope_make(delivery_id, json_get_string(row, "payload"));
-        return delivery && cJSON_AddItemToArray(jobs, TAKE_PTR(delivery)) ? 0 : -ENOMEM;
+        return cJSON_AddItemToArray(jobs, TAKE_PTR(delivery)) ? 0 : -ENOMEM;
 }
 
 static int hand_out_due(Server *s, const char *host_id, uint32_t max, cJSON *jobs) {

@@ -85,6 +85,7 @@ int request_begin(Server *s, Request *q, const char *method, const char *path) {
 }
 
 int request_take_body(Request *q, const char *data, size_t size) {
+        size_t room = q->room > 0 ? q->room : 65536;
         char *body;
 
         if (q->status)                                  /* refused already: read and dropped */
@@ -93,11 +94,14 @@ int request_take_body(Request *q, const char *data, size_t size) {
                 free(TAKE_PTR(q->body));
                 return request_error(q, 413, "too_large", "the body is larger than this call allows");
         }
-        if (!q->body || (q->size + size) / 65536 != q->size / 65536) {
-                body = realloc(q->body, ((q->size + size) / 65536 + 1) * 65536);
+        while (room <= q->size + size)
+                room *= 2;
+        if (room != q->room) {
+                body = realloc(q->body, room);
                 if (!body)
                         return -ENOMEM;
                 q->body = body;
+                q->room = room;
         }
         memcpy(q->body + q->size, data, size);
         q->size += size;

@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "base/hash.h"
-
-/* What a payload becomes on its way out: base64, and the words around it. */
-#define ENVELOPE_ROOM 1024
+#include "tests/devcp/keys.h"
+#include "tests/devcp/seal.h"
+#include "tests/devcp/sign.h"
 
 typedef enum Line {
         LINE_NONE,                      /* ordered by nothing, known by its id */
@@ -92,6 +92,7 @@ static int job_insert(Server *s, const JobOrder *o, const char *job_id, uint64_t
         char hash[HASH_TEXT_SIZE], at[TIME_TEXT_SIZE];
         int r;
 
+        /* what a payload becomes on its way out: base64, and the words around it */
         if ((size + 2) / 3 * 4 + ENVELOPE_ROOM > BODY_MAX_LARGE)
                 return fault(reterr, -EFBIG, FAULT_TOO_LARGE, "the job's payload of %zu bytes would not fit into an answer of %lu", size,
                              (unsigned long) BODY_MAX_LARGE);
@@ -104,24 +105,52 @@ static int job_insert(Server *s, const JobOrder *o, const char *job_id, uint64_t
         return r;
 }
 
+/* The spec with a box for each secret, and the key they are for; both NULL when there is nothing to seal. */
+static int job_seal(Server *s, const JobOrder *o, cJSON **ret_spec, cJSON **ret_key) {
+        _cleanup_json_ cJSON *spec = NULL, *key = NULL;
+        int r;
+
+        if (!o->secrets)
+                return 0;
+        r = key_get(s, o->host_id, &key);
+        if (r == 0 && !key)
+                r = -ENOKEY;
+        if (r < 0)
+                return r;
+        spec = o->spec ? cJSON_Duplicate(o->spec, true) : cJSON_CreateObject();
+        if (!spec)
+                return -ENOMEM;
+        r = seal_spec(o, key, spec);
+        if (r < 0)
+                return r;
+        *ret_spec = TAKE_PTR(spec);
+        *ret_key = TAKE_PTR(key);
+        return 0;
+}
+
 int job_create(Server *s, const JobOrder *order, char ret_job_id[static UUID_SIZE], Fault *reterr) {
-        _cleanup_json_ cJSON *payload = NULL;
+        _cleanup_json_ cJSON *payload = NULL, *spec = NULL, *key = NULL;
         _cleanup_free_ char *text = NULL;
+        JobOrder o = *order;
         char job_id[UUID_SIZE];
-        uint64_t generation;
+        uint64_t generation = 0;
         int r;
 
         r = uuid_make(job_id);
+        if (r == 0)
+                r = job_seal(s, order, &spec, &key);
+        if (r == 0)
+                r = job_number(s, order, &generation);
         if (r < 0)
                 return r;
-        r = job_number(s, order, &generation);
-        if (r < 0)
-                return r;
-        payload = payload_make(order, job_id, generation);
+        o.spec = spec ? spec : o.spec;
+        payload = payload_make(&o, job_id, generation);
         text = payload ? json_print(payload) : NULL;
         if (!text)
                 return -ENOMEM;
-        r = job_insert(s, order, job_id, generation, false, text, strlen(text), reterr);
+        r = job_insert(s, &o, job_id, generation, false, text, strlen(text), reterr);
+        if (r == 0 && cJSON_GetArraySize(json_get(o.spec, "secrets")) > 0)
+                r = seal_remember(s, job_id, o.secrets, key);
         if (r < 0)
                 return r;
         memcpy(ret_job_id, job_id, UUID_SIZE);

@@ -9,13 +9,14 @@ typedef struct JobOrder {
         const char  *org_id, *host_id, *type;
         const char  *workspace_id;      /* NULL for host jobs */
         const cJSON *spec;              /* borrowed; NULL is {} */
+        const cJSON *secrets;           /* borrowed, name to value: sealed into the spec; NULL: none. Needs a workspace */
         uint64_t     generation;        /* 0: the next of the type's line */
         uint64_t     expires_at;        /* microseconds since the epoch; 0: never */
         uint32_t     deadline_seconds;  /* 0: the agent's default */
 } JobOrder;
 
-/* Numbers the job, builds its payload, stores the bytes and wakes the host's poll. -EFBIG (words in reterr) when no answer to a poll could
- * carry it. The workspace's row must exist. */
+/* Numbers the job, seals its secrets, builds its payload, stores the bytes and wakes the host's poll. -EFBIG (words in reterr) when no
+ * answer to a poll could carry it, -ENOKEY when there are secrets and the host has no key. The workspace's row must exist. */
 int job_create(Server *s, const JobOrder *order, char ret_job_id[static UUID_SIZE], Fault *reterr);
 
 /* The same for bytes from the operator's door: nothing is added to them and nothing need be right about them. */

@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "tests/devcp/server.h"
+#include "tests/devcp/sign.h"
 
 #define SECRET_MAX 4096
 #define PEM_MAX    (256 * 1024)
@@ -29,6 +30,8 @@ static const char usage[] =
         "  --admin-bearer-file FILE      holds the operator's token\n"
         "  --provision-secret-file FILE  holds the provision secret; absent or empty: /hosts and /workspaces are not served\n"
         "  --tls-cert FILE --tls-key FILE  PEM; without them plain http\n"
+        "  --signing-key-file FILE       base64 of an Ed25519 seed's 32 bytes: signs jobs and the pin table, and says 'signing key KEY'\n"
+        "  --pins-unsigned               leaves the pin table unsigned\n"
         "  --registry PREFIX             of image references (registry.moleculesai.app/molecule-ai)\n"
         "  --ack-log FILE                append 'report_id job_id state' and fsync before a report is acknowledged\n"
         "  --heartbeat-seconds N         told to agents (30)\n"
@@ -53,6 +56,13 @@ static int read_text(const char *path, size_t max, char **ret, Fault *reterr) {
         return 0;
 }
 
+/* An empty file is not the wish to sign nothing. */
+static int read_seed(const char *path, char **ret, Fault *reterr) {
+        int r = read_text(path, SECRET_MAX, ret, reterr);
+
+        return r == 0 && !*ret ? fault(reterr, -EINVAL, FAULT_CONFIG_INVALID, "'%s' is empty", path) : r;
+}
+
 static int read_number(const char *option, const char *text, unsigned *ret, Fault *reterr) {
         uint64_t v;
 
@@ -67,6 +77,7 @@ static void options_done(Options *o) {
         free(o->admin_bearer);
         free(o->tls_cert);
         free(o->tls_key);
+        free(o->signing_seed);
 }
 
 static const struct option long_options[] = {
@@ -76,6 +87,8 @@ static const struct option long_options[] = {
         { "provision-secret-file", required_argument, NULL, 'p' },
         { "tls-cert",              required_argument, NULL, 'c' },
         { "tls-key",               required_argument, NULL, 'k' },
+        { "signing-key-file",      required_argument, NULL, 's' },
+        { "pins-unsigned",         no_argument,       NULL, 'u' },
         { "registry",              required_argument, NULL, 'r' },
         { "ack-log",               required_argument, NULL, 'A' },
         { "heartbeat-seconds",     required_argument, NULL, 'H' },
@@ -108,6 +121,8 @@ static int options_parse(int argc, char *argv[], Options *o, Fault *reterr) {
                 case 'p': r = read_text(optarg, SECRET_MAX, &o->provision_secret, reterr); break;
                 case 'c': r = read_text(optarg, PEM_MAX, &o->tls_cert, reterr); break;
                 case 'k': r = read_text(optarg, PEM_MAX, &o->tls_key, reterr); break;
+                case 's': r = read_seed(optarg, &o->signing_seed, reterr); break;
+                case 'u': o->pins_unsigned = true; break;
                 case 'H': r = read_number("heartbeat-seconds", optarg, &o->heartbeat_seconds, reterr); break;
                 case 'W': r = read_number("wait-seconds", optarg, &o->wait_seconds, reterr); break;
                 case 'h': return 1;
@@ -163,6 +178,8 @@ static int serve(const Options *o, Fault *reterr) {
         r = server_start(o, store, event, &server, reterr);
         if (r < 0)
                 return r;
+        if (server->signer)
+                (void) printf("signing key %s\n", signer_public_key(server->signer));
         (void) printf("listening on %s\n", server->url);
         (void) fflush(stdout);
         r = sd_event_loop(event);

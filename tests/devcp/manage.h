@@ -22,3 +22,4 @@ int admin_hosts(Server *s, Request *q);                 /* operator.c */
 int admin_jobs(Server *s, Request *q);
 int admin_job(Server *s, Request *q);
 int admin_job_create(Server *s, Request *q);
+int admin_sealing_key(Server *s, Request *q);           /* keys.c */

@@ -7,20 +7,39 @@
 
 #include "base/hash.h"
 #include "tests/devcp/jobs.h"
+#include "tests/devcp/keys.h"
 #include "tests/devcp/manage.h"
+#include "tests/devcp/sign.h"
 
 typedef struct Order {
-        char    *type, *raw_payload;
-        char     workspace_id[UUID_SIZE];
-        cJSON   *spec;
-        uint64_t generation, expires_at;
-        uint32_t deadline_seconds;
+        char         *type, *raw_payload;
+        char          workspace_id[UUID_SIZE];
+        cJSON        *spec, *seal;
+        uint64_t      generation, expires_at;
+        uint32_t      deadline_seconds;
+        SignatureKind signature;
 } Order;
 
 static void order_done(Order *o) {
         free(o->type);
         free(o->raw_payload);
         cJSON_Delete(o->spec);
+        cJSON_Delete(o->seal);
+}
+
+/* A box of nothing is no secret. */
+static int set_seal(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        const cJSON *item;
+
+        cJSON_ArrayForEach(item, v)
+                if (!cJSON_IsString(item) || *cJSON_GetStringValue(item) == 0)
+                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "field '%s': '%.64s' is empty or no string", f->name, item->string);
+        return v->child ? json_set_value(f, v, place, reterr) : 0;
+}
+
+static int set_signature(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        return signature_kind_find(cJSON_GetStringValue(v), place) == 0 ?
+                0 : fault(reterr, -EBADMSG, FAULT_BAD_JSON, "field '%s' is no kind of signature", f->name);
 }
 
 static const JsonField order_fields[] = {
@@ -31,6 +50,8 @@ static const JsonField order_fields[] = {
         { "deadline_seconds", cJSON_Number, json_set_u32,      offsetof(Order, deadline_seconds), JSON_OPTIONAL },
         { "expires_at",       cJSON_String, json_set_time,     offsetof(Order, expires_at),       JSON_OPTIONAL },
         { "raw_payload",      cJSON_String, json_set_text,     offsetof(Order, raw_payload),      JSON_OPTIONAL, BODY_MAX_LARGE },
+        { "seal",             cJSON_Object, set_seal,          offsetof(Order, seal),             JSON_OPTIONAL },
+        { "signature",        cJSON_String, set_signature,     offsetof(Order, signature),        JSON_OPTIONAL },
         {}
 };
 
@@ -122,10 +143,32 @@ static int order_made(Server *s, const Order *o, const cJSON *host, char job_id[
                 .type = o->type,
                 .workspace_id = *o->workspace_id ? o->workspace_id : NULL,
                 .spec = o->spec,
+                .secrets = o->seal,
                 .generation = o->generation,
                 .expires_at = o->expires_at,
                 .deadline_seconds = o->deadline_seconds,
         }, job_id, reterr);
+}
+
+/* What the door wants of an order before anything of it is done. 0, or 1 when answered. */
+static int order_check(Server *s, Request *q, const Order *o, const char *host_id) {
+        _cleanup_json_ cJSON *key = NULL;
+        const cJSON *item;
+        int r;
+
+        if (o->signature != SIGNATURE_GOOD && !s->signer)
+                return answered(request_error(q, 400, "bad_request", "signature wants --signing-key-file"));
+        if (!o->seal)
+                return 0;
+        if (!*o->workspace_id || o->raw_payload)
+                return answered(request_error(q, 400, "bad_request", "seal wants a workspace_id and no raw_payload"));
+        cJSON_ArrayForEach(item, o->seal)
+                if (json_get(json_get(o->spec, "secrets"), item->string))
+                        return answered(request_error(q, 400, "bad_request", "a name is in both seal and spec.secrets"));
+        r = key_get(s, host_id, &key);
+        if (r < 0 || key)
+                return r;
+        return answered(request_error(q, 409, "no_sealing_key", "the host has registered no key to seal to"));
 }
 
 int admin_job_create(Server *s, Request *q) {
@@ -142,7 +185,12 @@ int admin_job_create(Server *s, Request *q) {
         if (r == -ENOENT)
                 return request_error(q, 404, "not_found", NULL);
         if (r == 0)
-                r = o.raw_payload ? order_raw(s, &o, host, job_id, &f) : order_made(s, &o, host, job_id, &f);
+                r = order_check(s, q, &o, q->parameter);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        r = o.raw_payload ? order_raw(s, &o, host, job_id, &f) : order_made(s, &o, host, job_id, &f);
+        if (r == 0 && o.signature != SIGNATURE_GOOD)
+                r = store_do(s->store, SQL_SIGNATURE_ADD, "ss", job_id, signature_kind_name(o.signature));
         if (r < 0)
                 return f.set ? request_fault(q, r == -EFBIG ? 413 : 400, &f) : r;
         r = store_get(s->store, SQL_JOB_GET, &row, "s", job_id);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* What became of a job, for those who wait for it. A job that was superseded did not fail: what counts is the newer one, so a waiting
- * provision follows it. Which status a failure gets is the platform's: 400 the request was wrong, 422 it cannot be met as it is, 502 the
- * host could not do it. */
+ * provision follows it; of a job we ended ourselves (reissue.c) it is the next one, whatever became of that. Which status a failure gets
+ * is the platform's: 400 the request was wrong, 422 it cannot be met as it is, 502 the host could not do it. */
 
 #include <errno.h>
 #include <string.h>
@@ -54,7 +54,8 @@ int job_outcome(Server *s, const char *job_id, cJSON **ret_job, cJSON **ret_repo
                 _cleanup_json_ cJSON *next = NULL;
 
                 generation = json_get_u64_text(job, "generation", 0);
-                r = store_get(s->store, SQL_JOB_SUCCESSOR, &next, "si", json_get_string(job, "workspace_id"), (int64_t) generation);
+                r = store_get(s->store, json_get_string(job, "final_report_id") ? SQL_JOB_SUCCESSOR : SQL_JOB_NEXT, &next, "si",
+                              json_get_string(job, "workspace_id"), (int64_t) generation);
                 if (r == -ENOENT) {
                         r = 0;
                         break;
@@ -67,7 +68,7 @@ int job_outcome(Server *s, const char *job_id, cJSON **ret_job, cJSON **ret_repo
         if (!json_get_string(job, "final"))
                 return -EAGAIN;
         r = store_get(s->store, SQL_REPORT_GET, &report, "s", json_get_string(job, "final_report_id"));
-        if (r < 0)
+        if (r < 0 && r != -ENOENT)                      /* none: we ended it ourselves, and nothing came after it */
                 return r;
         *ret_job = TAKE_PTR(job);
         *ret_report = TAKE_PTR(report);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Which image each runtime has: promoted by an operator, read by hosts. The ETag is a hash of the text hosts get; it goes out with every
- * poll, so a promotion reaches every host at once. */
+ * poll, so a promotion reaches every host at once. Of a signed table it covers the key too: another signature is another text. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,9 +10,11 @@
 #include "base/hash.h"
 #include "tests/devcp/hosts.h"
 #include "tests/devcp/manage.h"
+#include "tests/devcp/sign.h"
 
 #define NOTES_MAX   500
 #define DIGEST_TEXT "sha256:"
+#define TABLE_TYPE  "application/vnd.molecule.pins.v1+json"
 
 typedef struct Promote {
         char    *template_name, *region, *image_digest, *image_ref, *git_sha, *notes;
@@ -108,9 +110,15 @@ int admin_pins(Server *s, Request *q) {
         return json_add_item(answer, "pins", TAKE_PTR(rows)) ? request_answer(q, 200, TAKE_PTR(answer)) : -ENOMEM;
 }
 
+static const Signer *table_signer(const Server *s) {
+        return s->options->pins_unsigned ? NULL : s->signer;
+}
+
 int pins_table(Server *s, char **ret_text, char ret_etag[static ETAG_SIZE]) {
         _cleanup_json_ cJSON *rows = NULL, *table = cJSON_CreateObject();
-        char hash[HASH128_TEXT_SIZE], *text;
+        char hash[HASH128_TEXT_SIZE];
+        _cleanup_free_ char *text = NULL, *hashed = NULL;
+        const Signer *signer = table_signer(s);
         cJSON *row;
         int r;
 
@@ -125,11 +133,31 @@ int pins_table(Server *s, char **ret_text, char ret_etag[static ETAG_SIZE]) {
         if (!json_add_item(table, "pins", TAKE_PTR(rows)) || !json_add_item(table, "thin_ami", cJSON_CreateArray()))
                 return -ENOMEM;
         text = json_print(table);
-        if (!text)
+        hashed = text ? str_printf("%s%s", text, signer ? signer_key_id(signer) : "") : NULL;
+        if (!hashed)
                 return -ENOMEM;
-        hash128_text(text, strlen(text), hash);
+        hash128_text(hashed, strlen(hashed), hash);
         (void) snprintf(ret_etag, ETAG_SIZE, "\"%s\"", hash);
-        *ret_text = text;
+        *ret_text = TAKE_PTR(text);
+        return 0;
+}
+
+/* The table as it goes out: in an envelope when there is a key to sign it with. */
+static int table_sign(Server *s, char **text) {
+        _cleanup_json_ cJSON *envelope = NULL;
+        char *printed;
+        int r;
+
+        if (!table_signer(s))
+                return 0;
+        r = envelope_make(table_signer(s), SIGNATURE_GOOD, TABLE_TYPE, *text, strlen(*text), &envelope);
+        if (r < 0)
+                return r;
+        printed = json_print(envelope);
+        if (!printed)
+                return -ENOMEM;
+        free(*text);
+        *text = printed;
         return 0;
 }
 
@@ -140,6 +168,8 @@ int host_pins(Server *s, Request *q) {
                 return r < 0 ? r : 0;
         free(TAKE_PTR(q->answer));
         r = pins_table(s, &q->answer, q->etag);
+        if (r == 0)
+                r = table_sign(s, &q->answer);
         if (r == 0)
                 q->status = str_equal(q->etag, request_header(q, "If-None-Match")) ? 304 : 200;
         return r;

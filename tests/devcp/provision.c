@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* The platform asks for a workspace and waits for the answer. Its request becomes the whole wanted state in one job; what the agent itself
- * judges (env names, file names, tiers) is left to the agent, whose refusal becomes the answer.
+ * judges (env names, file names, tiers) is left to the agent, whose refusal becomes the answer. Only its secrets are sealed on the way.
  *
  * A retry with the same idempotency_key never makes a second job: it is told to wait, or gets the outcome of the first. The outcome is not
  * stored beside the key, it is looked up: a job's final word does not change. */
@@ -10,8 +10,9 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "tests/devcp/jobs.h"
+#include "tests/devcp/keys.h"
 #include "tests/devcp/manage.h"
+#include "tests/devcp/seal.h"
 
 #define WAIT_USEC            (20 * 60 * USEC_PER_SEC)  /* the platform's own patience */
 #define CONFIG_FILES_MAX     (256 * 1024)
@@ -225,10 +226,16 @@ static int place(Server *s, Request *q, const Provision *p, cJSON **ret_host) {
         return r;
 }
 
-static int order(Server *s, Request *q, const Provision *p, const cJSON *spec, const char *host_id, Fault *reterr) {
+/* Takes the secrets out of the spec for a host that can open them. */
+static int order(Server *s, Request *q, const Provision *p, cJSON *spec, const char *host_id, Fault *reterr) {
+        _cleanup_json_ cJSON *key = NULL, *secrets = NULL;
         int r;
 
-        r = store_do(s->store, SQL_WORKSPACE_ADD, "ssss", p->workspace_id, q->org_id, host_id, "provisioning");
+        r = key_get(s, host_id, &key);
+        if (r == 0 && key)
+                r = seal_split(spec, &secrets);
+        if (r == 0)
+                r = store_do(s->store, SQL_WORKSPACE_ADD, "ssss", p->workspace_id, q->org_id, host_id, "provisioning");
         if (r == 0)
                 r = store_do(s->store, SQL_WORKSPACE_PLACE, "ss", p->workspace_id, host_id);
         if (r < 0)
@@ -239,6 +246,7 @@ static int order(Server *s, Request *q, const Provision *p, const cJSON *spec, c
                 .type = "workspace.provision",
                 .workspace_id = p->workspace_id,
                 .spec = spec,
+                .secrets = secrets,
         }, q->job_id, reterr);
 }
 

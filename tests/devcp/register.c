@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* A host says who it is and what it holds, and is made whole: jobs it was given but does not know are handed out again, and workspaces it
- * has lost are ordered anew. "Anew" means a new job with a new generation: the host may still remember having accepted the old one.
- *
- * Sealing keys are kept as given until this control plane seals secrets; then a changed one will need its proof. */
+ * has lost are ordered anew (reissue.c). A key that is not the known one (keys.c) makes the answer a 409; all the rest counts even so. */
 
 #include <errno.h>
 #include <string.h>
 
 #include "tests/devcp/hosts.h"
-#include "tests/devcp/jobs.h"
+#include "tests/devcp/keys.h"
+#include "tests/devcp/reissue.h"
 
 #define MAX_JOBS   16                   /* the most that one poll is given */
 #define LIST_MAX   4096
 
 typedef struct Register {
-        uint32_t protocol;
-        char     org_id[UUID_SIZE], host_id[UUID_SIZE], boot_id[UUID_SIZE];
-        uint64_t boot_epoch, host_generation;
-        uint32_t max_tier;
-        char    *region;
+        uint32_t   protocol;
+        char       org_id[UUID_SIZE], host_id[UUID_SIZE], boot_id[UUID_SIZE];
+        uint64_t   boot_epoch, host_generation;
+        uint32_t   max_tier;
+        char      *region;
+        SealingKey key;
 } Register;
 
 typedef struct Holding {
@@ -30,6 +30,7 @@ typedef struct Holding {
 
 static void register_done(Register *g) {
         free(g->region);
+        key_done(&g->key);
 }
 
 static void holding_done(Holding *h) {
@@ -43,20 +44,21 @@ static const JsonField host_fields[] = {
 
 /* Leniently read: a newer agent may say more. What it says is checked for its type all the same. */
 static const JsonField register_fields[] = {
-        { "protocol",        cJSON_Number, json_set_u32,            offsetof(Register, protocol),        JSON_REQUIRED },
-        { "org_id",          cJSON_String, json_set_uuid,           offsetof(Register, org_id),          JSON_REQUIRED },
-        { "host_id",         cJSON_String, json_set_uuid,           offsetof(Register, host_id),         JSON_REQUIRED },
-        { "boot_id",         cJSON_String, json_set_uuid,           offsetof(Register, boot_id),         JSON_REQUIRED },
-        { "boot_epoch",      cJSON_String, json_set_u64_text,       offsetof(Register, boot_epoch),      JSON_REQUIRED },
-        { "host",            cJSON_Object, json_set_object_lenient, offsetof(Register, region),          JSON_REQUIRED, 0, host_fields },
-        { "agent",           cJSON_Object, NULL,                    0,                                   JSON_REQUIRED },
-        { "engine",          cJSON_Object, NULL,                    0,                                   JSON_REQUIRED },
-        { "sealing_key",     cJSON_Object, NULL,                    0,                                   JSON_NULLABLE },
-        { "features",        cJSON_Array,  NULL,                    0,                                   JSON_REQUIRED },
-        { "max_tier",        cJSON_Number, json_set_u32,            offsetof(Register, max_tier),        JSON_REQUIRED, 4 },
-        { "holding",         cJSON_Array,  NULL,                    0,                                   JSON_REQUIRED },
-        { "open_jobs",       cJSON_Array,  NULL,                    0,                                   JSON_REQUIRED },
-        { "host_generation", cJSON_String, json_set_u64_text,       offsetof(Register, host_generation), JSON_REQUIRED, INT64_MAX },
+        { "protocol",           cJSON_Number, json_set_u32,            offsetof(Register, protocol),        JSON_REQUIRED },
+        { "org_id",             cJSON_String, json_set_uuid,           offsetof(Register, org_id),          JSON_REQUIRED },
+        { "host_id",            cJSON_String, json_set_uuid,           offsetof(Register, host_id),         JSON_REQUIRED },
+        { "boot_id",            cJSON_String, json_set_uuid,           offsetof(Register, boot_id),         JSON_REQUIRED },
+        { "boot_epoch",         cJSON_String, json_set_u64_text,       offsetof(Register, boot_epoch),      JSON_REQUIRED },
+        { "host",               cJSON_Object, json_set_object_lenient, offsetof(Register, region),          JSON_REQUIRED, 0, host_fields },
+        { "agent",              cJSON_Object, NULL,                    0,                                   JSON_REQUIRED },
+        { "engine",             cJSON_Object, NULL,                    0,                                   JSON_REQUIRED },
+        { "sealing_key",        cJSON_Object, key_set,                 offsetof(Register, key),             JSON_OPTIONAL },
+        { "previous_key_proof", cJSON_String, key_set_proof,           offsetof(Register, key),             JSON_OPTIONAL },
+        { "features",           cJSON_Array,  NULL,                    0,                                   JSON_REQUIRED },
+        { "max_tier",           cJSON_Number, json_set_u32,            offsetof(Register, max_tier),        JSON_REQUIRED, 4 },
+        { "holding",            cJSON_Array,  NULL,                    0,                                   JSON_REQUIRED },
+        { "open_jobs",          cJSON_Array,  NULL,                    0,                                   JSON_REQUIRED },
+        { "host_generation",    cJSON_String, json_set_u64_text,       offsetof(Register, host_generation), JSON_REQUIRED, INT64_MAX },
         {}
 };
 
@@ -116,61 +118,14 @@ static int redeliver(Server *s, const Register *g, const cJSON *body) {
         return r;
 }
 
-static uint64_t held_generation(const cJSON *body, const char *workspace_id) {
-        const cJSON *item;
+static int answer_conflict(Request *q, const char *challenge) {
+        _cleanup_json_ cJSON *answer = cJSON_CreateObject();
 
-        cJSON_ArrayForEach(item, json_get(body, "holding"))
-                if (str_equal(json_get_string(item, "workspace_id"), workspace_id))
-                        return json_get_u64_text(item, "generation", 0);
-        return 0;
-}
-
-static bool has_open(const cJSON *body, const char *job_id) {
-        const cJSON *item;
-
-        cJSON_ArrayForEach(item, json_get(body, "open_jobs"))
-                if (str_equal(cJSON_GetStringValue(item), job_id))
-                        return true;
-        return false;
-}
-
-/* wanted: a row of SQL_WANTED. A pending order that is handed out again by this very register says the same already. */
-static bool needs_reissue(const cJSON *body, const cJSON *wanted) {
-        const char *job_id = json_get_string(wanted, "job_id");
-
-        if (held_generation(body, json_get_string(wanted, "workspace_id")) >= json_get_u64_text(wanted, "generation", 0))
-                return false;
-        return json_get_string(wanted, "final") || has_open(body, job_id);
-}
-
-static int reissue(Server *s, const Register *g, const cJSON *body) {
-        _cleanup_json_ cJSON *rows = NULL;
-        char job_id[UUID_SIZE];
-        const cJSON *wanted;
-        int r;
-
-        r = store_list(s->store, SQL_WANTED, &rows, "s", g->host_id);
-        if (r < 0)
-                return r;
-        cJSON_ArrayForEach(wanted, rows) {
-                _cleanup_json_ cJSON *spec = NULL;
-
-                if (!needs_reissue(body, wanted))
-                        continue;
-                r = job_spec(s, json_get_string(wanted, "job_id"), &spec);
-                if (r < 0)
-                        return r;
-                r = job_create(s, &(JobOrder) {
-                        .org_id = g->org_id,
-                        .host_id = g->host_id,
-                        .type = "workspace.provision",
-                        .workspace_id = json_get_string(wanted, "workspace_id"),
-                        .spec = spec,
-                }, job_id, NULL);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        if (!json_add_string(answer, "error", fault_code_name(FAULT_SEALING_KEY_CONFLICT)) ||
+            !json_add_string(answer, "message", "another sealing key is known for this host") ||
+            !json_add_string(answer, "challenge", challenge))
+                return -ENOMEM;
+        return request_answer(q, 409, TAKE_PTR(answer));
 }
 
 static int register_answer(Server *s, Request *q, const Register *g) {
@@ -213,6 +168,7 @@ static int check_identity(Server *s, Request *q, const Register *g) {
 int host_register(Server *s, Request *q) {
         _cleanup_(register_done) Register g = {};
         _cleanup_json_ cJSON *body = NULL;
+        _cleanup_free_ char *challenge = NULL;
         char now[TIME_TEXT_SIZE];
         Fault f = {};
         int r;
@@ -239,9 +195,13 @@ int host_register(Server *s, Request *q) {
         if (r == 0)
                 r = redeliver(s, &g, body);
         if (r == 0)
-                r = reissue(s, &g, body);
+                r = key_take(s, g.host_id, &g.key, &challenge);
+        if (r == 0)
+                r = reissue_useless(s, g.org_id, g.host_id, body);
+        if (r == 0)
+                r = reissue_lost(s, g.org_id, g.host_id, body);
         if (r < 0)
                 return r;
         server_wake(s, g.host_id);
-        return register_answer(s, q, &g);
+        return challenge ? answer_conflict(q, challenge) : register_answer(s, q, &g);
 }

@@ -28,6 +28,7 @@ const Route routes[] = {
         /* the operator's door, for development and tests */
         { "GET",    "/admin/hosts",                  TIER_CP_ADMIN,  admin_hosts,         BODY_MAX },
         { "POST",   "/admin/hosts/*/jobs",           TIER_CP_ADMIN,  admin_job_create,    BODY_MAX_LARGE },
+        { "POST",   "/admin/hosts/*/sealing-key",    TIER_CP_ADMIN,  admin_sealing_key,   BODY_MAX },
         { "GET",    "/admin/jobs",                   TIER_CP_ADMIN,  admin_jobs,          BODY_MAX },
         { "GET",    "/admin/jobs/*",                 TIER_CP_ADMIN,  admin_job,           BODY_MAX },
         {}

@@ -9,6 +9,7 @@
 
 #include "tests/devcp/exchange.h"
 #include "tests/devcp/listen.h"
+#include "tests/devcp/sign.h"
 
 #define IDLE_SECONDS      120           /* a kept connection without a request */
 #define CONNECTIONS_MAX   16384
@@ -139,6 +140,9 @@ int server_start(const Options *options, Store *store, sd_event *event, Server *
         s->store = store;
         s->event = event;
         s->ack_fd = s->listen_fd = -1;
+        r = options->signing_seed ? signer_new(options->signing_seed, &s->signer, reterr) : 0;
+        if (r < 0)
+                return r;
         r = listen_open(options->listen, options->tls_cert, &s->listen_fd, s->url, sizeof s->url, reterr);
         if (r < 0)
                 return r;
@@ -178,6 +182,7 @@ Server *server_stop(Server *s) {
         s->deadline = sd_event_source_disable_unref(s->deadline);
         closep(&s->listen_fd);
         closep(&s->ack_fd);
+        s->signer = signer_free(s->signer);
         free(s);
         return NULL;
 }

@@ -30,6 +30,8 @@ typedef struct Options {
         char       *provision_secret;   /* NULL: the provision family is not mounted */
         char       *admin_bearer;
         char       *tls_cert, *tls_key; /* PEM texts; NULL: plain http */
+        char       *signing_seed;       /* base64; NULL: nothing is signed */
+        bool        pins_unsigned;      /* signs jobs only */
         unsigned    heartbeat_seconds, wait_seconds;
 } Options;
 
@@ -37,12 +39,14 @@ typedef struct Request Request;
 typedef struct Server Server;
 typedef int (*Handler)(Server *s, Request *q);
 
+struct Signer;
 struct MHD_Daemon;
 struct MHD_Connection;
 
 struct Server {
         const Options      *options;
         Store              *store;
+        struct Signer      *signer;                     /* NULL: nothing is signed */
         sd_event           *event;
         struct MHD_Daemon  *mhd;
         sd_event_source    *io, *timer, *again;         /* microhttpd's epoll, its timer and its "once more at once" */
@@ -80,7 +84,7 @@ struct Request {
         bool                   old_prefix;              /* came through /cp */
 
         char                  *body;                    /* NUL behind it */
-        size_t                 size;
+        size_t                 size, room;
 
         int                    status;                  /* 0 until answered */
         char                  *answer;

@@ -42,6 +42,16 @@
         "  promoted_at TEXT NOT NULL, PRIMARY KEY (template_name, region));" \
         "CREATE TABLE IF NOT EXISTS idempotency (org_id TEXT NOT NULL, idempotency_key TEXT NOT NULL, body_hash TEXT NOT NULL," \
         "  job_id TEXT NOT NULL, PRIMARY KEY (org_id, idempotency_key));" \
+        /* The key a host's secrets are sealed to; pending: the one it says now, while the holder of the first has not agreed. */ \
+        "CREATE TABLE IF NOT EXISTS sealing_keys (host_id TEXT PRIMARY KEY REFERENCES hosts, key_id TEXT NOT NULL," \
+        "  public_key TEXT NOT NULL, pending_key_id TEXT, pending_public_key TEXT);" \
+        /* Jobs that carry secrets, and the key they are sealed to; no key: the boxes came ready made. */ \
+        "CREATE TABLE IF NOT EXISTS sealed (job_id TEXT PRIMARY KEY REFERENCES jobs (job_id), key_id TEXT, public_key TEXT);" \
+        "CREATE TABLE IF NOT EXISTS secrets (job_id TEXT NOT NULL REFERENCES jobs (job_id), name TEXT NOT NULL, value TEXT NOT NULL," \
+        "  PRIMARY KEY (job_id, name));" \
+        /* Jobs whose signature is to be a bad one. */ \
+        "CREATE TABLE IF NOT EXISTS signatures (job_id TEXT PRIMARY KEY REFERENCES jobs (job_id), how TEXT NOT NULL);" \
+        "CREATE TABLE live.challenges (host_id TEXT PRIMARY KEY, bytes BLOB NOT NULL);" \
         "CREATE TABLE live.health (host_id TEXT PRIMARY KEY, last_seen_at TEXT NOT NULL, received_at TEXT, state_hash TEXT," \
         "  full_json TEXT);"
 
@@ -57,6 +67,11 @@
 #define NOTHING_NEWER \
         "NOT EXISTS (SELECT 1 FROM jobs n WHERE n.workspace_id = ?1 AND n.generation > ?3 AND n.final = 'succeeded'" \
         "  AND n.type IN ('workspace.provision', 'workspace.deprovision'))"
+
+/* What waits for the end of a conflict about its host's key. */
+#define HELD_BACK \
+        "(EXISTS (SELECT 1 FROM sealed s WHERE s.job_id = jobs.job_id) AND" \
+        "  EXISTS (SELECT 1 FROM sealing_keys k WHERE k.host_id = jobs.host_id AND k.pending_key_id IS NOT NULL))"
 
 #define STATEMENTS(X) \
         X(BEGIN, "BEGIN") \
@@ -81,7 +96,12 @@
                      "  ON CONFLICT (host_id) DO UPDATE SET last_seen_at = excluded.last_seen_at") \
         X(HOST_LIST, "SELECT h.host_id, h.org_id, o.slug AS org_slug, h.boot_id, CAST(h.generation AS TEXT) AS host_generation," \
                      "  h.registered_at, " LAST_SEEN " AS last_seen_at, h.register_json, l.received_at AS health_at, l.state_hash," \
-                     "  l.full_json AS health_json FROM hosts h JOIN orgs o USING (org_id) LEFT JOIN live.health l USING (host_id)" \
+                     "  l.full_json AS health_json," \
+                     "  iif(k.key_id IS NULL, NULL, json_object('key_id', k.key_id, 'algorithm', 'x25519-sealedbox'," \
+                     "    'public_key', k.public_key)) AS sealing_key_json," \
+                     "  iif(k.pending_key_id IS NULL, 'false', 'true') AS sealing_key_conflict_json" \
+                     "  FROM hosts h JOIN orgs o USING (org_id) LEFT JOIN live.health l USING (host_id)" \
+                     "  LEFT JOIN sealing_keys k USING (host_id)" \
                      "  ORDER BY h.registered_at, h.host_id") \
         X(HOST_NEWEST, "SELECT h.host_id, h.region FROM hosts h LEFT JOIN live.health l USING (host_id) WHERE h.org_id = ?" \
                        "  ORDER BY " LAST_SEEN " DESC LIMIT 1") \
@@ -89,6 +109,15 @@
         X(HOST_RAISE, "UPDATE hosts SET generation = max(generation, ?2) WHERE host_id = ?1") \
         X(BOOT_ADD, "INSERT OR IGNORE INTO boots VALUES (?, ?)") \
         X(BOOT_GET, "SELECT 1 FROM boots WHERE host_id = ? AND boot_id = ?") \
+        /* sealing keys */ \
+        X(SEALING_KEY_GET, "SELECT key_id, public_key, pending_key_id, pending_public_key FROM sealing_keys WHERE host_id = ?") \
+        X(SEALING_KEY_PUT, "INSERT INTO sealing_keys (host_id, key_id, public_key) VALUES (?, ?, ?) ON CONFLICT (host_id) DO UPDATE SET" \
+                           "  key_id = excluded.key_id, public_key = excluded.public_key, pending_key_id = NULL," \
+                           "  pending_public_key = NULL") \
+        X(SEALING_KEY_DISPUTE, "UPDATE sealing_keys SET pending_key_id = ?2, pending_public_key = ?3 WHERE host_id = ?1") \
+        X(CHALLENGE_PUT, "INSERT OR REPLACE INTO live.challenges VALUES (?, ?)") \
+        X(CHALLENGE_GET, "SELECT bytes FROM live.challenges WHERE host_id = ?") \
+        X(CHALLENGE_DROP, "DELETE FROM live.challenges WHERE host_id = ?") \
         X(HEALTH_PUT, "INSERT INTO live.health VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (host_id) DO UPDATE SET" \
                       "  last_seen_at = excluded.last_seen_at, received_at = excluded.received_at, state_hash = excluded.state_hash," \
                       "  full_json = excluded.full_json") \
@@ -110,7 +139,8 @@
         X(WORKSPACES_GONE, "UPDATE workspaces SET state = 'terminated', host_id = NULL WHERE host_id = ?") \
         /* What each workspace placed on this host should be: its newest provision that has not come to nothing, unless a deprovision is
          * newer. */ \
-        X(WANTED, "SELECT j.job_id, j.workspace_id, CAST(j.generation AS TEXT) AS generation, j.final FROM workspaces w JOIN jobs j" \
+        X(WANTED, "SELECT j.job_id, j.workspace_id, CAST(j.generation AS TEXT) AS generation, j.final," \
+                  "  EXISTS (SELECT 1 FROM sealed s WHERE s.job_id = j.job_id) AS sealed FROM workspaces w JOIN jobs j" \
                   "  ON j.job_id = (SELECT n.job_id FROM jobs n WHERE n.workspace_id = w.workspace_id AND" \
                   "    (n.type = 'workspace.deprovision' OR n.type = 'workspace.provision') AND" \
                   "    (n.final = 'succeeded' OR (n.final IS NULL AND n.raw = 0)) ORDER BY n.generation DESC, n.seq DESC LIMIT 1)" \
@@ -119,15 +149,22 @@
         X(JOB_ADD, "INSERT INTO jobs (job_id, host_id, org_id, type, workspace_id, generation, raw, payload, payload_hash," \
                    "  created_at, due_at) VALUES (?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?, ?, '')") \
         X(JOB_GET, "SELECT " JOB_COLUMNS "FROM jobs WHERE job_id = ?") \
-        X(JOB_PAYLOAD, "SELECT payload FROM jobs WHERE job_id = ?") \
+        X(JOB_PAYLOAD, "SELECT payload, (SELECT how FROM signatures g WHERE g.job_id = jobs.job_id) AS signature" \
+                       "  FROM jobs WHERE job_id = ?") \
         X(JOB_LIST, "SELECT " JOB_COLUMNS "FROM jobs WHERE ?1 IS NULL OR host_id = ?1 ORDER BY seq") \
-        X(JOBS_DUE, "SELECT job_id, length(payload) AS size FROM jobs WHERE host_id = ?1 AND due_at <= ?2 ORDER BY seq LIMIT ?3") \
-        X(JOBS_NEXT_DUE, "SELECT due_at FROM jobs WHERE host_id = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1") \
+        X(JOBS_DUE, "SELECT job_id, length(payload) AS size FROM jobs WHERE host_id = ?1 AND due_at <= ?2" \
+                    "  AND NOT " HELD_BACK " ORDER BY seq LIMIT ?3") \
+        X(JOBS_NEXT_DUE, "SELECT due_at FROM jobs WHERE host_id = ? AND due_at IS NOT NULL AND NOT " HELD_BACK \
+                         "  ORDER BY due_at LIMIT 1") \
         X(JOB_HANDED, "UPDATE jobs SET due_at = ?2 WHERE job_id = ?1") \
         X(JOB_RECEIVED, "UPDATE jobs SET due_at = NULL WHERE job_id = ? AND host_id = ?") \
         X(JOBS_DUE_AGAIN, "UPDATE jobs SET due_at = '' WHERE host_id = ? AND final IS NULL") \
         X(JOB_STATE, "UPDATE jobs SET due_at = NULL, state = ?2 WHERE job_id = ?1") \
         X(JOB_FINAL, "UPDATE jobs SET due_at = NULL, state = ?2, final = ?2, final_report_id = ?3 WHERE job_id = ?1") \
+        /* Ended by us and not by a report: it is never of use. */ \
+        X(JOB_WITHDRAW, "UPDATE jobs SET due_at = NULL, state = 'superseded', final = 'superseded' WHERE job_id = ? AND final IS NULL") \
+        X(JOB_NEXT, "SELECT job_id, type, final FROM jobs WHERE workspace_id = ?1 AND generation > ?2 AND" \
+                    "  type IN ('workspace.provision', 'workspace.deprovision') ORDER BY generation LIMIT 1") \
         /* Whose outcome counts for a job that was superseded: the next one of its line that was not itself passed over. */ \
         X(JOB_SUCCESSOR, "SELECT job_id, type, final FROM jobs WHERE workspace_id = ?1 AND generation > ?2 AND" \
                          "  type IN ('workspace.provision', 'workspace.deprovision') AND" \
@@ -135,6 +172,14 @@
                          "  ORDER BY generation LIMIT 1") \
         X(JOB_NEWEST, "SELECT job_id, host_id, type, final FROM jobs WHERE workspace_id = ? AND raw = 0 AND" \
                       "  type IN ('workspace.provision', 'workspace.deprovision') ORDER BY generation DESC, seq DESC LIMIT 1") \
+        /* what jobs carry besides their payload */ \
+        X(SEALED_ADD, "INSERT INTO sealed VALUES (?, ?, ?)") \
+        X(SEALED_USELESS, "SELECT j.job_id, j.state FROM sealed s JOIN jobs j USING (job_id) JOIN sealing_keys k USING (host_id)" \
+                          "  WHERE j.host_id = ? AND j.final IS NULL AND (s.key_id <> k.key_id OR s.public_key <> k.public_key)" \
+                          "  ORDER BY j.seq") \
+        X(SECRET_ADD, "INSERT INTO secrets VALUES (?, ?, ?)") \
+        X(SECRET_LIST, "SELECT name, value FROM secrets WHERE job_id = ? ORDER BY rowid") \
+        X(SIGNATURE_ADD, "INSERT INTO signatures VALUES (?, ?)") \
         X(DELIVERY_ADD, "INSERT INTO deliveries VALUES (?, ?, ?)") \
         X(DELIVERY_GET, "SELECT j.job_id FROM deliveries d JOIN jobs j USING (job_id) WHERE d.delivery_id = ? AND j.host_id = ?") \
         X(DELIVERY_LIST, "SELECT delivery_id, handed_at FROM deliveries WHERE job_id = ? ORDER BY rowid") \

@@ -121,7 +121,7 @@ def test_bodies():
 def test_register():
     mine = Host(cp.fresh_tenant())
     refused(mine.poll(), 404, "host_unknown")
-    answer = mine.register(sealing_key={"key_id": "k", "algorithm": "x25519-sealedbox", "public_key": "AA=="})
+    answer = mine.register(sealing_key={"key_id": "k", "algorithm": "x25519-sealedbox", "public_key": "Zm9v" * 10 + "Zm8="})
     same(answer.status, 200)
     shown = answer.json
     same((shown["host_id"], shown["org_slug"], shown["heartbeat_seconds"], shown["wait_seconds"]), (mine.id, mine.tenant.slug, 7, 2))

@@ -67,11 +67,12 @@ class Cp:
         self.host, self.port = self.url.split("//")[1].split(":")
         self.prefix, self.context, self.tenants = "/api/v1", None, 0
 
-    def announced(self):
+    def announced(self, words="listening on "):
+        """What devcp says behind these words at its start; "signing key " comes before the others."""
         self.process.check()
         with open(self.log) as file:
             for line in file:
-                if line.startswith("listening on "):
+                if line.startswith(words):
                     return line.split()[2]
         return None
 
@@ -165,7 +166,9 @@ class Host:
     def jobs(self, **how):
         answer = self.poll(**how)
         assert answer.status == 200, answer
-        return [Job(delivery) for delivery in answer.json["jobs"]]
+        jobs = [Job(delivery) for delivery in answer.json["jobs"]]
+        assert self.tenant.cp.announced("signing key ") or not any(job.signatures for job in jobs), "signed without a key"
+        return jobs
 
     def job(self, wait=2):
         jobs = self.jobs(wait=wait)
@@ -189,8 +192,9 @@ class Job:
     def __init__(self, delivery):
         assert sorted(delivery) == ["delivery_id", "envelope"], delivery
         envelope = delivery["envelope"]
-        assert envelope["payloadType"] == "application/vnd.molecule.job.v1+json" and envelope["signatures"] == [], envelope
+        assert envelope["payloadType"] == "application/vnd.molecule.job.v1+json", envelope
         self.delivery_id, self.bytes = delivery["delivery_id"], base64.b64decode(envelope["payload"], validate=True)
+        self.envelope, self.signatures = envelope, envelope["signatures"]
         try:
             self.payload = json.loads(self.bytes)
         except ValueError:

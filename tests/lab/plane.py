@@ -71,6 +71,12 @@ class Plane:
         self.process = Process([*argv, *self.words], self.log)
         wait_for(lambda: self.process.check() and self.call("GET", "/admin/orgs", tier="admin")[0] == 200, 15, "devcp")
 
+    @property
+    def signing_key(self):
+        """The base64 of the public key that jobs are signed with (words=("--signing-key-file", F)); None when they are not."""
+        with open(self.log) as file:
+            return next((line.split()[2] for line in file if line.startswith("signing key ")), None)
+
     def stop(self, **how):
         if self.process:
             self.process.stop(**how)
@@ -140,14 +146,20 @@ class Plane:
         return self.must(200, "GET", "/admin/hosts", tier="admin")["hosts"]
 
     def order(self, host, kind, workspace=None, **more):
-        """A job by the operator's door, numbered by devcp unless more says generation="7"; its id."""
+        """A job by the operator's door, numbered by devcp unless more says generation="7"; its id. seal={NAME: value} seals them to the
+        host's key, signature="none" (or "wrong", "other-key") spoils the signature."""
         body = {"type": kind, "workspace_id": workspace} | more
         return self.must(201, "POST", f"/admin/hosts/{host}/jobs", {k: v for k, v in body.items() if v is not None}, tier="admin")["job_id"]
 
-    def order_raw(self, host, payload):
+    def order_raw(self, host, payload, **more):
         """A job of exactly these bytes, right or wrong; its id."""
         data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        return self.must(201, "POST", f"/admin/hosts/{host}/jobs", {"raw_payload": base64.b64encode(data).decode()}, tier="admin")["job_id"]
+        body = {"raw_payload": base64.b64encode(data).decode()} | more
+        return self.must(201, "POST", f"/admin/hosts/{host}/jobs", body, tier="admin")["job_id"]
+
+    def settle_key(self, host, key_id):
+        """An operator's word that this is the host's sealing key now."""
+        return self.must(200, "POST", f"/admin/hosts/{host}/sealing-key", {"key_id": key_id}, tier="admin")
 
     def job(self, job):
         """Its row: state, final, payload (base64), deliveries[], reports[]."""
