@@ -15,12 +15,22 @@
 
 /* ── start ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void sweep(int state_fd, const char *dir) {
+        _cleanup_close_ int fd = file_open_dir(state_fd, dir);
+
+        if (fd >= 0)
+                (void) file_sweep_temp(fd);     /* ignoring: they are of a crash and do no harm */
+}
+
 /* Identity first: it must know a root before anything is sealed with it. */
 static int open_roots(Agent *a, Fault *reterr) {
         Rewrapped done;
         bool changed = false;
         uint32_t before = a->identity.roots.wrapped;
-        int r = keys_open(a->state_fd, a->arena, &a->identity.roots, &changed, &a->keys, reterr);
+        int r;
+
+        sweep(a->state_fd, KEYS_DIR);
+        r = keys_open(a->state_fd, a->arena, &a->identity.roots, &changed, &a->keys, reterr);
 
         if (r < 0)
                 return r;

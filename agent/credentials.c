@@ -150,23 +150,33 @@ static Secret *kept_for(const Credentials *c, const Secret *both) {
         return usable(both->arena, secret_text(both) + HASH_TEXT_SIZE);
 }
 
+static int kept_open(int state_fd, Vault *v, Secret **ret, Fault *reterr) {
+        _cleanup_free_ char *sealed = NULL;
+        size_t size;
+        int r = file_read(state_fd, KEPT_FILE, SEAL_HEADER_MAX + CREDENTIAL_MAX + 256, &sealed, &size);
+
+        if (r < 0)
+                return r == -ENOENT ? r : fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the refreshed provision secret: %m");
+        r = vault_secret_open(v, HOST, 0, KEPT_NAME, sealed, size, ret, reterr);
+        return r < 0 ? fault_prefix(reterr, r, "the refreshed provision secret: ") : 0;
+}
+
+int credentials_check(int state_fd, Vault *v, Fault *reterr) {
+        _cleanup_(secret_freep) Secret *both = NULL;
+        return kept_open(state_fd, v, &both, reterr);
+}
+
 int credentials_restore(int state_fd, Vault *v, Credentials *c, Fault *reterr) {
         _cleanup_(secret_freep) Secret *both = NULL;
-        _cleanup_free_ char *sealed = NULL;
         Secret *kept;
-        size_t size;
-        int r;
+        int r = kept_open(state_fd, v, &both, reterr);
 
-        r = file_read(state_fd, KEPT_FILE, SEAL_HEADER_MAX + CREDENTIAL_MAX + 256, &sealed, &size);
         if (r == -ENOENT)
                 return 0;
-        if (r < 0)
-                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the refreshed provision secret: %m");
-        r = vault_secret_open(v, HOST, 0, KEPT_NAME, sealed, size, &both, reterr);
         if (r == -EBADMSG)
                 (void) file_set_aside(state_fd, state_fd, KEPT_FILE, KEPT_FILE, "it does not open");     /* ignoring: said below */
         if (r < 0)
-                return fault_prefix(reterr, r, "the refreshed provision secret: ");
+                return r;
         kept = kept_for(c, both);
         if (!kept) {
                 (void) file_remove(state_fd, KEPT_FILE);        /* ignoring: it is judged anew at the next start */

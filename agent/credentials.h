@@ -27,4 +27,5 @@ void credentials_done(Credentials *c);                          /* wipes */
 /* A refreshed secret outlives the agent in <state>/credentials.seal, beside the hash of the configured one it replaced: while that is what the
  * sources say, the refreshed one wins; a configured one that changed wins over it for good. */
 int  credentials_keep(int state_fd, Vault *v, const Credentials *c, Fault *reterr);
+int  credentials_check(int state_fd, Vault *v, Fault *reterr);  /* whether the kept one opens; -ENOENT: there is none */
 int  credentials_restore(int state_fd, Vault *v, Credentials *c, Fault *reterr);        /* 1: replaced; 0: nothing to replace it with */

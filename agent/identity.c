@@ -114,11 +114,22 @@ static const JsonField identity_fields[] = {
         {}
 };
 
-static int identity_read(int state_fd, IdentityView *view, Fault *reterr) {
+static int view_read(int state_fd, IdentityView *view, Fault *reterr) {
         _cleanup_json_ cJSON *json = NULL;
         int r = record_read(state_fd, IDENTITY_FILE, "identity", IDENTITY_MAX, &json, reterr);
 
         return r < 0 ? r : json_dispatch(json, identity_fields, JSON_STRICT, view, reterr);
+}
+
+int identity_read(int state_fd, Identity *ret, Fault *reterr) {
+        IdentityView view = {};
+        int r = view_read(state_fd, &view, reterr);
+
+        free(view.machine_id);
+        if (r < 0)
+                return r;
+        *ret = view.id;
+        return 0;
 }
 
 int identity_save(int state_fd, const Identity *id, Fault *reterr) {
@@ -155,7 +166,7 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
         int r;
 
         read_machine(ret);
-        r = identity_read(state_fd, &view, &damaged);
+        r = view_read(state_fd, &view, &damaged);
         lost = r < 0;
         foreign = !lost && view.machine_id && view.machine_id[0] && ret->machine_id[0] && strcmp(view.machine_id, ret->machine_id) != 0;
         free(view.machine_id);

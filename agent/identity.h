@@ -23,6 +23,7 @@ int state_open(const char *path, Fault *reterr);
 /* Reads or makes the identity and moves the epoch on, durably. A state that was copied from another machine is set aside whole in quarantine/
  * and a new identity is made; *ret_foreign says so. */
 int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr);
+int identity_read(int state_fd, Identity *ret, Fault *reterr);          /* as the record has it, and nothing changed: for the tool. -ENOENT */
 int identity_save(int state_fd, const Identity *id, Fault *reterr);     /* after roots changed */
 int identity_parked(int state_fd, Identity *id, Fault *reterr);         /* not again in this boot */
 int identity_registered(int state_fd, Identity *id, uint64_t now_realtime_usec, Fault *reterr);

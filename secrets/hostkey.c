@@ -6,6 +6,7 @@
 #include "secrets/hostkey.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,6 +129,41 @@ static int on_file(int dirfd, const char *name, void *userdata) {
                 return r;
         (void) fault(reading->damaged, r, FAULT_SECRET_UNDECRYPTABLE, "The host's key '%s' is set aside: %s", name, why.text);
         return file_set_aside(h->state_fd, dirfd, name, name, why.text);
+}
+
+typedef struct Verify { HostKeys *host; SealedBad bad; void *userdata; unsigned n, n_bad; } Verify;
+
+static int on_verify(int dirfd, const char *name, void *userdata) {
+        Verify *y = userdata;
+        Pair p = {};
+        Fault why = {};
+        char path[300];
+        int r;
+
+        if (!number_of(name, &p.number))
+                return 0;
+        y->n++;
+        r = read_pair(y->host, dirfd, name, &p, &why);
+        secret_free(p.secret);
+        if (r == 0)
+                return 0;
+        y->n_bad++;
+        (void) snprintf(path, sizeof path, KEYS_DIR "/%s", name);
+        y->bad(path, why.set ? why.text : strerror(-r), y->userdata);
+        return 0;
+}
+
+unsigned host_keys_verify(int state_fd, const Keys *keys, const char *org, SealedBad bad, void *userdata, unsigned *ret_files) {
+        HostKeys h = { .state_fd = state_fd, .keys = keys, .fd = openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW) };
+        Verify y = { .host = &h, .bad = bad, .userdata = userdata };
+
+        (void) snprintf(h.org, sizeof h.org, "%s", org);
+        if (h.fd >= 0) {
+                (void) file_each(h.fd, on_verify, &y);
+                (void) close(h.fd);
+        }
+        *ret_files = y.n;
+        return y.n_bad;
 }
 
 /* ── making ──────────────────────────────────────────────────────────────────────────────────────────────────── */

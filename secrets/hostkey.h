@@ -22,6 +22,10 @@ const char *host_keys_id(const HostKeys *h);            /* of the current one */
 const char *host_keys_public(const HostKeys *h);        /* base64 */
 int         host_keys_rotate(HostKeys *h, Fault *reterr);       /* a new pair is current, the one before is previous, older ones go */
 
+/* What is wrong with the files of the host's keys; returns how many are bad. For `secrets verify`. */
+typedef void (*SealedBad)(const char *file, const char *reason, void *userdata);
+unsigned    host_keys_verify(int state_fd, const Keys *keys, const char *org, SealedBad bad, void *userdata, unsigned *ret_files);
+
 /* Opens a box and checks that it is for this organization, workspace and name. secret_undecryptable otherwise. */
 int host_keys_open_box(const HostKeys *h, const char *sealed_to, const char *workspace, const char *name, const uint8_t *box, size_t size,
                        Secret **ret, Fault *reterr);

@@ -178,7 +178,6 @@ int keys_open(int state_fd, Arena *arena, RootChecks *checks, bool *ret_changed,
         if (fd < 0)
                 return fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the directory of keys: %m");
         k->arena = arena;
-        (void) file_sweep_temp(fd);
         r = search(k, fd, checks, &wrong);
         if (r < 0)
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the root keys: %m");

@@ -316,7 +316,7 @@ int vault_set_open(Vault *v, const char *workspace, uint64_t generation, SecretS
 
 /* ── file by file ────────────────────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Verify { const cJSON *files; const char *place; VaultBad bad; void *userdata; unsigned n, n_bad; } Verify;
+typedef struct Verify { const cJSON *files; const char *place; SealedBad bad; void *userdata; unsigned n, n_bad; } Verify;
 
 static void say_bad(Verify *y, const char *file, const char *reason) {
         char path[320];
@@ -342,7 +342,7 @@ static int on_file(int dirfd, const char *name, void *userdata) {
         return 0;
 }
 
-int vault_verify_set(Vault *v, const char *workspace, uint64_t generation, VaultBad bad, void *userdata, unsigned *ret_files) {
+int vault_verify_set(Vault *v, const char *workspace, uint64_t generation, SealedBad bad, void *userdata, unsigned *ret_files) {
         _cleanup_(set_work_done) SetWork w = { .fd = -1 };
         _cleanup_json_ cJSON *manifest = NULL;
         char place[128], name[SET_NAME_SIZE];

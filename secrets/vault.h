@@ -62,5 +62,4 @@ bool vault_has_key(const Vault *v, const char *workspace);              /* unkno
 bool vault_has_sets(const Vault *v, const char *workspace);
 
 /* What is wrong with one set, file by file; for `secrets verify`. Returns how many files are bad; *ret_files: how many there are. */
-typedef void (*VaultBad)(const char *file, const char *reason, void *userdata);
-int vault_verify_set(Vault *v, const char *workspace, uint64_t generation, VaultBad bad, void *userdata, unsigned *ret_files);
+int vault_verify_set(Vault *v, const char *workspace, uint64_t generation, SealedBad bad, void *userdata, unsigned *ret_files);

@@ -3,6 +3,8 @@
 
 /* molecule-agentctl: one table of verbs, one file a verb. */
 
+#include <stdbool.h>
+
 /* Exit codes, the same for every verb (docs/molecule-agentctl.1). */
 enum {
         CTL_OK = 0,
@@ -10,9 +12,17 @@ enum {
         CTL_USAGE = 2,
         CTL_NOT_RUNNING = 3,
         CTL_DEGRADED = 4,
+        CTL_TIMED_OUT = 5,
+        CTL_REFUSED = 6,
+        CTL_TRY_AGAIN = 75,
         CTL_CONFIG = 78,
 };
 
 int ctl_explain(int argc, char **argv);
 int ctl_config(int argc, char **argv);
 int ctl_status(int argc, char **argv);
+int ctl_secrets(int argc, char **argv);
+
+/* store.c */
+int  ctl_open_state(void);                      /* a descriptor, or negative when it was said why not */
+bool ctl_agent_runs(int state_fd);

@@ -16,6 +16,7 @@ static int ctl_help(int argc, char **argv);
 
 static const Verb verbs[] = {
         { "status",  "",                            "workspaces and jobs as the records on disk have them", ctl_status },
+        { "secrets", "verify | list | …",           "what is sealed here; `secrets` alone says more",       ctl_secrets },
         { "explain", "CODE | --all [--markdown]",   "what an error code means and what to do",              ctl_explain },
         { "config",  "show [FILE]",                 "each effective setting and where it came from",        ctl_config },
         { "version", "",                            "print the version",                                    ctl_version },

@@ -2,18 +2,14 @@
 
 /* What the records on disk say, read without the daemon: line 1 is the verdict, then a line per workspace. */
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "agent/ctl/ctl.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "provision/workspace.h"
-
-#define STATE_DEFAULT "/var/lib/molecule-agent"
 
 typedef struct Tally { unsigned workspaces, failed, busy; } Tally;
 
@@ -37,7 +33,7 @@ static void print_one(const Workspace *w, Tally *t) {
 
 static int each(int dirfd, const char *name, void *userdata) {
         _cleanup_(workspace_freep) Workspace *w = NULL;
-        WorkspaceDir d = { dirfd };
+        WorkspaceDir d = { .fd = dirfd };
         Fault why = {};
 
         if (!uuid_is_valid(name))
@@ -49,15 +45,8 @@ static int each(int dirfd, const char *name, void *userdata) {
         return 0;
 }
 
-static bool is_running(int state_fd) {
-        _cleanup_close_ int lock = openat(state_fd, "lock", O_RDWR|O_CLOEXEC|O_NOFOLLOW);
-        return lock >= 0 && flock(lock, LOCK_EX|LOCK_NB) < 0 && errno == EWOULDBLOCK;
-}
-
 int ctl_status(int argc, char **argv) {
-        const char *path = getenv("STATE_DIRECTORY") ?: STATE_DEFAULT;
-        _cleanup_close_ int state = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
-        _cleanup_close_ int ws = state < 0 ? -1 : openat(state, "ws", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        _cleanup_close_ int state = -1, ws = -1;
         bool running;
         Tally t = {};
 
@@ -66,11 +55,11 @@ int ctl_status(int argc, char **argv) {
                 fputs("Usage: molecule-agentctl status\n", stderr);
                 return CTL_USAGE;
         }
-        if (state < 0) {
-                fprintf(stderr, "Cannot read %s: %s. Is the agent installed, and are you root?\n", path, strerror(errno));
+        state = ctl_open_state();
+        if (state < 0)
                 return CTL_FAILED;
-        }
-        running = is_running(state);
+        ws = openat(state, "ws", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        running = ctl_agent_runs(state);
         printf("The agent %s.\n", running ? "runs" : "does not run; the records on disk say");
         if (hash_init() < 0 || (ws >= 0 && file_each(ws, each, &t) < 0))
                 return CTL_FAILED;

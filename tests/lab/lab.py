@@ -108,7 +108,8 @@ class Site:
             "cp_url": f"https://127.0.0.1:{self.cp.port}" if self.cp else self.plane.url,
             "org_id": self.plane.org_id, "org_slug": self.plane.org_slug, "ca_file": self.plane.authority.ca,
             "engine_socket": self.dock.address if self.dock else lab.engine.socket, "registries": lab.registry.address,
-            "port_range": f"{first}-{first + RANGE - 1}", "min_free_bytes": "1G", "log_level": "debug"} | settings,
+            "port_range": f"{first}-{first + RANGE - 1}", "min_free_bytes": "1G", "log_level": "debug",
+            "launcher": binary("molecule-launch")} | settings,
             {"provision-secret": self.plane.provision_secret, "admin-token": self.plane.admin_token})
 
     def start(self, registered=30):

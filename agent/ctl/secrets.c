@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What is sealed on this disk: whether it all opens, which secrets there are, what belongs to no workspace any more. Names and sizes are shown, a value
+ * never. */
+
+#include "agent/ctl/secrets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/credentials.h"
+#include "agent/ctl/ctl.h"
+#include "agent/ctl/store.h"
+#include "base/file.h"
+#include "provision/workspace.h"
+
+/* ── verify ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct Count { Store *store; unsigned files, bad; } Count;
+
+static void say_bad(const char *file, const char *reason, void *userdata) {
+        ((Count *) userdata)->bad++;
+        printf("%s: %s\n", file, reason);
+}
+
+static int verify_set(Vault *v, const char *workspace, uint64_t generation, void *userdata) {
+        Count *c = userdata;
+        unsigned files;
+
+        (void) vault_verify_set(v, workspace, generation, say_bad, c, &files);
+        c->files += files;
+        return 0;
+}
+
+static int verify_workspace(Vault *v, const char *workspace, void *userdata) {
+        Count *c = userdata;
+        Fault why = {};
+        char file[128];
+        int r = vault_key_check(v, workspace, &why);
+
+        (void) snprintf(file, sizeof file, "sealed/%.64s/key.seal", workspace);
+        c->files += r != -ENOENT;
+        if (r < 0)
+                say_bad(file, why.set ? why.text : "missing: The workspace has no key.", c);
+        return r < 0 ? 0 : vault_each_set(v, workspace, verify_set, c);         /* without the key every word would be the same */
+}
+
+/* "<workspace>.g<generation>.<what>" */
+static bool side_name(const char *name, char workspace[static UUID_SIZE], uint64_t *ret_generation, const char **ret_what) {
+        char digits[24] = {};
+        const char *dot;
+
+        if (strlen(name) < UUID_SIZE + 4 || strncmp(name + UUID_SIZE - 1, ".g", 2) != 0)
+                return false;
+        memcpy(workspace, name, UUID_SIZE - 1);
+        workspace[UUID_SIZE - 1] = 0;
+        dot = strchr(name + UUID_SIZE + 1, '.');
+        if (!dot || (size_t) (dot - name) - UUID_SIZE - 1 >= sizeof digits || !uuid_is_valid(workspace))
+                return false;
+        memcpy(digits, name + UUID_SIZE + 1, (size_t) (dot - name) - UUID_SIZE - 1);
+        *ret_what = dot + 1;
+        return u64_parse(digits, ret_generation) == 0;
+}
+
+static int verify_side(int dirfd, const char *name, void *userdata) {
+        Count *c = userdata;
+        _cleanup_free_ char *sealed = NULL, *text = NULL;
+        char workspace[UUID_SIZE], path[300];
+        uint64_t generation;
+        const char *what;
+        Fault why = {};
+        size_t size;
+        int r;
+
+        if (!side_name(name, workspace, &generation, &what))
+                return 0;
+        c->files++;
+        r = file_read(dirfd, name, SEAL_FILE_MAX, &sealed, &size);
+        if (r >= 0)
+                r = vault_open(c->store->vault, workspace, generation, what, sealed, size, &text, &size, &why);
+        (void) snprintf(path, sizeof path, "ws/%s", name);
+        if (r < 0)
+                say_bad(path, why.set ? why.text : strerror(-r), c);
+        return 0;
+}
+
+static void verify_kept(Count *c) {
+        Fault why = {};
+        int r = credentials_check(c->store->state_fd, c->store->vault, &why);
+
+        c->files += r != -ENOENT;
+        if (r < 0 && r != -ENOENT)
+                say_bad("credentials.seal", why.text, c);
+}
+
+static int verify(int argc, char **argv) {
+        _cleanup_(store_done) Store s;
+        Count c = { .store = &s };
+        _cleanup_close_ int ws = -1;
+        unsigned files;
+        int r = store_open(&s);
+
+        (void) argv;
+        if (argc != 1 || r != CTL_OK)
+                return argc != 1 ? CTL_USAGE : r;
+        (void) host_keys_verify(s.state_fd, s.keys, s.org, say_bad, &c, &files);
+        c.files += files;
+        r = vault_each(s.vault, verify_workspace, &c);
+        ws = openat(s.state_fd, "ws", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        if (r >= 0 && ws >= 0)
+                r = file_each(ws, verify_side, &c);
+        verify_kept(&c);
+        if (r < 0) {
+                fprintf(stderr, "The state directory cannot be read: %s\n", strerror(-r));
+                return CTL_FAILED;
+        }
+        if (c.bad > 0)
+                printf("%u files, %u bad.\n", c.files, c.bad);
+        else
+                printf("%u files, all good.\n", c.files);
+        return c.bad > 0 ? CTL_FAILED : CTL_OK;
+}
+
+/* ── list ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* What the workspace's record says of a generation. */
+static const char *standing(const Workspace *w, uint64_t generation) {
+        if (!w)
+                return "orphan";
+        if (w->settled && w->settled->generation == generation)
+                return w->wanted && w->wanted->generation == generation ? "settled" : "settled (old)";
+        return workspace_names_generation(w, generation) ? "wanted" : "unused";
+}
+
+typedef struct Listing { const Store *store; const Workspace *w; unsigned n; } Listing;
+
+static int list_set(Vault *v, const char *workspace, uint64_t generation, void *userdata) {
+        Listing *l = userdata;
+        _cleanup_(secret_set_done) SecretSet set = {};
+        Fault why = {};
+        char g[21];
+
+        if (vault_set_open(v, workspace, generation, &set, &why) < 0)
+                printf("%-36s  %10s  %-14s  %s\n", workspace, u64_text(generation, g), standing(l->w, generation), why.text);
+        for (size_t i = 0; i < set.n; i++)
+                printf("%-36s  %10s  %-14s  %7zu  %s\n", workspace, u64_text(generation, g), standing(l->w, generation),
+                       set.items[i].value->size, set.items[i].name);
+        l->n += (unsigned) set.n;
+        return 0;
+}
+
+static int list_workspace(Vault *v, const char *workspace, void *userdata) {
+        Listing *l = userdata;
+        _cleanup_close_ int ws = openat(l->store->state_fd, "ws", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        _cleanup_(workspace_freep) Workspace *w = NULL;
+
+        if (!uuid_is_valid(workspace))
+                return 0;
+        if (ws >= 0)
+                (void) workspace_load(&(WorkspaceDir) { .fd = ws }, workspace, &w, NULL);       /* ignoring: then it is nobody's */
+        l->w = w;
+        return vault_each_set(v, workspace, list_set, l);
+}
+
+static int list(int argc, char **argv) {
+        _cleanup_(store_done) Store s;
+        Listing l = { .store = &s };
+        int r = store_open(&s);
+
+        (void) argv;
+        if (argc != 1 || r != CTL_OK)
+                return argc != 1 ? CTL_USAGE : r;
+        printf("%-36s  %10s  %-14s  %7s  %s\n", "WORKSPACE", "GENERATION", "STANDING", "BYTES", "NAME");
+        if (vault_each(s.vault, list_workspace, &l) < 0)
+                return CTL_FAILED;
+        printf("%u secrets.\n", l.n);
+        return CTL_OK;
+}
+
+/* ── what belongs to nobody ──────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct Orphans { const Store *store; int ws; bool dry; unsigned n; int r; } Orphans;
+
+static bool has_record(const Orphans *o, const char *workspace) {
+        return o->ws >= 0 && (faccessat(o->ws, workspace, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT);
+}
+
+static void orphan(Orphans *o, const char *what, int r) {
+        o->n++;
+        printf("%s%s%s%s\n", what, o->dry ? " would go" : r < 0 ? " cannot be removed: " : " is removed", !o->dry && r < 0 ? strerror(-r) : "", ".");
+        if (r < 0)
+                o->r = r;
+}
+
+static int on_sealed(Vault *v, const char *workspace, void *userdata) {
+        Orphans *o = userdata;
+        char what[80];
+        int r = 0;
+
+        if (!uuid_is_valid(workspace) || has_record(o, workspace))
+                return 0;
+        if (!o->dry && (r = vault_destroy_key(v, workspace)) >= 0)
+                r = vault_destroy_sets(v, workspace);
+        (void) snprintf(what, sizeof what, "sealed/%s", workspace);
+        orphan(o, what, r);
+        return 0;
+}
+
+static int on_side(int dirfd, const char *name, void *userdata) {
+        Orphans *o = userdata;
+        char workspace[UUID_SIZE], path[300];
+        uint64_t generation;
+        const char *what;
+
+        if (!side_name(name, workspace, &generation, &what) || has_record(o, workspace))
+                return 0;
+        (void) snprintf(path, sizeof path, "ws/%s", name);
+        orphan(o, path, o->dry ? 0 : file_remove(dirfd, name));
+        return 0;
+}
+
+/* Only while no daemon can be about to write the record of what has none yet. */
+static int rm_orphans(int argc, char **argv) {
+        _cleanup_(store_done) Store s = { .state_fd = -1 };
+        Orphans o = { .store = &s, .ws = -1, .dry = argc == 2 && strcmp(argv[1], "--dry-run") == 0 };
+        int r;
+
+        if (argc > 2 || (argc == 2 && !o.dry))
+                return CTL_USAGE;
+        r = store_open(&s);
+        if (r != CTL_OK)
+                return r;
+        if (!o.dry && ctl_agent_runs(s.state_fd)) {
+                fputs("The agent runs: systemctl stop molecule-agentd first (workspaces run on), or use --dry-run.\n", stderr);
+                return CTL_REFUSED;
+        }
+        o.ws = openat(s.state_fd, "ws", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        if (o.ws < 0) {
+                fprintf(stderr, "The records cannot be looked at, so nothing is removed: %s\n", strerror(errno));
+                return CTL_FAILED;
+        }
+        r = vault_each(s.vault, on_sealed, &o);
+        if (r >= 0)
+                r = file_each(o.ws, on_side, &o);
+        (void) close(o.ws);
+        printf("%u orphans.\n", o.n);
+        return r < 0 || o.r < 0 ? CTL_FAILED : CTL_OK;
+}
+
+/* ── the words ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static const struct { const char *name, *arguments, *what; int (*run)(int argc, char **argv); } words[] = {
+        { "verify",          "",              "open everything that is sealed here; exit 1 names each bad file",        verify },
+        { "list",            "",              "names, generations and sizes; never a value",                            list },
+        { "rm-orphans",      "[--dry-run]",   "remove what belongs to no workspace's record",                           rm_orphans },
+        { "rotate-root",     "[--no-restart] [--credstore DIR]", "another root key: run again wherever it ended",       secrets_rotate_root },
+        { "rotate-host-key", "[--no-reload]", "another key for the control plane to seal to",                           secrets_rotate_host_key },
+};
+
+static int usage(void) {
+        fputs("Usage: molecule-agentctl secrets WORD\n\n", stderr);
+        for (size_t i = 0; i < ELEMENTS(words); i++)
+                fprintf(stderr, "  %-15s %-34s %s\n", words[i].name, words[i].arguments, words[i].what);
+        return CTL_USAGE;
+}
+
+int ctl_secrets(int argc, char **argv) {
+        for (size_t i = 0; argc > 1 && i < ELEMENTS(words); i++)
+                if (strcmp(words[i].name, argv[1]) == 0) {
+                        int r = words[i].run(argc - 1, argv + 1);
+
+                        return r == CTL_USAGE ? usage() : r;
+                }
+        return usage();
+}
