@@ -9,7 +9,7 @@ use TAP::Harness;
 
 my $root = $> == 0;
 my $sudo = !$root && system('sudo -n true >/dev/null 2>&1') == 0;
-my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP ASAN_OPTIONS UBSAN_OPTIONS);
+my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP MOLECULE_LAUNCH ASAN_OPTIONS UBSAN_OPTIONS);
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
 sub command {
