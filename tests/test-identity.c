@@ -324,6 +324,7 @@ TEST(checks_that_make_no_sense) {
                 { "wrapped_epoch", "-1", false },
                 { "wrapped_epoch", "4294967296", false },
                 { "wrapped_epoch", "1.5", false },
+                { "machine_id", "\"0123456789abcdef0123456789abcdef0\"", false },
                 { "later", "1", false },
         };
 
