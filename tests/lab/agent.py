@@ -13,7 +13,7 @@ from proc import Process, at_end, tail, wait_for
 
 class Agent:
     def __init__(self, where, short, binary, settings, credentials):
-        """settings: the keys of agent.conf. credentials: name → text or bytes, as $CREDENTIALS_DIRECTORY has it. Change both before start()."""
+        """settings: what is in agent.conf. credentials: name → text or bytes, for $CREDENTIALS_DIRECTORY. Change both before start()."""
         self.where, self.binary, self.settings, self.credentials = where, binary, settings, credentials
         self.state, self.runtime, self.log = f"{where}/state", f"{short}/run", f"{where}/agent.log"
         self.config, self.process, self.notices, self._notify = f"{where}/agent.conf", None, [], None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases side by side, one answer each. A case is a function of its Stage; it makes its own sites there and may stop and start what is theirs: a
-process ends with the thread that started it, and a case is one thread. $MOLECULE_CASES chooses by name."""
+"""Cases side by side, one answer each. A case is a function of its Stage; it makes its own sites there and may stop and start what is
+theirs: a process ends with the thread that started it, and a case is one thread. $MOLECULE_CASES chooses by name."""
 
 import os
 import queue

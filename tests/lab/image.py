@@ -36,7 +36,7 @@ VARIANTS = {
     "healthcheck": "page; (sleep $DELAY; echo >/tmp/healthy) & serve",      # healthy after DELAY seconds
     "unhealthy": "page; serve",                             # has a HEALTHCHECK that is never content
     "stubborn": "page; serve",                              # as ok, but only SIGKILL ends it
-    "bare": None,                                           # nothing but /bin/cat and a server of /www, which is its working directory; no shell
+    "bare": None,                                           # no shell: cat, and a server of its working directory
 }
 CHECK = 'HEALTHCHECK --interval=1s --timeout=5s --retries=2 CMD ["/bin/test", "-f", "/tmp/healthy"]\n'
 
