@@ -78,7 +78,10 @@ int agent_open_sealed(Agent *a, Fault *reterr) {
         if (r < 0)
                 return r;
         open_host_keys(a);
-        return vault_new(a->state_fd, a->keys, a->settings.org_id, &a->vault, reterr);
+        r = vault_new(a->state_fd, a->keys, a->settings.org_id, &a->vault, reterr);
+        if (r >= 0)
+                vault_sweep(a->vault);
+        return r;
 }
 
 void agent_org_changed(Agent *a) {

@@ -118,7 +118,10 @@ static int view_read(int state_fd, IdentityView *view, Fault *reterr) {
         _cleanup_json_ cJSON *json = NULL;
         int r = record_read(state_fd, IDENTITY_FILE, "identity", IDENTITY_MAX, &json, reterr);
 
-        return r < 0 ? r : json_dispatch(json, identity_fields, JSON_STRICT, view, reterr);
+        if (r < 0)
+                return r;
+        r = json_dispatch(json, identity_fields, JSON_STRICT, view, reterr);
+        return r == -ERANGE || r == -EFBIG ? -EBADMSG : r;      /* read, but not what it should be */
 }
 
 int identity_read(int state_fd, Identity *ret, Fault *reterr) {

@@ -47,7 +47,7 @@
         X(CRASH_LOOP, "crash_loop", false, "The workspace's process keeps ending.", "Read the rescue tail; look at the exit code.") \
         X(ROLLED_BACK, "rolled_back", false, "The new version failed and the old one is running again.", "Read the cause in the message.") \
         X(ROLLBACK_FAILED, "rollback_failed", true, "The new version failed and the old one does not run yet; every sweep tries again.", "Read the cause in the message; look at the engine.") \
-        X(SECRET_UNDECRYPTABLE, "secret_undecryptable", true, "A secret could not be opened with this host's key.", "Seal it to the key that register names.") \
+        X(SECRET_UNDECRYPTABLE, "secret_undecryptable", true, "A secret or a sealed file could not be opened with this host's keys.", "Seal it to the key that register names; for files on the host, molecule-agentctl secrets verify.") \
         X(SEALING_KEY_CONFLICT, "sealing_key_conflict", false, "The control plane knows another sealing key for this host.", "Settle it with an operator's word on the control plane.") \
         X(DRAINING, "draining", true, "The host accepts no new workspaces.", "Undrain it, or place the workspace elsewhere.") \
         X(HELD, "held", true, "A hold forbids changes.", "Release the hold.") \
@@ -65,7 +65,7 @@
         X(CREDENTIALS_FOREIGN, "credentials_foreign", false, "The credentials were made for another machine.", "Enrol this host.") \
         X(NOT_ENROLLED, "not_enrolled", false, "There are no credentials for the control plane.", "molecule-agentctl enroll.") \
         X(TORN_DOWN, "torn_down", false, "This host was torn down.", "Enrol it again to use it.") \
-        X(STATE_DEGRADED, "state_degraded", true, "The agent cannot write its own state; it takes no new jobs, workspaces run on.", "Free disk space or mend the disk below the state directory.") \
+        X(STATE_DEGRADED, "state_degraded", true, "The agent cannot write its own state, or the secrets' place in memory; it takes no new jobs, workspaces run on.", "Free disk space or mend the disk below the state directory; for secrets, the tmpfs of the runtime directory.") \
         X(INTERNAL, "internal", true, "The agent itself failed.", "Report it with the log.")
 
 typedef enum FaultCode {

@@ -174,6 +174,7 @@ class State:
 
     def verify(self):
         names = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
+        names = (name for name in names if not re.search(r"(^|/)\.", name))          # what a crash left of a write
         files = {name for name in names if re.match(r"sealed/|keys/host\.|ws/.*\.(payload|undo)$", name)}
         files |= {found[0] + "key.seal" for name in files if (found := re.match("sealed/[^/]+/", name))}
         folders = {found[0] for name in files if (found := re.match("sealed/[^/]+/g[0-9]+/", name))}

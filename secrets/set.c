@@ -153,14 +153,14 @@ static int on_left_over(int dirfd, const char *name, void *userdata) {
 }
 
 /* Hidden directories are of a crash: nothing else writes here. */
-static void sweep(int workspace_fd) { (void) file_each_hidden_dir(workspace_fd, on_left_over, NULL); }
+void sets_sweep(int workspace_fd) { (void) file_each_hidden_dir(workspace_fd, on_left_over, NULL); }
 
 static int write_new(SetWork *w, int workspace_fd, const SecretSet *set, Fault *reterr) {
         char name[SET_NAME_SIZE], temp[SET_NAME_SIZE + sizeof TEMP_PREFIX];
         int r;
 
         (void) snprintf(temp, sizeof temp, TEMP_PREFIX "%s", set_name(w->generation, name));
-        sweep(workspace_fd);
+        sets_sweep(workspace_fd);
         w->fd = mkdirat(workspace_fd, temp, 0700) < 0 ? -1 : openat(workspace_fd, temp, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
         if (w->fd < 0)
                 return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot make a set of secrets: %m");
@@ -419,7 +419,7 @@ int vault_destroy_sets(Vault *v, const char *workspace) {
 
         if (fd < 0)
                 return fd == -ENOENT ? 0 : fd;
-        sweep(fd);
+        sets_sweep(fd);
         r = vault_each_set(v, workspace, destroy_one, NULL);
         if (r < 0)
                 return r;

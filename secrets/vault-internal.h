@@ -22,6 +22,7 @@ int workspace_dir_make(const Vault *v, const char *workspace);
 int workspace_key(Vault *v, const char *workspace, bool make, Secret **ret, Fault *reterr);
 int key_for(Vault *v, const char *workspace, Secret **ret, Fault *reterr);      /* for a file that is there, so that its key should be: else -EBADMSG */
 
+void sets_sweep(int workspace_fd);              /* what a crash left of a set's writing */
 const char *set_name(uint64_t generation, char ret[static SET_NAME_SIZE]);      /* "g<generation>" */
 bool        set_generation(const char *name, uint64_t *ret);
 int         vault_usable(const Vault *v, Fault *reterr);        /* -ENOKEY */

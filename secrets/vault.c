@@ -257,3 +257,16 @@ int vault_each(Vault *v, VaultEach fn, void *userdata) {
         EachDir e = { v, fn, userdata };
         return file_each_dir(v->fd, on_workspace, &e);
 }
+
+static int sweep_one(Vault *v, const char *workspace, void *userdata) {
+        _cleanup_close_ int fd = workspace_dir(v, workspace);
+
+        (void) userdata;
+        if (fd >= 0) {
+                (void) file_sweep_temp(fd);     /* ignoring: they do no harm, and the next start finds them again */
+                sets_sweep(fd);
+        }
+        return 0;
+}
+
+void vault_sweep(Vault *v) { (void) vault_each(v, sweep_one, NULL); }

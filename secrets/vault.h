@@ -49,6 +49,8 @@ int vault_set_aside(Vault *v, const char *workspace, uint64_t generation, const 
 int vault_key_aside(Vault *v, const char *workspace, const char *reason);
 int vault_key_check(Vault *v, const char *workspace, Fault *reterr);    /* 0: it opens; -ENOENT, -EBADMSG, -ENOKEY */
 
+void vault_sweep(Vault *v);                     /* at start: what a crash left of a write, below every workspace */
+
 /* Goes on with the next workspace whatever one returns but for negative. Names only. */
 typedef int (*VaultEach)(Vault *v, const char *workspace, void *userdata);
 int vault_each(Vault *v, VaultEach fn, void *userdata);                 /* every directory of sealed/ */

@@ -63,6 +63,33 @@ static inline void sealed_kit_done(SealedKit *k) {
 }
 #define _cleanup_sealed_ _cleanup_(sealed_kit_done)
 
+/* A file below d with a NUL behind it; NULL when there is none. malloc'd. */
+static inline char *kit_read(const TestDir *d, const char *name, size_t *ret_size) {
+        int fd = openat(d->fd, name, O_RDONLY|O_CLOEXEC);
+        struct stat st;
+        char *data = NULL;
+
+        if (fd >= 0 && fstat(fd, &st) == 0 && (data = calloc(1, (size_t) st.st_size + 1)) && read(fd, data, (size_t) st.st_size) != st.st_size)
+                abort();
+        if (fd >= 0)
+                (void) close(fd);
+        if (data && ret_size)
+                *ret_size = (size_t) st.st_size;
+        return data;
+}
+
+/* One bit of the byte at `at`, counted from the end when negative. */
+static inline void kit_flip(const TestDir *d, const char *name, long at) {
+        size_t size;
+        char *data = kit_read(d, name, &size);
+
+        if (!data)
+                abort();
+        data[at < 0 ? size - (size_t) -at : (size_t) at] ^= 1;
+        test_dir_write(d, name, data, size);
+        free(data);
+}
+
 static inline Secret *kit_secret(Arena *a, const char *text) {
         Secret *s = secret_new(a, text, strlen(text));
 

@@ -76,6 +76,8 @@ TEST(defaults) {
         CHECK(c->stop_timeout_seconds == 10 && c->probe_timeout_seconds == 300 && c->job_deadline_seconds == 7200 &&
               c->pull_stall_seconds == 120);
         CHECK_INT(c->min_free_bytes, INT64_C(5) << 30);
+        CHECK_STR(c->launcher, "/usr/lib/molecule-agent/molecule-launch");
+        CHECK(!c->require_signed_jobs && !c->signing_keys && c->trusted.n == 0 && !c->allow_unlocked_memory);
         CHECK(c->tier_memory_mb[1] == 256 && c->tier_memory_mb[2] == 512 && c->tier_memory_mb[3] == 2048 && c->tier_memory_mb[4] == 4096);
         CHECK(c->tier_cpu_shares[1] == 512 && c->tier_cpu_shares[2] == 1024 && c->tier_cpu_shares[3] == 2048 &&
               c->tier_cpu_shares[4] == 4096);
@@ -244,6 +246,9 @@ static const struct { const char *key, *value; } bad[] = {
         { "min_free_bytes", "5 G" },
         { "min_free_bytes", "16777216T" },
         { "min_free_bytes", "99999999999999999999999999" },
+        { "launcher", "molecule-launch" },
+        { "require_signed_jobs", "maybe" },
+        { "allow_unlocked_memory", "2" },
         { "provision_secret_file", "secret" },
         { "admin_token_file", "~/token" },
 };
@@ -417,6 +422,80 @@ TEST(too_many_registries) {
         strcat(text, "r.example");
         prepare(&d, text, NULL, NULL);
         CHECK(config_load(NULL, false, &c, &f) < 0);
+        CHECK_STR(kit_code(&f), "config_invalid");
+}
+
+/* ── signatures ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+#define KEY_A "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+#define KEY_B "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+
+static int load_text(const char *text, Config **ret, Fault *f) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_free_ char *all = str_printf("[agent]\n%s", text);
+
+        prepare(&d, all, NULL, NULL);
+        return config_load(NULL, false, ret, f);
+}
+
+TEST(keys_imply_that_all_is_signed) {
+        static const struct { const char *text; size_t n; } table[] = {
+                { "signing_keys = " KEY_A "\n", 1 },
+                { "signing_keys = " KEY_A ", " KEY_B " ,\n", 2 },
+                { "signing_keys = " KEY_A " " KEY_B "\nrequire_signed_jobs = yes\n", 2 },
+                { "signing_keys = " KEY_A "\nrequire_signed_jobs = no\n", 1 },
+                { "signing_keys =\n", 0 },
+                { "signing_keys = , ,\nallow_unlocked_memory = yes\nlauncher = /opt/launch\n", 0 },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_(config_freep) Config *c = NULL;
+
+                if (!CHECK_INT(load_text(table[i].text, &c, NULL), 0))
+                        continue;
+                CHECK_INT(c->trusted.n, table[i].n);
+                CHECK(c->require_signed_jobs == (table[i].n > 0));
+                for (uint8_t k = 0; k < TRUSTED_KEY_SIZE; k++) {
+                        CHECK_INT(c->trusted.keys[0][k], table[i].n > 0 ? k : 0);
+                        CHECK_INT(c->trusted.keys[1][k], table[i].n > 1 ? 31 - k : 0);
+                }
+                CHECK_STR(c->launcher, i == 5 ? "/opt/launch" : "/usr/lib/molecule-agent/molecule-launch");
+                CHECK(c->allow_unlocked_memory == (i == 5));
+        }
+}
+
+TEST(keys_that_are_none) {
+        static const struct { const char *text, *words; } table[] = {
+                { "require_signed_jobs = yes\n", "signing_keys" },
+                { "require_signed_jobs = yes\nsigning_keys = ,\n", "signing_keys" },
+                { "signing_keys = x\n", "number 1" },
+                { "signing_keys = " KEY_A " AAAA\n", "number 2" },
+                { "signing_keys = " KEY_A ",AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\n", "number 2" },
+                { "signing_keys = AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISI=\n", "number 1" },
+                { "signing_keys = 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n", "number 1" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                Config *c = NULL;
+                Fault f = {};
+
+                if (!CHECK(load_text(table[i].text, &c, &f) < 0) || !CHECK_STR(kit_code(&f), "config_invalid") || !CHECK(strstr(f.text, table[i].words)))
+                        printf("#   in: %s: %s\n", table[i].text, f.text);
+                config_free(c);
+        }
+}
+
+TEST(eight_keys_and_not_one_more) {
+        char text[800] = "signing_keys =";
+        Config *c = NULL;
+        Fault f = {};
+
+        for (int i = 0; i < TRUSTED_KEYS_MAX; i++)
+                strcat(text, " " KEY_A);
+        CHECK_INT(load_text(text, &c, NULL), 0);
+        c = config_free(c);
+        strcat(text, " " KEY_B);
+        CHECK(load_text(text, &c, &f) < 0);
         CHECK_STR(kit_code(&f), "config_invalid");
 }
 

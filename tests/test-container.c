@@ -7,23 +7,31 @@
 #include "tests/data.h"
 #include "tests/kit.h"
 
+#define SECRET "open-sesame"
+
 static const char *const no_registries[] = { NULL };
 
 static Settings settings(void) {
         return (Settings) {
                 .org_id = KIT_ORG, .host_id = KIT_HOST, .network = "molecule-core-net", .advertise_host = "127.0.0.1",
                 .engine_socket = "/var/run/docker.sock", .port_low = 20000, .port_high = 29999, .max_tier = 4, .probe_path = "/",
+                .runtime_path = "/run/molecule-agent", .launcher = "/usr/lib/molecule-agent/molecule-launch",
                 .tier_memory_mb = { 0, 256, 512, 2048, 4096 }, .tier_cpu_shares = { 0, 512, 1024, 2048, 4096 }, .registries = no_registries,
         };
 }
 
+static const char *const entrypoint[] = { "/entrypoint.sh", "--quiet", NULL }, *const cmd[] = { "serve", "8000", NULL };
+
 static const ContainerIdentity identity = {
         .workspace_id = KIT_WORKSPACE, .job_id = KIT_JOB, .generation = 7, .port = 20017, .image_digest = KIT_DIGEST,
         .image_id = "sha256:8830af3578b0ca2a59dcec43fa3fe1a6db1e27ff588b215060492de72fed80a0",
+        .entrypoint = entrypoint, .cmd = cmd,
 };
 
 static cJSON *spec_json(unsigned tier, const char *runtime) {
-        cJSON *json = kit_json("{\"platform_url\":\"https://platform.example\",\"env\":{\"GREETING\":\"hello \\\"you\\\"\",\"EMPTY\":\"\"},"
+        cJSON *json = kit_json("{\"platform_url\":\"https://platform.example\","
+                               "\"env\":{\"GREETING\":\"hello \\\"you\\\"\",\"EMPTY\":\"\",\"MY_TOKEN\":\"" SECRET "\",\"AN_EMPTY_KEY\":\"\"},"
+                               "\"secrets\":{\"BOXED\":\"b3BlbiBzZXNhbWU=\"},\"sealed_to\":\"h1-0123456789abcdef\","
                                "\"config_files\":{\"a\":\"AA==\"}}");
 
         if (!json_add_string(json, "runtime", runtime) || !json_add_i64(json, "tier", tier))
@@ -104,6 +112,7 @@ TEST(create_bodies_are_the_golden_ones) {
                 kit_set((cJSON *) json_get(golden, "Labels"), LABEL_SPEC, quoted);
                 if (!CHECK_INT(container_spec_body(container_plan_spec(p), &body, NULL), 0))
                         continue;
+                CHECK(!strstr(body, SECRET) && !strstr(body, "MY_TOKEN") && !strstr(body, "BOXED") && !strstr(body, "b3Bl"));
                 json = kit_json(body);
                 if (!CHECK(same(json, golden, "")))
                         printf("#   in: tier %u\n", tier);
@@ -119,7 +128,44 @@ TEST(lower_tiers_never_get_the_host) {
 
                 CHECK(!c->privileged && !c->host_pid && !c->host_network && c->drop_net_raw && c->no_new_privileges);
                 for (size_t i = 0; i < c->n_mounts; i++)
-                        CHECK_STR(c->mounts[i].type, "volume");
+                        if (strcmp(c->mounts[i].type, "volume") != 0) {
+                                CHECK_STR(c->mounts[i].type, "bind");
+                                CHECK(c->mounts[i].read_only);
+                                CHECK(str_equal(c->mounts[i].target, HANDOVER_TARGET) || str_equal(c->mounts[i].target, LAUNCHER_TARGET));
+                        }
+        }
+}
+
+TEST(the_launcher_ends_in_what_the_image_runs) {
+        static const char *const none[] = { NULL };
+        static const struct { const char *const *entrypoint, *const *cmd; const char *wanted[5]; } table[] = {
+                { entrypoint, cmd, { "/entrypoint.sh", "--quiet", "serve", "8000" } },
+                { entrypoint, none, { "/entrypoint.sh", "--quiet" } },
+                { none, cmd, { "serve", "8000" } },
+                { NULL, cmd, { "serve", "8000" } },
+                { entrypoint, NULL, { "/entrypoint.sh", "--quiet" } },
+                { none, none, {} },
+                { NULL, NULL, {} },
+        };
+        _cleanup_(spec_freep) WorkspaceSpec *s = spec(2, "codex");
+        Settings host = settings();
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                ContainerIdentity id = identity;
+                _cleanup_(container_plan_freep) ContainerPlan *p = NULL;
+                const ContainerSpec *c;
+
+                id.entrypoint = table[i].entrypoint;
+                id.cmd = table[i].cmd;
+                p = plan(s, &host, &id);
+                c = container_plan_spec(p);
+                CHECK_STR(c->entrypoint[0], LAUNCHER_TARGET);
+                CHECK(c->entrypoint[1] == NULL);
+                for (size_t k = 0; k < 5; k++) {
+                        CHECK_STR(c->cmd[k], table[i].wanted[k]);
+                        if (!c->cmd[k])
+                                break;
+                }
         }
 }
 
@@ -246,6 +292,10 @@ TEST(what_changes_the_hash) {
                 { "env", "{\"GREETING\":\"hello \\\"you\\\"\"}" },
                 { "env", "{\"GREETING\":\"hello \\\"you\\\"\",\"EMPTY\":\"\",\"MORE\":\"\"}" },
                 { "env", "{\"GREETING\":\"hello \\\"you\\\"EMPTY\",\"E\":\"\"}" },
+                { "env", "{\"GREETING\":\"hello \\\"you\\\"\",\"EMPTY\":\"\",\"HIS_TOKEN\":\"" SECRET "\",\"AN_EMPTY_KEY\":\"\"}" },
+                { "env", "{\"GREETING\":\"hello \\\"you\\\"\",\"EMPTY\":\"\",\"MY_TOKEN\":\"\",\"AN_EMPTY_KEY\":\"\"}" },
+                { "secrets", "{\"BOXED\":\"b3BlbiBzZXNhbWU=\",\"B\":\"AA==\"}" },
+                { "secrets", "{\"BOXES\":\"b3BlbiBzZXNhbWU=\"}" },
                 { "platform_url", "\"https://other.example\"" },
                 { "runtime", "\"hermes\"" },
                 { "runtime", "\"claude-code\"" },
@@ -265,6 +315,10 @@ TEST(what_changes_the_hash) {
         CHANGED(id.image_digest, KIT_DIGEST_2);
         CHANGED(id.port, 20018);
         CHANGED(id.workspace_id, KIT_OTHER);
+        CHANGED(id.entrypoint, cmd);
+        CHANGED(id.cmd, entrypoint);
+        CHANGED(id.cmd, NULL);
+        CHANGED(host.launcher, "/opt/launch");
         CHANGED(host.advertise_host, "10.0.0.1");
         CHANGED(host.tier_memory_mb[2], 513);
         CHANGED(host.tier_cpu_shares[2], 1025);
@@ -273,6 +327,8 @@ TEST(what_changes_the_hash) {
 
 TEST(what_does_not) {
         static const struct { const char *field, *value; } spec_changes[] = {
+                { "env", "{\"GREETING\":\"hello \\\"you\\\"\",\"EMPTY\":\"\",\"MY_TOKEN\":\"another\",\"AN_EMPTY_KEY\":\"\"}" },
+                { "secrets", "{\"BOXED\":\"AAAA\"}" },           { "sealed_to", "\"h2-0123456789abcdef\"" },
                 { "template", "\"u\"" },       { "disk_gb", "7" },   { "instance_type", "\"i\"" }, { "provider", "\"p\"" },
                 { "data_persistence", "\"persist\"" },               { "display", "{\"mode\":\"none\"}" },
                 { "config_files", "{\"b\":\"AQ==\"}" },              { "probe", "{\"path\":\"/x\",\"timeout_seconds\":1}" },
@@ -291,6 +347,7 @@ TEST(what_does_not) {
         CHANGED(id.job_id, KIT_OTHER);
         CHANGED(id.generation, 8);
         CHANGED(id.image_id, "sha256:another");         /* differs between storage drivers for one digest */
+        CHANGED(host.runtime_path, "/run/elsewhere");
         CHANGED(host.tier_memory_mb[3], 1);
         CHANGED(host.stop_timeout_seconds, 99);
         CHANGED(host.max_tier, 2);

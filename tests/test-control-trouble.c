@@ -65,7 +65,7 @@ TEST(nothing_empty_ever_replaces_the_secret) {
                 settle(&s);
                 CHECK_INT(seen_count(), 3);
                 CHECK(seen_header(2, "Authorization: Bearer s1"));
-                CHECK_STR(s.credentials.provision_secret, "s1");
+                CHECK_STR(secret_text(s.credentials.provision_secret), "s1");
                 CHECK_STR(fault_of(&s), "auth_rejected");
                 CHECK_INT(rest(&s), 300 * USEC_PER_SEC);
         }

@@ -106,6 +106,90 @@ TEST(registers_once_a_day) {
         CHECK_INT(s.registered, 2);
 }
 
+/* ── whose sealing key counts ────────────────────────────────────────────────────────────────────────────────── */
+
+#define CONFLICT "{\"error\":\"sealing_key_conflict\",\"challenge\":\"Y2hhbGxlbmdl\"}"
+
+TEST(a_challenge_is_answered_once) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        s.can_prove = true;
+        rule(REGISTER, 1, 409, CP_JSON, CONFLICT);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, CP_HANG, "", "");
+        start(&s);
+        CHECK(seen_until(3, 3000));
+        CHECK_INT(s.challenges, 1);
+        CHECK_STR(s.challenge, "Y2hhbGxlbmdl");
+        CHECK_INT(seen_like(REGISTER), 2);
+        CHECK(strncmp(seen_line(2), POLL, strlen(POLL)) == 0);
+        CHECK_STR(fault_of(&s), "");
+        CHECK_INT(s.registered, 1);
+        pass(400);
+        loop_for(event, 50);
+        CHECK_INT(seen_like(REGISTER), 2);
+}
+
+/* prove: the proof is sent and not taken either; otherwise there is none to send. */
+static void conflict_stays(bool prove) {
+        int before = prove ? 2 : 1;
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        s.can_prove = prove;
+        rule(REGISTER, 2 * before, 409, CP_JSON, CONFLICT);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, 200, CP_JSON, JOBS(""));
+        start(&s);
+        CHECK(seen_until(before + 1, 3000));
+        CHECK_INT(seen_like(REGISTER), before);
+        CHECK_INT(s.challenges, 1);                     /* at the second one there is nothing more to say */
+        CHECK_INT(control_state(s.control), CONTROL_POLLING);
+        CHECK_STR(fault_of(&s), "sealing_key_conflict");
+        for (int i = 0; i < 100 && s.polled < 1; i++)
+                loop_for(event, 10);
+        CHECK(strncmp(s.delivered, "one two ", 8) == 0);        /* it works on */
+        CHECK_STR(fault_of(&s), "sealing_key_conflict");
+        CHECK_INT(s.registered, 1);
+        pass(280);
+        loop_for(event, 50);
+        CHECK_INT(seen_like(REGISTER), before);
+        for (int i = 0; i < 100 && seen_like(REGISTER) < 2 * before; i++)
+                pass(1);
+        CHECK_INT(seen_like(REGISTER), 2 * before);
+        CHECK_INT(s.challenges, 2);
+        loop_for(event, 50);
+        CHECK_STR(fault_of(&s), "sealing_key_conflict");
+        for (int i = 0; i < 400 && fault_of(&s)[0]; i++)
+                pass(1);
+        CHECK_INT(seen_like(REGISTER), 2 * before + 1);
+        CHECK_STR(fault_of(&s), "");                    /* settled */
+}
+
+TEST(a_proof_that_is_not_taken_stops_nothing_but_secrets) { conflict_stays(true); }
+TEST(a_conflict_without_a_proof) { conflict_stays(false); }
+
+TEST(registering_again_at_once) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        control_register(s.control);                    /* not before it has begun */
+        loop_for(event, 20);
+        CHECK_INT(seen_count(), 0);
+        CHECK_INT(control_state(s.control), CONTROL_IDLE);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, CP_HANG, "", "");
+        start(&s);
+        CHECK(seen_until(2, 3000));
+        control_register(s.control);
+        CHECK_INT(control_state(s.control), CONTROL_REGISTERING);
+        CHECK(seen_until(4, 3000));
+        CHECK_STR(seen_line(2), REGISTER);
+        CHECK(strncmp(seen_line(3), POLL, strlen(POLL)) == 0);
+        CHECK_INT(s.registered, 2);
+}
+
 TEST(stopped_and_started_again) {
         _cleanup_site_ Site s;
         int n;

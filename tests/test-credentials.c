@@ -94,21 +94,44 @@ TEST(the_admin_token_s_sources) {
         _cleanup_dir_ TestDir d = test_dir();
         static const Sources secret = { .env = "s" };
         Credentials found = {};
+        CredentialsEnv env;
         char file[64];
         Config c;
 
         prepare(&d, &secret, "env", &c);
+        credentials_take_environment(arena, &env);
         (void) snprintf(file, sizeof file, "%s/token", d.path);
         c.admin_token_file = file;
-        CHECK_INT(load(&c, &found, NULL), 0);
+        CHECK_INT(credentials_load(&c, arena, &env, &found, NULL), 0);
         CHECK_STR(text(found.admin_token), "env");            /* the file is not there */
         test_dir_text(&d, "token", "file\n");
-        CHECK_INT(load(&c, &found, NULL), 0);
+        CHECK_INT(credentials_load(&c, arena, &env, &found, NULL), 0);
         CHECK_STR(text(found.admin_token), "file");
         test_dir_text(&d, "admin-token", "directory");
-        CHECK_INT(load(&c, &found, NULL), 0);
+        CHECK_INT(credentials_load(&c, arena, &env, &found, NULL), 0);
         CHECK_STR(text(found.admin_token), "directory");
         credentials_done(&found);
+        credentials_env_done(&env);
+}
+
+TEST(the_environment_is_wiped_whichever_source_wins) {
+        static char first[] = "MOLECULE_CP_SHARED_SECRET=open-sesame-1", second[] = "PROVISION_SHARED_SECRET=open-sesame-2",
+                    third[] = "ADMIN_TOKEN=open-sesame-3", other[] = "CP_ADMIN_TOKEN=not-ours";
+        CredentialsEnv env;
+
+        CHECK_INT(clearenv(), 0);
+        CHECK_INT(putenv(first) | putenv(second) | putenv(third) | putenv(other), 0);
+        credentials_take_environment(arena, &env);
+        CHECK_STR(text(env.provision_secret), "open-sesame-1");
+        CHECK_STR(text(env.admin_token), "open-sesame-3");
+        CHECK(!getenv("MOLECULE_CP_SHARED_SECRET") && !getenv("PROVISION_SHARED_SECRET") && !getenv("ADMIN_TOKEN"));
+        CHECK(!memmem(first, sizeof first, "sesame", 6) && !memmem(second, sizeof second, "sesame", 6) && !memmem(third, sizeof third, "sesame", 6));
+        CHECK_STR(getenv("CP_ADMIN_TOKEN"), "not-ours");
+        credentials_env_done(&env);
+        CHECK(!env.provision_secret && !env.admin_token);
+        credentials_take_environment(arena, &env);
+        CHECK(!env.provision_secret && !env.admin_token);       /* once */
+        CHECK_INT(clearenv(), 0);
 }
 
 TEST(the_platform_s_admin_bearers_are_never_read) {
@@ -186,6 +209,81 @@ TEST(refresh) {
         CHECK_INT(credentials_refresh(&c, "new\n"), 0);
         CHECK_STR(text(c.provision_secret), "new");
         CHECK_STR(text(c.admin_token), "admin");
+        credentials_done(&c);
+}
+
+/* ── over a restart ──────────────────────────────────────────────────────────────────────────────────────────── */
+
+static Credentials configured(const char *secret) {
+        Credentials c = { .provision_secret = kit_secret(arena, secret), .admin_token = kit_secret(arena, "admin") };
+
+        hash_text(secret, strlen(secret), c.configured);
+        return c;
+}
+
+/* Refreshes what is configured, keeps it, and forgets everything but the disk. */
+static void keep(SealedKit *k, const char *secret, const char *refreshed) {
+        Credentials c = configured(secret);
+
+        CHECK_INT(credentials_refresh(&c, refreshed), 0);
+        CHECK_INT(credentials_keep(k->d.fd, k->vault, &c, NULL), 0);
+        credentials_done(&c);
+        sealed_close(k);
+        sealed_open(k);
+}
+
+TEST(a_refreshed_secret_outlives_the_agent) {
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        Credentials c = configured("first"), other = configured("changed");
+        _cleanup_free_ char *file = NULL;
+
+        CHECK_INT(credentials_restore(k.d.fd, k.vault, &c, NULL), 0);
+        keep(&k, "first", "refreshed-sesame");
+        file = kit_read(&k.d, "credentials.seal", NULL);
+        CHECK(file && !strstr(file, "sesame"));
+        CHECK_INT(credentials_restore(k.d.fd, k.vault, &c, NULL), 1);
+        CHECK_STR(text(c.provision_secret), "refreshed-sesame");
+        CHECK_STR(text(c.admin_token), "admin");
+        CHECK_INT(credentials_restore(k.d.fd, k.vault, &other, NULL), 0);
+        CHECK_STR(text(other.provision_secret), "changed");     /* what the operator changed wins, for good */
+        CHECK(!test_dir_has(&k.d, "credentials.seal"));
+        credentials_done(&c);
+        credentials_done(&other);
+}
+
+TEST(a_kept_secret_that_does_not_open_is_set_aside) {
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        Credentials c = configured("first");
+        Fault f = {};
+
+        keep(&k, "first", "refreshed");
+        kit_flip(&k.d, "credentials.seal", -1);
+        CHECK_INT(credentials_restore(k.d.fd, k.vault, &c, &f), -EBADMSG);
+        CHECK_STR(kit_code(&f), "secret_undecryptable");
+        CHECK(strstr(f.text, "bad_tag"));
+        CHECK_STR(text(c.provision_secret), "first");
+        CHECK(!test_dir_has(&k.d, "credentials.seal") && test_dir_has(&k.d, "quarantine/credentials.seal"));
+        CHECK(test_dir_has(&k.d, "quarantine/credentials.seal.reason"));
+        credentials_done(&c);
+}
+
+TEST(a_kept_secret_of_another_key_is_left_while_the_root_is_away) {
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        Credentials c = configured("first");
+        Fault f = {};
+
+        keep(&k, "first", "refreshed");
+        CHECK_INT(renameat(k.d.fd, "keys/root.e1", k.d.fd, "away"), 0);
+        sealed_close(&k);
+        sealed_open(&k);
+        CHECK_INT(credentials_restore(k.d.fd, k.vault, &c, &f), -ENOKEY);
+        CHECK_STR(text(c.provision_secret), "first");
+        CHECK(test_dir_has(&k.d, "credentials.seal"));
+        CHECK_INT(renameat(k.d.fd, "away", k.d.fd, "keys/root.e1"), 0);
+        sealed_close(&k);
+        sealed_open(&k);
+        CHECK_INT(credentials_restore(k.d.fd, k.vault, &c, NULL), 1);
+        CHECK_STR(text(c.provision_secret), "refreshed");
         credentials_done(&c);
 }
 

@@ -244,6 +244,87 @@ TEST(images) {
         CHECK(image.id == NULL);
 }
 
+static void check_words(char **words, const char *const *wanted) {
+        size_t i = 0;
+
+        if (!CHECK(words))
+                return;
+        for (; words[i] && wanted[i]; i++)
+                CHECK_STR(words[i], wanted[i]);
+        CHECK(!words[i] && !wanted[i]);
+}
+
+TEST(what_an_image_runs) {
+        static const struct { const char *json; const char *entrypoint[4], *cmd[4]; } table[] = {
+                { "{\"Entrypoint\":[\"/e\",\"-x\"],\"Cmd\":[\"a\",\"\",\"c\"]}", { "/e", "-x" }, { "a", "", "c" } },
+                { "{\"Entrypoint\":null,\"Cmd\":[\"a\"]}", {}, { "a" } },
+                { "{\"Entrypoint\":[\"/e\"],\"Cmd\":null}", { "/e" }, {} },
+                { "{\"Entrypoint\":[],\"Cmd\":[]}", {}, {} },
+                { "{}", {}, {} },
+                { "null", {}, {} },
+                { "{\"Entrypoint\":\"/e\",\"Cmd\":7}", {}, {} },
+                { "{\"Entrypoint\":[\"/e\",7,null],\"Cmd\":[{}]}", { "/e" }, {} },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                char text[200];
+                _cleanup_json_ cJSON *json = NULL;
+                EngineImage image, copy;
+
+                (void) snprintf(text, sizeof text, "{\"Id\":\"sha256:1\",\"Size\":5,\"RepoDigests\":[\"a@sha256:2\"],\"Config\":%s}", table[i].json);
+                json = json_of(text);
+                if (!CHECK_INT(engine_image_parse(json, &image, NULL), 0))
+                        continue;
+                check_words(image.entrypoint, table[i].entrypoint);
+                check_words(image.cmd, table[i].cmd);
+                CHECK_INT(engine_image_copy(&copy, &image), 0);
+                engine_image_done(&image);
+                CHECK(!image.entrypoint && !image.cmd && !image.id);
+                check_words(copy.entrypoint, table[i].entrypoint);
+                check_words(copy.cmd, table[i].cmd);
+                check_words(copy.repo_digests, (const char *const[]) { "a@sha256:2", NULL });
+                CHECK_STR(copy.id, "sha256:1");
+                CHECK_INT(copy.size_bytes, 5);
+                engine_image_done(&copy);
+        }
+}
+
+TEST(the_command_of_recorded_images) {
+        static const struct { const char *file, *cmd[6]; } table[] = {
+                { "engine/image-20.10.json", { "/bin/busybox", "httpd", "-f", "-p", "8000" } },
+                { "engine/image-29.json", { "/bin/busybox" } },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_json_ cJSON *json = data_json(table[i].file);
+                EngineImage image;
+
+                CHECK_INT(engine_image_parse(json, &image, NULL), 0);
+                check_words(image.entrypoint, (const char *const[]) { NULL });
+                check_words(image.cmd, table[i].cmd);
+                engine_image_done(&image);
+        }
+}
+
+TEST(a_body_with_words_and_one_without) {
+        static const char *const e[] = { "/launch", NULL }, *const none[] = { NULL }, *const c[] = { "a \"b\"", "", NULL };
+        static const struct { const char *const *entrypoint, *const *cmd; const char *wanted[2], *missing[2]; } table[] = {
+                { e, c, { "\"Entrypoint\":[\"/launch\"]", "\"Cmd\":[\"a \\\"b\\\"\",\"\"]" }, { "null", "null" } },
+                { e, none, { "\"Entrypoint\":[\"/launch\"]", "\"Cmd\":[]" }, { "null", "null" } },
+                { NULL, NULL, { "\"Image\"", "\"Image\"" }, { "Entrypoint", "Cmd" } },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                const ContainerSpec spec = { COMMON, .entrypoint = table[i].entrypoint, .cmd = table[i].cmd };
+                _cleanup_free_ char *body = NULL;
+
+                CHECK_INT(container_spec_body(&spec, &body, NULL), 0);
+                for (int k = 0; body && k < 2; k++)
+                        if (!CHECK(strstr(body, table[i].wanted[k])) || !CHECK(!strstr(body, table[i].missing[k])))
+                                printf("#   in: %s\n", body);
+        }
+}
+
 TEST(volumes) {
         _cleanup_json_ cJSON *json = data_json("engine/volume-20.10.json"), *list = data_json("engine/volumes-20.10.json");
         _cleanup_json_ cJSON *bad = json_of("{}");

@@ -55,7 +55,7 @@ static const char *const write_tokens[] = {
 
 static const char *const own[] = {
         "WORKSPACE_ID", "WORKSPACE_CONFIG_PATH", "PLATFORM_URL", "MOLECULE_URL",
-        "TIER",         "PLUGINS_DIR",           "PYTHONPATH",   "MOLECULE_WORKSPACE_URL",
+        "manifest",     "TIER",         "PLUGINS_DIR",           "PYTHONPATH",   "MOLECULE_WORKSPACE_URL",
 };
 
 TEST(names_that_never_pass) {
@@ -72,7 +72,7 @@ TEST(their_neighbours_pass) {
                 "A",      "_",          "_9",          "MOLECULE_OPERATOR", "XLD_PRELOAD",      "LDFLAGS",
                 "LISTEN", "WATCHDOG",   "BASH",        "AWS_REGION",        "aws_region",       "NOTIFY_SOCKETS",
                 "TIERS",  "ld_preload", "PYTHONPATHS", "RAILWAY",           "INFISICAL_CLIENT", "GITEA_PATH",
-                "Path",
+                "Path",   "MANIFEST",   "Manifest",    "manifests",
         };
 
         for (size_t i = 0; i < ELEMENTS(names); i++)
@@ -80,23 +80,18 @@ TEST(their_neighbours_pass) {
 }
 
 TEST(only_the_platform_s_own_workspace_may_have_its_admin_token) {
-        Fault f;
-
         want(&(One) { .name = "ADMIN_TOKEN" }, "privileged_env_forbidden");
         want(&(One) { .name = "ADMIN_TOKEN", .kind = "" }, "privileged_env_forbidden");
         want(&(One) { .name = "ADMIN_TOKEN", .secret_key = "ADMIN_TOKEN" }, "privileged_env_forbidden");
-        /* No longer forbidden, but still named like a secret, which is not sealed yet. */
-        CHECK_STR(judge(&(One) { .name = "ADMIN_TOKEN", .kind = "platform" }, &f), "unsupported_field");
+        want(&(One) { .name = "ADMIN_TOKEN", .kind = "platform" }, "");
 }
 
 TEST(write_tokens_only_where_the_workspace_wrote_them) {
         for (size_t i = 0; i < ELEMENTS(write_tokens); i++) {
-                bool named_like_secret = env_name_is_secret(write_tokens[i]);
-
                 want(&(One) { .name = write_tokens[i] }, "privileged_env_forbidden");
                 want(&(One) { .name = write_tokens[i], .kind = "platform" }, "privileged_env_forbidden");
                 want(&(One) { .name = write_tokens[i], .secret_key = "OTHER" }, "privileged_env_forbidden");
-                want(&(One) { .name = write_tokens[i], .secret_key = write_tokens[i] }, named_like_secret ? "unsupported_field" : "");
+                want(&(One) { .name = write_tokens[i], .secret_key = write_tokens[i] }, "");
         }
 }
 
@@ -107,14 +102,14 @@ TEST(names_that_are_the_agent_s_to_set) {
         }
 }
 
-TEST(names_like_secrets_wait_for_sealing) {
+TEST(names_like_secrets_are_known_and_pass) {
         static const char *const names[] = {
                 "MY_TOKEN", "my_token", "SecretSauce", "API_KEY", "KEY", "monkey", "DB_PASSWORD", "Password2"
         };
 
         for (size_t i = 0; i < ELEMENTS(names); i++) {
                 CHECK(env_name_is_secret(names[i]));
-                want(&(One) { .name = names[i] }, "unsupported_field");
+                want(&(One) { .name = names[i] }, "");
         }
         CHECK(!env_name_is_secret("PASS") && !env_name_is_secret("TOKE_N") && !env_name_is_secret(""));
 }
@@ -155,6 +150,67 @@ TEST(ever_so_many_names_fit_into_the_words) {
         CHECK_INT(env_check(&s, &f), -EPERM);
         CHECK(strstr(f.text, "LD_SOMETHING_NUMBER_0, LD_SOMETHING_NUMBER_1"));
         CHECK(!strstr(f.text, VALUE));
+}
+
+/* ── secrets that come sealed ────────────────────────────────────────────────────────────────────────────────── */
+
+static const char *judge_box(const char *name, const char *kind, const char *secret_key, Fault *f) {
+        SpecBox box = { .name = (char *) name, .data = (uint8_t *) (char *) VALUE, .size = strlen(VALUE) };
+        char *keys[] = { (char *) secret_key };
+        WorkspaceSpec s = { .boxes = &box, .n_boxes = 1, .kind = (char *) kind, .sealed_to = (char *) "h1-0123456789abcdef" };
+
+        if (secret_key)
+                s.workspace_secret_keys = (StringList) { keys, 1 };
+        *f = (Fault) {};
+        CHECK((env_check(&s, f) < 0) == f->set);
+        CHECK(!strstr(f->text, VALUE));
+        return kit_code(f);
+}
+
+TEST(the_rules_bind_what_comes_sealed_too) {
+        Fault f;
+
+        for (size_t i = 0; i < ELEMENTS(never); i++)
+                if (!CHECK_STR(judge_box(never[i], "platform", never[i], &f), "privileged_env_forbidden") || !CHECK(strstr(f.text, never[i])))
+                        printf("#   in: %s\n", never[i]);
+        for (size_t i = 0; i < ELEMENTS(own); i++)
+                if (!CHECK_STR(judge_box(own[i], NULL, NULL, &f), "bad_env") || !CHECK(strstr(f.text, own[i])))
+                        printf("#   in: %s\n", own[i]);
+        for (size_t i = 0; i < ELEMENTS(write_tokens); i++) {
+                CHECK_STR(judge_box(write_tokens[i], NULL, NULL, &f), "privileged_env_forbidden");
+                CHECK_STR(judge_box(write_tokens[i], NULL, write_tokens[i], &f), "");
+        }
+        CHECK_STR(judge_box("ADMIN_TOKEN", NULL, NULL, &f), "privileged_env_forbidden");
+        CHECK_STR(judge_box("ADMIN_TOKEN", "platform", NULL, &f), "");
+        CHECK_STR(judge_box("9", NULL, NULL, &f), "bad_env");
+        CHECK_STR(judge_box("ANYTHING", NULL, NULL, &f), "");
+}
+
+TEST(a_name_in_env_and_secrets_is_refused) {
+        EnvEntry env[] = { ENTRY("BOTH", VALUE), ENTRY("ONE", VALUE), ENTRY("EMPTY", "") };
+        SpecBox boxes[] = { { .name = (char *) "OTHER" }, { .name = (char *) "BOTH" }, { .name = (char *) "EMPTY" } };
+        WorkspaceSpec s = { .env = env, .n_env = 3, .boxes = boxes, .n_boxes = 3 };
+        Fault f = {};
+
+        CHECK(env_check(&s, &f) < 0);
+        CHECK_STR(kit_code(&f), "bad_env");
+        CHECK(strstr(f.text, "BOTH, EMPTY") && !strstr(f.text, "ONE") && !strstr(f.text, "OTHER"));
+        s.n_boxes = 1;
+        CHECK_INT(env_check(&s, NULL), 0);
+}
+
+TEST(a_sealed_secret_is_as_good_as_env_where_it_is_required) {
+        EnvEntry env[] = { ENTRY("A", "x") };
+        SpecBox boxes[] = { { .name = (char *) "B" } };
+        char *required[] = { (char *) "A", (char *) "B", (char *) "C" };
+        WorkspaceSpec s = { .env = env, .n_env = 1, .boxes = boxes, .n_boxes = 1, .required_env = { required, 2 } };
+        Fault f = {};
+
+        CHECK_INT(env_check(&s, NULL), 0);
+        s.required_env.n = 3;
+        CHECK(env_check(&s, &f) < 0);
+        CHECK_STR(kit_code(&f), "missing_required_env");
+        CHECK(strstr(f.text, ": C."));
 }
 
 /* ── values ──────────────────────────────────────────────────────────────────────────────────────────────────── */

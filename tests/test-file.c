@@ -283,4 +283,136 @@ TEST(each) {
         CHECK_STR(none.text, "");
 }
 
+TEST(each_directory_and_each_hidden_one) {
+        _cleanup_dir_ Dir d = dir_make();
+        Seen seen = {}, hidden = {}, some = { .stop_at = "dir" };
+
+        for (const char *const *n = (const char *const[]) { "dir", "b", ".x", ".new.g7", "..c", NULL }; *n; n++)
+                CHECK_INT(mkdirat(d.fd, *n, 0700), 0);
+        put(d.fd, "file", "x");
+        put(d.fd, ".file", "x");
+        CHECK_INT(symlinkat("dir", d.fd, "link"), 0);
+        CHECK_INT(symlinkat("dir", d.fd, ".link"), 0);
+        CHECK_INT(file_each_dir(d.fd, note, &seen), 0);
+        CHECK_STR(seen.text, "b dir ");
+        CHECK_INT(file_each_hidden_dir(d.fd, note, &hidden), 0);
+        CHECK_STR(hidden.text, "..c .new.g7 .x ");
+        CHECK_INT(file_each_dir(d.fd, note, &some), -ECANCELED);
+        CHECK_INT(file_each_dir(-1, note, &seen), -EBADF);
+}
+
+/* ── trees ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* "top/d/d/…/file", n directories in all. */
+static void deep(const Dir *d, int n) {
+        int at = dup(d->fd);
+
+        for (int i = 0; i < n; i++) {
+                const char *name = i ? "d" : "top";
+                int next;
+
+                if (mkdirat(at, name, 0700) < 0 || (next = openat(at, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC)) < 0)
+                        abort();
+                close(at);
+                at = next;
+        }
+        put(at, "file", "x");
+        close(at);
+}
+
+TEST(a_tree_goes_whole) {
+        _cleanup_dir_ Dir d = dir_make();
+        _cleanup_close_ int fd = -1;
+        char names[8][NAME_MAX + 1];
+
+        put(d.fd, "kept", "x");
+        CHECK_INT(mkdirat(d.fd, "kept-dir", 0700), 0);
+        fd = openat(d.fd, "kept-dir", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        put(fd, "inside", "x");
+        deep(&d, 3);
+        CHECK_INT(symlinkat("../kept-dir", d.fd, "top/link"), 0);
+        CHECK_INT(symlinkat("../kept", d.fd, "top/.hidden-link"), 0);
+        CHECK_INT(mkdirat(d.fd, "top/.hidden", 0700), 0);
+        CHECK_INT(file_remove_tree(d.fd, "top"), 0);
+        CHECK_INT(file_remove_tree(d.fd, "top"), 0);
+        CHECK_INT(faccessat(fd, "inside", F_OK, 0) | faccessat(d.fd, "kept", F_OK, 0), 0);      /* no link was followed */
+        CHECK_INT(symlinkat("kept-dir", d.fd, "link"), 0);
+        CHECK_INT(file_remove_tree(d.fd, "link"), 0);
+        CHECK_INT(faccessat(fd, "inside", F_OK, 0), 0);
+        CHECK_INT(file_remove_tree(d.fd, "kept"), 0);           /* a file goes too */
+        CHECK_INT(entries(d.fd, names, 8), 1);
+        CHECK_INT(file_remove_tree(d.fd, "a/b"), -EINVAL);
+        CHECK_INT(file_remove_tree(d.fd, ".."), -EINVAL);
+        CHECK_INT(file_remove_tree(d.fd, "kept-dir"), 0);
+}
+
+TEST(a_tree_of_eight_levels_and_one_of_nine) {
+        _cleanup_dir_ Dir d = dir_make();
+
+        deep(&d, 8);
+        CHECK_INT(file_remove_tree(d.fd, "top"), 0);
+        CHECK(faccessat(d.fd, "top", F_OK, 0) < 0);
+        deep(&d, 9);
+        CHECK_INT(file_remove_tree(d.fd, "top"), -ELOOP);
+        CHECK_INT(faccessat(d.fd, "top/d/d/d/d/d/d/d/d/file", F_OK, 0), 0);
+        CHECK_INT(renameat(d.fd, "top/d", d.fd, "d"), 0);
+        CHECK_INT(file_remove_tree(d.fd, "top") | file_remove_tree(d.fd, "d"), 0);
+}
+
+/* ── quarantine ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static char *quarantined(const Dir *d, const char *name) {
+        _cleanup_close_ int fd = openat(d->fd, "quarantine", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        char *text = NULL;
+        size_t size;
+
+        (void) file_read(fd, name, 1000, &text, &size);
+        return text;
+}
+
+#define CHECK_QUARANTINED(d, name, wanted) do { _cleanup_free_ char *_t = quarantined(d, name); CHECK_STR(_t, wanted); } while (0)
+
+TEST(set_aside_with_its_reason) {
+        _cleanup_dir_ Dir d = dir_make();
+
+        put(d.fd, "bad", "content");
+        CHECK_INT(file_set_aside(d.fd, d.fd, "bad", "as", "bad_tag: words."), 0);
+        CHECK(faccessat(d.fd, "bad", F_OK, 0) < 0);
+        CHECK_QUARANTINED(&d, "as", "content");
+        CHECK_QUARANTINED(&d, "as.reason", "bad_tag: words.");
+        put(d.fd, "bad", "later");
+        CHECK_INT(file_set_aside(d.fd, d.fd, "bad", "as", ""), 0);
+        CHECK_QUARANTINED(&d, "as", "later");
+        CHECK_QUARANTINED(&d, "as.reason", "");
+        CHECK_INT(file_set_aside(d.fd, d.fd, "absent", "nothing", "x"), -ENOENT);
+        deep(&d, 2);                                    /* a directory, over a file and over a directory that is not empty */
+        CHECK_INT(file_set_aside(d.fd, d.fd, "top", "as", "a set"), 0);
+        deep(&d, 1);
+        CHECK_INT(file_set_aside(d.fd, d.fd, "top", "as", "a set"), 0);
+        CHECK(faccessat(d.fd, "quarantine/as/file", F_OK, 0) == 0 && faccessat(d.fd, "quarantine/as/d", F_OK, 0) < 0);
+        CHECK_INT(file_remove_tree(d.fd, "quarantine"), 0);
+}
+
+TEST(the_oldest_give_way) {
+        _cleanup_dir_ Dir d = dir_make();
+        _cleanup_close_ int fd = -1;
+        char name[32], names[300][NAME_MAX + 1];
+
+        for (int i = 0; i < QUARANTINE_MAX + 6; i++) {
+                (void) snprintf(name, sizeof name, "f%d", 100 - i);     /* their names say nothing of their age */
+                put(d.fd, "bad", name);
+                (void) usleep(5000);
+                CHECK_INT(file_set_aside(d.fd, d.fd, "bad", name, "why"), 0);
+        }
+        fd = openat(d.fd, "quarantine", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        CHECK_INT(entries(fd, names, 300), 2 * QUARANTINE_MAX);
+        for (int i = 0; i < QUARANTINE_MAX + 6; i++) {
+                (void) snprintf(name, sizeof name, "f%d", 100 - i);
+                CHECK((faccessat(fd, name, F_OK, 0) == 0) == (i >= 6));
+                strcat(name, ".reason");
+                CHECK((faccessat(fd, name, F_OK, 0) == 0) == (i >= 6));
+        }
+        CHECK_INT(file_remove_tree(d.fd, "quarantine"), 0);
+}
+
 TEST_MAIN

@@ -270,6 +270,80 @@ TEST(setting_aside_in_part_is_gone_on_with) {
         interrupted_at("boot_epoch");
 }
 
+/* ── the roots' checks ───────────────────────────────────────────────────────────────────────────────────────── */
+
+#define CHECK_1 "e1950f0fe24829b3aa0b8fbc97f88ca78f8f86606043ce9065ccf2d6b1a55538"
+#define CHECK_2 "fd860536a4a49af67d22e3fdfe1209c0c65fd6d4206e21220146a58a83f0cd22"
+
+TEST(checks_of_roots_there_and_back) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity id = load(&d, false), now;
+
+        CHECK_INT(id.roots.n + id.roots.wrapped, 0);
+        for (unsigned i = 0; i < ROOTS_MAX; i++) {
+                id.roots.items[i].epoch = i ? UINT32_MAX - i : 1;
+                strcpy(id.roots.items[i].check, i % 2 ? CHECK_2 : CHECK_1);
+                id.roots.n = i + 1;
+                id.roots.wrapped = i ? UINT32_MAX - i : 0;
+                CHECK_INT(identity_save(d.fd, &id, NULL), 0);
+                now = load(&d, false);
+                CHECK_STR(now.host_id, id.host_id);
+                CHECK_INT(now.roots.wrapped, id.roots.wrapped);
+                if (!CHECK_INT(now.roots.n, i + 1))
+                        continue;
+                for (unsigned k = 0; k <= i; k++) {
+                        CHECK_INT(now.roots.items[k].epoch, id.roots.items[k].epoch);
+                        CHECK_STR(now.roots.items[k].check, id.roots.items[k].check);
+                }
+        }
+        CHECK_INT(identity_registered(d.fd, &id, USEC_PER_SEC, NULL), 0);       /* other parts of the record leave them */
+        CHECK_INT(load(&d, false).roots.n, ROOTS_MAX);
+}
+
+TEST(checks_that_make_no_sense) {
+        static const struct { const char *field, *value; bool good; } table[] = {
+                { "mk_check", "{}", true },
+                { "mk_check", "{\"1\":\"" CHECK_1 "\"}", true },
+                { "mk_check", "{\"1\":\"" CHECK_1 "\",\"2\":\"" CHECK_2 "\"}", true },
+                { "mk_check", "[]", false },
+                { "mk_check", "null", false },
+                { "mk_check", "{\"1\":7}", false },
+                { "mk_check", "{\"1\":null}", false },
+                { "mk_check", "{\"1\":\"\"}", false },
+                { "mk_check", "{\"1\":\"" CHECK_1 "0\"}", false },
+                { "mk_check", "{\"1\":\"e1950f\"}", false },
+                { "mk_check", "{\"\":\"" CHECK_1 "\"}", false },
+                { "mk_check", "{\"one\":\"" CHECK_1 "\"}", false },
+                { "mk_check", "{\"-1\":\"" CHECK_1 "\"}", false },
+                { "mk_check", "{\"01\":\"" CHECK_1 "\"}", false },
+                { "mk_check", "{\"4294967296\":\"" CHECK_1 "\"}", false },
+                { "mk_check", "{\"1\":\"" CHECK_1 "\",\"2\":\"" CHECK_1 "\",\"3\":\"" CHECK_1 "\",\"4\":\"" CHECK_1 "\",\"5\":\"" CHECK_1
+                              "\",\"6\":\"" CHECK_1 "\",\"7\":\"" CHECK_1 "\",\"8\":\"" CHECK_1 "\",\"9\":\"" CHECK_1 "\"}", false },
+                { "wrapped_epoch", "2", true },
+                { "wrapped_epoch", "\"2\"", false },
+                { "wrapped_epoch", "-1", false },
+                { "wrapped_epoch", "4294967296", false },
+                { "wrapped_epoch", "1.5", false },
+                { "machine_id", "\"0123456789abcdef0123456789abcdef0\"", false },
+                { "later", "1", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_dir_ TestDir d = test_dir();
+                Identity own = load(&d, false), now;
+                _cleanup_json_ cJSON *json = kit_json("{\"host_id\":\"" KIT_HOST "\"}");
+
+                CHECK(json_add_string(json, "machine_id", own.machine_id));
+                kit_set(json, table[i].field, table[i].value);
+                CHECK_INT(record_write(d.fd, "identity", "identity", json, NULL), 0);
+                now = load(&d, false);                  /* a damaged one is made anew: another host, and no root is remembered */
+                if (!CHECK((strcmp(now.host_id, KIT_HOST) == 0) == table[i].good))
+                        printf("#   in: %s = %s\n", table[i].field, table[i].value);
+                if (!table[i].good)
+                        CHECK_INT(now.roots.n + now.roots.wrapped, 0);
+        }
+}
+
 int main(void) {
         (void) log_set_level("error");
         return hash_init() < 0 ? 1 : test_run_all();

@@ -349,8 +349,8 @@ TEST(an_unreadable_payload_still_has_its_delivery) {
 /* ── envelopes ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static const struct { const char *field, *value, *code; } envelopes[] = {
-        { "payloadType", NULL, "unsupported_type" },
-        { "payloadType", "7", "unsupported_type" },
+        { "payloadType", NULL, "bad_json" },
+        { "payloadType", "7", "bad_json" },
         { "payloadType", "\"application/vnd.molecule.job.v2+json\"", "unsupported_type" },
         { "payloadType", "\"application/vnd.molecule.job.v1+json \"", "unsupported_type" },
         { "payload", NULL, "bad_json" },

@@ -164,7 +164,7 @@ TEST(what_the_other_side_never_takes_goes_to_quarantine) {
         CHECK_INT(outbox_quarantine(o, id(3), NULL), 0);
         CHECK(outbox_is_empty(o));
         CHECK_INT(test_dir_count(&d, "outbox"), 0);
-        CHECK_INT(test_dir_count(&d, "quarantine"), 1);
+        CHECK_INT(test_dir_count(&d, "quarantine"), 2);    /* each with its .reason */
 }
 
 /* ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -245,7 +245,7 @@ TEST(one_bad_file_stops_nobody) {
         o = open_outbox(&d);
         CHECK_STR(batch(o, 10), "1 9");
         CHECK_INT(test_dir_count(&d, "outbox"), 2);
-        CHECK_INT(test_dir_count(&d, "quarantine"), 3);
+        CHECK_INT(test_dir_count(&d, "quarantine"), 6);
 }
 
 TEST(what_cannot_be_written_is_kept_and_said) {

@@ -156,9 +156,15 @@ static const Case cases[] = {
         { "restart", "\"no\"", "bad_json" },
         { "restart", "null", "bad_json" },
 
-        { "secrets", "{}", "unsupported_field" },
-        { "secrets", "{\"A\":\"b3BlbiBzZXNhbWU=\"}", "unsupported_field" },
-        { "sealed_to", "\"k1\"", "unsupported_field" },
+        { "secrets", "{}", "" },
+        { "secrets", "{\"A\":\"b3BlbiBzZXNhbWU=\"}", "bad_json" },        /* sealed to what? */
+        { "secrets", "[]", "bad_json" },
+        { "secrets", "null", "bad_json" },
+        { "secrets", "\"A\"", "bad_json" },
+        { "sealed_to", "\"k1\"", "bad_json" },
+        { "sealed_to", "\"\"", "bad_json" },
+        { "sealed_to", "7", "bad_json" },
+        { "sealed_to", "null", "bad_json" },
         { "Runtime", "\"codex\"", "unsupported_field" },
         { "unheard_of", "1", "unsupported_field" },
 };
@@ -287,6 +293,113 @@ TEST(restart_has_its_default_by_kind) {
                 kit_set(json, "restart", table[i].restart);
                 if (CHECK_INT(spec_parse(json, &host, &s, NULL), 0))
                         CHECK(spec_restarts(s) == table[i].wanted);
+        }
+}
+
+/* ── secrets ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int parse_secrets(const char *secrets, const char *sealed_to, WorkspaceSpec **ret, Fault *f) {
+        _cleanup_json_ cJSON *json = kit_json(KIT_SPEC);
+
+        kit_set(json, "secrets", secrets);
+        kit_set(json, "sealed_to", sealed_to);
+        return spec_parse(json, &host, ret, f);
+}
+
+TEST(secrets_and_what_they_are_sealed_to) {
+        static const struct { const char *secrets, *sealed_to, *code; } table[] = {
+                { "{\"A\":\"b3BlbiBzZXNhbWU=\"}", "\"h1-0123456789abcdef\"", "" },
+                { "{\"A\":\"\"}", "\"h1-0123456789abcdef\"", "" },              /* no box opens that short: said when it is opened */
+                { "{\"A\":7}", "\"h1\"", "bad_json" },
+                { "{\"A\":null}", "\"h1\"", "bad_json" },
+                { "{\"A\":\"b3Blbg\"}", "\"h1\"", "bad_json" },
+                { "{\"A\":\"b3 lbg==\"}", "\"h1\"", "bad_json" },
+                { "{\"A-B\":\"AA==\"}", "\"h1\"", "bad_env" },
+                { "{\"\":\"AA==\"}", "\"h1\"", "bad_env" },
+                { "{\"../A\":\"AA==\"}", "\"h1\"", "bad_env" },
+                { "{\"manifest\":\"AA==\"}", "\"h1\"", "bad_env" },
+                { "{\"LD_PRELOAD\":\"AA==\"}", "\"h1\"", "privileged_env_forbidden" },
+                { "{\"A\":\"AA==\"}", "\"" S10("abcdef") S10("abcdef") "abcdefgh\"", "" },
+                { "{\"A\":\"AA==\"}", "\"" S10("abcdef") S10("abcdef") "abcdefghi\"", "too_large" },
+                { "{}", NULL, "" },
+                { "{}", "\"h1\"", "bad_json" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_(spec_freep) WorkspaceSpec *s = NULL;
+                Fault f = {};
+
+                (void) parse_secrets(table[i].secrets, table[i].sealed_to, &s, &f);
+                if (!CHECK_STR(kit_code(&f), table[i].code) || !CHECK(!f.set || !strstr(f.text, "b3")))
+                        printf("#   in: %s to %s; %s\n", table[i].secrets, table[i].sealed_to ?: "(absent)", f.text);
+        }
+}
+
+TEST(a_name_twice_in_one_map_is_bad_json) {
+        static const char *const texts[] = {
+                "{\"runtime\":\"codex\",\"platform_url\":\"https://p.example\",\"env\":{\"A\":\"1\",\"A\":\"2\"}}",
+                "{\"runtime\":\"codex\",\"platform_url\":\"https://p.example\",\"sealed_to\":\"h1\",\"secrets\":{\"A\":\"AA==\",\"A\":\"AQ==\"}}",
+        };
+
+        for (size_t i = 0; i < ELEMENTS(texts); i++) {
+                cJSON *json = NULL;
+                WorkspaceSpec *s = NULL;
+                Fault f = {};
+                int r = json_parse(texts[i], strlen(texts[i]), &json, &f);
+
+                if (r == 0)
+                        r = spec_parse(json, &host, &s, &f);
+                CHECK(r < 0);
+                if (!CHECK_STR(kit_code(&f), "bad_json"))
+                        printf("#   %s\n", f.text);
+                cJSON_Delete(json);
+                spec_free(s);
+        }
+}
+
+TEST(boxes_arrive_and_are_forgotten) {
+        _cleanup_json_ cJSON *json = kit_json(KIT_SPEC);
+        _cleanup_(spec_freep) WorkspaceSpec *s = NULL;
+
+        kit_set(json, "env", "{\"MY_TOKEN\":\"open-sesame\",\"AN_EMPTY_KEY\":\"\",\"PLAIN\":\"words\"}");
+        kit_set(json, "secrets", "{\"A\":\"AAEC\",\"B_KEY\":\"Aw==\"}");
+        kit_set(json, "sealed_to", "\"h1-0123456789abcdef\"");
+        if (!CHECK_INT(spec_parse(json, &host, &s, NULL), 0) || !CHECK_INT(s->n_boxes, 2) || !CHECK_INT(s->n_env, 3))
+                return;
+        CHECK_STR(s->sealed_to, "h1-0123456789abcdef");
+        CHECK_STR(s->boxes[0].name, "A");
+        CHECK(s->boxes[0].size == 3 && memcmp(s->boxes[0].data, "\0\1\2", 3) == 0);
+        for (size_t i = 0; i < 3; i++)
+                CHECK(s->env[i].secret == (strcmp(s->env[i].name, "MY_TOKEN") == 0));
+        spec_forget_secrets(s);
+        for (size_t i = 0; i < 3; i++)
+                CHECK_STR(s->env[i].value, strcmp(s->env[i].name, "PLAIN") == 0 ? "words" : "");
+        CHECK(!s->boxes[0].data && !s->boxes[1].data);
+        CHECK_STR(s->env[0].name, "MY_TOKEN");
+}
+
+TEST(boxes_are_bounded_in_size_and_number) {
+        static const struct { size_t n, size; const char *code; } table[] = {
+                { 1, 64 * 1024 + 1024, "" }, { 1, 64 * 1024 + 1025, "bad_secret" }, { 1024, 48, "" }, { 1025, 48, "too_large" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_json_ cJSON *json = kit_json(KIT_SPEC);
+                _cleanup_free_ char *data = kit_fill('x', table[i].size), *text = base64_encode(data, table[i].size);
+                _cleanup_(spec_freep) WorkspaceSpec *s = NULL;
+                cJSON *map = cJSON_CreateObject();
+                Fault f = {};
+
+                for (size_t k = 0; k < table[i].n; k++) {
+                        char name[24];
+
+                        (void) snprintf(name, sizeof name, "S%zu", k);
+                        CHECK(json_add_string(map, name, text));
+                }
+                CHECK(json_add_item(json, "secrets", map) && json_add_string(json, "sealed_to", "h1"));
+                (void) spec_parse(json, &host, &s, &f);
+                if (!CHECK_STR(kit_code(&f), table[i].code))
+                        printf("#   %zu of %zu bytes: %s\n", table[i].n, table[i].size, f.text);
         }
 }
 

@@ -44,8 +44,8 @@ def forms(value):
     raw = value.encode()
     yield raw
     for shift in range(3):
-        text = base64.b64encode(b"\0" * shift + raw)
-        yield text[(0, 2, 3)[shift]:len(text) - (len(raw) + shift) % 3 - 1 if (len(raw) + shift) % 3 else None].rstrip(b"=")
+        text = base64.b64encode(b"\0" * shift + raw).rstrip(b"=")
+        yield text[(0, 2, 3)[shift]:len(text) - ((len(raw) + shift) % 3 != 0)]
     yield raw.hex().encode()
     yield raw.hex().upper().encode()
     yield urllib.parse.quote(value, safe="").encode()
@@ -106,33 +106,39 @@ def make_disk():
     with open(f"{disk}/image", "wb") as file:
         file.truncate(2 << 30)
     subprocess.run(["mkfs.ext4", "-q", "-F", f"{disk}/image"], check=True)
-    for words in (["-o", "loop", f"{disk}/image", f"{disk}/mnt"],):
-        subprocess.run(["mount", *words], check=True)
-    os.makedirs(f"{disk}/mnt/e/data/volumes")
-    subprocess.run(["mount", "--bind", f"{lab.where}/volumes", f"{disk}/mnt/e/data/volumes"], check=True)
+    subprocess.run(["mount", "-o", "loop", f"{disk}/image", f"{disk}/mnt"], check=True)
     lab.engine = Dockerd(f"{disk}/mnt/e", f"{lab.short}/e")
     at_end(drop_disk)
 
 
+def volumes_elsewhere():
+    """Once the engine runs: it mounts its root over itself."""
+    subprocess.run(["mount", "--bind", f"{lab.where}/volumes", f"{disk}/mnt/e/data/volumes"], check=True)
+    at_end(drop_volumes)
+
+
+def drop_volumes():
+    subprocess.run(["umount", "-l", f"{disk}/mnt/e/data/volumes"], check=False, stderr=subprocess.DEVNULL)
+
+
 def drop_disk():
-    for path in (f"{disk}/mnt/e/data/volumes", f"{disk}/mnt"):
-        subprocess.run(["umount", "-l", path], check=False, stderr=subprocess.DEVNULL)
+    subprocess.run(["umount", "-l", f"{disk}/mnt"], check=False, stderr=subprocess.DEVNULL)
 
 
 def ordered(workspace, number, **fields):
     """A provision that carries canaries in every way there is."""
-    return site.plane.order(site.host()["host_id"], "workspace.provision", workspace, seal={"DEMO_BOX_KEY": canary(f"box {number}")}, spec=spec(
-        env={"DEMO_ENV_TOKEN": canary(f"env {number}"), "DEMO_PLAIN": "plain"},
+    return site.plane.order(site.host()["host_id"], "workspace.provision", workspace, seal={"BOX_KEY": canary(f"box {number}")}, spec=spec(
+        env={"ENV_TOKEN": canary(f"env {number}"), "DEMO_PLAIN": "plain"},
         config_files={"notes.yaml": b64(canary(f"file {number}")), "auth/.auth_token": b64(canary(f"token file {number}"))}, **fields))
 
 
 def refused(workspace, number):
     """Canaries in what is refused, where the words might quote them."""
     host = site.host()["host_id"]
-    yield site.plane.order(host, "workspace.provision", workspace, seal={"DEMO_BOX_KEY": canary(f"refused box {number}") + "x" * 70000},
+    yield site.plane.order(host, "workspace.provision", workspace, seal={"BOX_KEY": canary(f"refused box {number}") + "x" * 70000},
                            spec=spec(image_ref=lab.image("ok")))
     yield site.plane.order(host, "workspace.provision", workspace, spec=spec(
-        image_ref=lab.image("ok"), env={"DEMO_ENV_TOKEN": canary(f"refused env {number}") + "ROTATE_TO_REVEAL_TOKEN"}))
+        image_ref=lab.image("ok"), env={"ENV_TOKEN": canary(f"refused env {number}") + "ROTATE_TO_REVEAL_TOKEN"}))
     yield site.plane.order(host, "workspace.provision", workspace, spec=spec(
         image_ref=lab.image("ok"), env={"GITHUB_TOKEN": canary(f"forbidden env {number}")},
         config_files={"a": b64(canary(f"refused file {number}"))}))
@@ -143,10 +149,10 @@ def act():
     """What a life of a workspace is made of."""
     workspace, gone = new_id(), new_id()
     for number, image in ((1, "ok"), (2, "ok"), (3, "never")):
-        report = site.plane.final(ordered(workspace, number, image_ref=lab.image(image), probe={"timeout_seconds": 4}), 90)
+        report = site.plane.final(ordered(workspace, number, image_ref=lab.image(image), image_size_bytes="1000000", probe={"timeout_seconds": 4}), 90)
         if report["state"] != ("failed" if image == "never" else "succeeded"):
             raise LabError(f"{report}")
-    if site.plane.final(ordered(gone, 4, image_ref=lab.image("ok")), 90)["state"] != "succeeded":
+    if site.plane.final(ordered(gone, 4, image_ref=lab.image("ok"), image_size_bytes="1000000"), 90)["state"] != "succeeded":
         raise LabError("the one to be removed did not come")
     site.deprovision(gone)
     for job in refused(new_id(), 5):
@@ -160,12 +166,13 @@ def act():
 # ── where they are, and are not ────────────────────────────────────────────────────────────────────────────────
 
 def test_the_workspace_has_them():
-    status, text = site.fetch(workspace, "/env")
-    want = f"DEMO_PLAIN=plain\nDEMO_BOX_KEY={canaries['box 2']}\nDEMO_ENV_TOKEN={canaries['env 2']}\n"
-    if status != 200 or sorted(text.splitlines()) != sorted(want.splitlines()):
-        raise LabError(f"{status} {text!r}, not {want!r}")
+    with open(f"/proc/{site.container(workspace)['State']['Pid']}/environ", "rb") as file:
+        environ = dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if entry)
+    want = {b"BOX_KEY": canaries["box 2"].encode(), b"ENV_TOKEN": canaries["env 2"].encode(), b"DEMO_PLAIN": b"plain"}
+    if {name: environ.get(name) for name in want} != want:
+        raise LabError(f"{environ}")
     container = site.container(workspace)
-    for name, value in (("DEMO_BOX_KEY", "box 2"), ("DEMO_ENV_TOKEN", "env 2")):
+    for name, value in (("BOX_KEY", "box 2"), ("ENV_TOKEN", "env 2")):
         if member(lab.engine, container["Id"], f"/run/molecule/secrets/{name}")[1] != canaries[value].encode():
             raise LabError(f"the file of {name} is another")
     if member(lab.engine, container["Id"], "/configs/notes.yaml")[1] != canaries["file 2"].encode():
@@ -284,7 +291,7 @@ def test_the_format_is_documented_well_enough():
     """A reader in another language, written from the page, opens what the agent wrote."""
     reader = [sys.executable, f"{TREE}/docs/mseal.py", site.agent.state]
     generation = site.plane.job(site.plane.jobs()[1]["job_id"])["generation"]
-    for name, value in (("DEMO_BOX_KEY", "box 2"), ("DEMO_ENV_TOKEN", "env 2")):
+    for name, value in (("BOX_KEY", "box 2"), ("ENV_TOKEN", "env 2")):
         done = subprocess.run([*reader, "cat", workspace, str(generation), name], capture_output=True, timeout=30, check=False)
         if (done.returncode, done.stdout) != (0, canaries[value].encode()):
             raise LabError(f"{name}: {done}")
@@ -305,6 +312,7 @@ def main():
     lab = Lab("canary")
     make_disk()
     lab.start()
+    volumes_elsewhere()
     site = lab.site()
     os.makedirs(f"{disk}/mnt/state", 0o700)
     site.agent.state = f"{disk}/mnt/state"
