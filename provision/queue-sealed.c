@@ -54,13 +54,16 @@ static int check_key(Queue *q, Entry *e) {
         return vault_key_aside(q->o.vault, e->w->id, why.text);
 }
 
+/* Its key may be gone already, and with it everything that a removal does not need. */
+static bool is_leaving(const Workspace *w) { return w->removed || (w->work && w->work->type == JOB_DEPROVISION && !w->next); }
+
 void queue_check_sealed(Queue *q, Entry *e) {
         const Workspace *w = e->w;
         const Version *versions[] = { w->wanted, w->settled };
         int r;
 
         e->untidy = true;
-        if (vault_fault(q->o.vault) || !vault_org(q->o.vault)[0] || w->removed)
+        if (vault_fault(q->o.vault) || !vault_org(q->o.vault)[0] || is_leaving(w))
                 return;
         r = check_key(q, e);
         if (r < 0)

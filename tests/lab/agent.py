@@ -13,7 +13,7 @@ from proc import Process, at_end, tail, wait_for
 
 class Agent:
     def __init__(self, where, short, binary, settings, credentials):
-        """settings: agent.conf's keys. credentials: name → value, the files of $CREDENTIALS_DIRECTORY. Both may be changed before start()."""
+        """settings: what is in agent.conf. credentials: name → text or bytes, for $CREDENTIALS_DIRECTORY. Change both before start()."""
         self.where, self.binary, self.settings, self.credentials = where, binary, settings, credentials
         self.state, self.runtime, self.log = f"{where}/state", f"{short}/run", f"{where}/agent.log"
         self.config, self.process, self.notices, self._notify = f"{where}/agent.conf", None, [], None
@@ -38,8 +38,8 @@ class Agent:
             os.unlink(f"{self.where}/credentials/{name}")
         for name, value in self.credentials.items():
             if value is not None:
-                with open(os.open(f"{self.where}/credentials/{name}", os.O_WRONLY | os.O_CREAT, 0o400), "w") as file:
-                    file.write(value)
+                with open(os.open(f"{self.where}/credentials/{name}", os.O_WRONLY | os.O_CREAT, 0o400), "wb") as file:
+                    file.write(value if isinstance(value, bytes) else value.encode())
 
     def environment(self, extra=None):
         keep = {name: os.environ[name] for name in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS") if name in os.environ}

@@ -36,6 +36,7 @@ VARIANTS = {
     "healthcheck": "page; (sleep $DELAY; echo >/tmp/healthy) & serve",      # healthy after DELAY seconds
     "unhealthy": "page; serve",                             # has a HEALTHCHECK that is never content
     "stubborn": "page; serve",                              # as ok, but only SIGKILL ends it
+    "bare": None,                                           # no shell: cat, and a server of its working directory
 }
 CHECK = 'HEALTHCHECK --interval=1s --timeout=5s --retries=2 CMD ["/bin/test", "-f", "/tmp/healthy"]\n'
 
@@ -57,28 +58,34 @@ def tar(members):
     return out.getvalue()
 
 
-def context(variant, name, page, delay, filler):
+def context(variant, name, page, delay, filler, user):
     """The tar that the engine builds from: a Dockerfile and the root file system as a tar of its own, which ADD unpacks."""
     source = shutil.which("busybox", path="/bin:/usr/bin")
     if not source:
         raise LabError("busybox-static is not installed")
     with open(source, "rb") as file:
         busybox = file.read()
-    term = "" if variant == "stubborn" else "kill -9 $child; exit 0"
-    script = SCRIPT.format(name=name, page=page, delay=delay, work=VARIANTS[variant], term=term)
-    root = tar([("bin", None, 0o755), ("tmp", None, 0o1777), ("bin/busybox", busybox, 0o755), ("run.sh", script.encode(), 0o755),
-                ("filler", filler, 0o644), *((f"bin/{applet}", "busybox", 0o777) for applet in APPLETS)])
+    if variant == "bare":
+        root = tar([("bin", None, 0o755), ("bin/busybox", busybox, 0o755), ("bin/cat", "busybox", 0o777), ("www", None, 0o755),
+                    ("www/index.html", f"molecule {name} {page}\n".encode(), 0o644)])
+        start = 'WORKDIR /www\nENTRYPOINT ["busybox", "httpd"]\nCMD ["-f", "-p", "8000"]\n'
+    else:
+        term = "" if variant == "stubborn" else "kill -9 $child; exit 0"
+        script = SCRIPT.format(name=name, page=page, delay=delay, work=VARIANTS[variant], term=term)
+        root = tar([("bin", None, 0o755), ("tmp", None, 0o1777), ("bin/busybox", busybox, 0o755), ("run.sh", script.encode(), 0o755),
+                    ("filler", filler, 0o644), *((f"bin/{applet}", "busybox", 0o777) for applet in APPLETS)])
+        start = 'ENTRYPOINT ["/run.sh"]\n'
     dockerfile = ("FROM scratch\nADD root.tar /\nENV PATH=/bin\n" + (CHECK if variant in ("healthcheck", "unhealthy") else "")
-                  + 'ENTRYPOINT ["/run.sh"]\n')
+                  + (f"USER {user}\n" if user else "") + start)
     return tar([("Dockerfile", dockerfile.encode(), 0o644), ("root.tar", root, 0o644)])
 
 
-def make(engine, registry, variant, name=None, page="one", delay=3, filler=b"", keep=False):
+def make(engine, registry, variant, name=None, page="one", delay=3, filler=b"", keep=False, user=None):
     """Builds and pushes; the answer is HOST:PORT/molecule/NAME@sha256:…. filler makes an image as large as is wanted; without keep the
-    engine forgets the image, so that the agent has to pull it."""
+    engine forgets the image, so that the agent has to pull it. user: whom its process runs as."""
     name = name or variant
     repository = f"{registry.address}/molecule/{name}"
-    engine.stream("POST", "/build", context(variant, name, page, delay, filler), {"Content-Type": "application/x-tar"},
+    engine.stream("POST", "/build", context(variant, name, page, delay, filler, user), {"Content-Type": "application/x-tar"},
                   t=f"{repository}:{page}", rm=1, forcerm=1)
     lines = engine.stream("POST", f"/images/{repository}/push", headers=registry.header(), tag=page)
     digests = [line["aux"]["Digest"] for line in lines if "Digest" in line.get("aux", {})]

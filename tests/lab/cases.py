@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases side by side, one answer each. A case is a function of its Stage; it makes its own sites there and may stop and start what is
+theirs: a process ends with the thread that started it, and a case is one thread. $MOLECULE_CASES chooses by name."""
+
+import os
+import queue
+import re
+import threading
+import time
+import traceback
+
+import tap
+from lab import LabError
+from proc import end_now
+
+lock = threading.RLock()
+
+
+class Stage:
+    def __init__(self, lab):
+        self.lab, self.engine, self.sites = lab, lab.engine, []
+
+    def site(self, plane_words=(), start=True, **settings):
+        """A control plane and an agent of the case's own, started unless start is False."""
+        with lock:
+            self.sites.append(self.lab.site(plane_words=plane_words, **settings))
+        return self.sites[-1].start() if start else self.sites[-1]
+
+
+def attempt(case, lab):
+    stage, began, error, skipped = Stage(lab), time.monotonic(), "", None
+    try:
+        case(stage)
+    except tap.Skip as reason:
+        skipped = reason
+    except Exception:
+        error = traceback.format_exc() + "".join(site.tail(80) for site in stage.sites)
+    for site in stage.sites:
+        try:
+            end_now(site.end)
+        except Exception as ending:
+            error += f"\n{ending}"
+    with lock:
+        if skipped and not error:
+            tap.skip(named(case), skipped)
+        else:
+            tap.ok(not error, f"{named(case)} ({time.monotonic() - began:.1f} s)", error)
+
+
+def named(case):
+    return case.__doc__ or case.__name__.replace("_", " ")
+
+
+def work(waiting, lab):
+    while True:
+        try:
+            attempt(waiting.get_nowait(), lab)
+        except queue.Empty:
+            return
+
+
+def run(lab, cases, alone=(), side_by_side=6, limit=270):
+    """cases at once, the long ones first; then those that cannot be with others, one by one."""
+    chosen, began = re.compile(os.environ.get("MOLECULE_CASES", ".")), time.monotonic()
+    waiting = queue.Queue()
+    for case in cases:
+        if chosen.search(case.__name__):
+            waiting.put(case)
+    threads = [threading.Thread(target=work, args=(waiting, lab), daemon=True) for _ in range(side_by_side)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(limit - (time.monotonic() - began), 1))
+    if any(thread.is_alive() for thread in threads):
+        with lock:
+            tap.ok(False, "the cases side by side end in time")
+    for case in alone:
+        if chosen.search(case.__name__):
+            attempt(case, lab)
+    tap.diag(f"done after {time.monotonic() - began:.1f} s")
+
+
+def must(truth, words="not so"):
+    if not truth:
+        raise LabError(words)
+
+
+def same(got, want, what=""):
+    must(got == want, f"{what}: got {got!r}, want {want!r}")
