@@ -131,6 +131,28 @@ TEST(a_challenge_is_answered_once) {
         CHECK_INT(seen_like(REGISTER), 2);
 }
 
+/* A pair may be replaced more than once in an agent's life. */
+TEST(each_conflict_has_its_own_proof) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        s.can_prove = true;
+        rule(REGISTER, 1, 409, CP_JSON, CONFLICT);
+        rule(REGISTER, 1, 200, CP_JSON, REGISTERED);
+        rule(REGISTER, 1, 409, CP_JSON, CONFLICT);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(POLL, -1, CP_HANG, "", "");
+        start(&s);
+        CHECK(seen_until(3, 3000));
+        CHECK_INT(s.challenges, 1);
+        control_register(s.control);
+        CHECK(seen_until(6, 3000));
+        CHECK_INT(s.challenges, 2);
+        CHECK_INT(seen_like(REGISTER), 4);
+        CHECK_INT(s.registered, 2);
+        CHECK_STR(fault_of(&s), "");
+}
+
 /* prove: the proof is sent and not taken either; otherwise there is none to send. */
 static void conflict_stays(bool prove) {
         int before = prove ? 2 : 1;
@@ -175,6 +197,20 @@ static void conflict_stays(bool prove) {
 
 TEST(a_proof_that_is_not_taken_stops_nothing_but_secrets) { conflict_stays(true); }
 TEST(a_conflict_without_a_proof) { conflict_stays(false); }
+
+TEST(another_409_is_no_conflict_of_keys) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        s.can_prove = true;
+        rule(REGISTER, -1, 409, CP_JSON, "{\"error\":\"something_else\",\"challenge\":\"Y2hhbGxlbmdl\"}");
+        start(&s);
+        CHECK(seen_until(1, 3000));
+        loop_for(event, 100);
+        CHECK(s.challenges == 0 && s.registered == 0);
+        CHECK_INT(control_state(s.control), CONTROL_REGISTERING);
+        CHECK(strcmp(fault_of(&s), "sealing_key_conflict") != 0 && fault_of(&s)[0]);
+}
 
 TEST(registering_again_at_once) {
         _cleanup_site_ Site s;

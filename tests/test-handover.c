@@ -298,6 +298,24 @@ TEST(something_mounted_on_the_way) {
         CHECK_INT(write_set(&d, W1, 7, "A=1", NULL), 0);
 }
 
+/* A container has the directory below it, not what stands there now. */
+TEST(something_mounted_on_a_whole_one) {
+        _cleanup_runtime_ TestDir d = runtime();
+        char path[100];
+
+        if (d.fd < 0)
+                SKIP(NO_TMPFS);
+        CHECK_INT(write_set(&d, W1, 7, "A=1", NULL), 0);
+        (void) snprintf(path, sizeof path, "%s/" PLACE, d.path);
+        if (mount("tmpfs", path, "tmpfs", 0, "size=64k,mode=0755") < 0)
+                SKIP("this user may not mount");
+        test_dir_text(&d, PLACE "/env", "MOLECULE-ENV/1 0");
+        CHECK(!handover_is_whole(d.path, W1, 7));
+        refused(&d, "something else is mounted", PLACE);
+        CHECK_INT(umount2(path, MNT_DETACH), 0);
+        CHECK(handover_is_whole(d.path, W1, 7));
+}
+
 TEST(a_place_that_is_not_there) {
         TestDir d = { .path = "/dev/shm/no-such-place", .fd = -1 };
 
@@ -327,6 +345,29 @@ TEST(a_full_one) {
         CHECK_ENV(&d, "MOLECULE-ENV/1 1\0A=1");
         CHECK(handover_write(d.path, W1, 7, &s, NULL) < 0);
         CHECK(!test_dir_has(&d, PLACE "/secrets/.new") && !test_dir_has(&d, PLACE "/.new"));
+        secret_set_done(&s);
+        CHECK_INT(umount2(d.path, MNT_DETACH), 0);
+        (void) close(d.fd);
+        d.fd = open(d.path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+}
+
+/* There is room for the env or for the values, not for both: whoever finds the env must find the values. */
+TEST(the_env_comes_last) {
+        _cleanup_runtime_ TestDir d = runtime();
+        _cleanup_free_ char *half = kit_fill('v', 36 * 1024);
+        SecretSet s = {};
+
+        if (d.fd < 0)
+                SKIP(NO_TMPFS);
+        if (mount("tmpfs", d.path, "tmpfs", 0, "size=128k,mode=0700") < 0)
+                SKIP("this user may not mount");
+        (void) close(d.fd);
+        d.fd = open(d.path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        for (char name[] = "A"; name[0] <= 'B'; name[0]++)
+                CHECK_INT(secret_set_add(&s, name, secret_new(kit_shared_arena(), half, 36 * 1024)), 0);
+        CHECK(handover_write(d.path, W1, 7, &s, NULL) < 0);
+        CHECK(!handover_is_whole(d.path, W1, 7) && !test_dir_has(&d, PLACE "/env"));
+        CHECK_INT(test_dir_count(&d, PLACE "/secrets"), 2);
         secret_set_done(&s);
         CHECK_INT(umount2(d.path, MNT_DETACH), 0);
         (void) close(d.fd);

@@ -295,14 +295,25 @@ TEST(a_box_that_does_not_open) {
 TEST(a_full_arena_is_not_damage) {
         _cleanup_sealed_ SealedKit k = sealed_kit();
         Box b = box_for(&k, KIT_ORG, KIT_WORKSPACE, "A", "value", 5);
-        Secret *most = NULL, *s = NULL;
-        Fault f = {};
+        Fault f = {}, g = {}, damaged = {};
+        Secret *most = NULL, *rest = NULL, *s = NULL;
+        HostKeys *none = NULL;
+        char name[100];
 
+        strcpy(name, file_of(host_keys_id(k.host)));
         for (size_t n = ARENA_SIZE; !most && n > 0; n -= 16)
                 most = secret_alloc(k.arena, n);
         CHECK_INT(host_keys_open_box(k.host, host_keys_id(k.host), KIT_WORKSPACE, "A", b.data, b.size, &s, &f), -ENOMEM);
         CHECK_STR(kit_code(&f), "internal");
+        k.host = host_keys_free(k.host);
+        for (size_t n = 1024; !rest && n > 0; n -= 16)  /* the place that it had */
+                rest = secret_alloc(k.arena, n);
+        CHECK(host_keys_open(k.d.fd, k.keys, KIT_ORG, &none, &damaged, &g) < 0);
+        CHECK(g.set && !damaged.set && !none && test_dir_has(&k.d, name) && !test_dir_has(&k.d, "quarantine"));
+        secret_free(rest);
         secret_free(most);
+        reopen(&k);
+        CHECK_STR(file_of(host_keys_id(k.host)), name);
         box_done(&b);
 }
 
@@ -352,15 +363,20 @@ TEST(boxes_of_the_vectors) {
 
 /* ── proofs ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static char *challenge_for(const SealedKit *k, uint8_t random[static 32]) {
+/* Of so many bytes; 32 is what it should be. */
+static char *challenge_of(const SealedKit *k, const uint8_t *random, size_t n) {
         _cleanup_free_ uint8_t *public = NULL;
-        uint8_t box[32 + crypto_box_SEALBYTES];
+        uint8_t box[40 + crypto_box_SEALBYTES];
         size_t size;
 
-        randombytes_buf(random, 32);
-        if (base64_decode(host_keys_public(k->host), 32, &public, &size) < 0 || crypto_box_seal(box, random, 32, public) != 0)
+        if (n > 40 || base64_decode(host_keys_public(k->host), 32, &public, &size) < 0 || crypto_box_seal(box, random, n, public) != 0)
                 abort();
-        return base64_encode(box, sizeof box);
+        return base64_encode(box, n + crypto_box_SEALBYTES);
+}
+
+static char *challenge_for(const SealedKit *k, uint8_t random[static 32]) {
+        randombytes_buf(random, 32);
+        return challenge_of(k, random, 32);
 }
 
 static void check_proof(const SealedKit *k, const uint8_t *random, const char *proof) {
@@ -397,13 +413,14 @@ TEST(the_proof_is_of_the_new_key_by_the_old) {
 
 TEST(challenges_that_are_none) {
         _cleanup_sealed_ SealedKit k = sealed_kit(), other = sealed_kit();
-        uint8_t random[32];
+        uint8_t random[40] = {};
         _cleanup_free_ char *foreign = challenge_for(&other, random), *own = challenge_for(&k, random), *shorter = NULL, *longer = NULL;
-        const char *texts[6];
+        _cleanup_free_ char *empty = challenge_of(&k, random, 0), *short_one = challenge_of(&k, random, 31), *long_one = challenge_of(&k, random, 33);
+        const char *texts[9];
 
         shorter = base64_encode(own, 79);
         longer = base64_encode(own, 81);
-        memcpy(texts, (const char *[]) { foreign, NULL, "", "!!!", shorter, longer }, sizeof texts);
+        memcpy(texts, (const char *[]) { foreign, NULL, "", "!!!", shorter, longer, empty, short_one, long_one }, sizeof texts);
         for (size_t i = 0; i < ELEMENTS(texts); i++) {
                 char proof[HOST_KEY_TEXT_SIZE] = "untouched";
                 Fault f = {};

@@ -130,15 +130,35 @@ TEST(a_root_that_is_not_the_one_stops_all_sealing) {
 }
 
 TEST(no_root_is_made_beside_one_of_a_wrong_size) {
-        _cleanup_dir_ TestDir d = test_dir();
-        RootChecks checks = {};
-        _cleanup_(keys_freep) Keys *k = NULL;
+        static const size_t wrong[] = { 0, 31, 33, 64 };
 
-        put_root(&d, "keys/root.e1", 'x', 31);
-        k = open_keys(&d, &checks, false);
-        check_fault(k, "'root.e1'");
-        CHECK_INT(checks.n, 0);
-        CHECK_INT(test_dir_count(&d, "keys"), 1);
+        for (size_t i = 0; i < ELEMENTS(wrong); i++) {
+                _cleanup_dir_ TestDir d = test_dir();
+                RootChecks checks = {};
+                _cleanup_(keys_freep) Keys *k = NULL;
+
+                put_root(&d, "keys/root.e1", 'x', wrong[i]);
+                k = open_keys(&d, &checks, false);
+                check_fault(k, "'root.e1'");
+                CHECK_INT(checks.n, 0);
+                CHECK_INT(test_dir_count(&d, "keys"), 1);
+        }
+}
+
+TEST(a_next_root_of_a_wrong_size_is_not_adopted) {
+        static const size_t wrong[] = { 0, 31, 33, 64 };
+
+        for (size_t i = 0; i < ELEMENTS(wrong); i++) {
+                _cleanup_dir_ TestDir d = test_dir();
+                RootChecks checks = {};
+                _cleanup_(keys_freep) Keys *k = open_keys(&d, &checks, true);
+
+                put_root(&d, "keys/root.e2", 'x', wrong[i]);
+                (void) keys_free(k);
+                k = open_keys(&d, &checks, false);
+                check_fault(k, NULL);
+                CHECK(keys_epoch(k) == 1 && checks.n == 1 && root_is(k, 2, 0));
+        }
 }
 
 TEST(names_that_are_none_of_a_root) {
@@ -275,6 +295,44 @@ TEST(the_roots_that_a_rotation_has_left_behind_may_go) {
         k = open_keys(&d, &checks, false);
         check_fault(k, "epoch 2 is missing");
         CHECK_INT(test_dir_count(&d, "keys"), 0);
+}
+
+/* ── what is left of what they wrap ──────────────────────────────────────────────────────────────────────────── */
+
+/* Where this says no, a new root is made in place of one that is lost. */
+TEST(whether_anything_wrapped_is_left) {
+        static const struct { const char *what, *dirs[4], *file, *link; bool left; } table[] = {
+                { "nothing at all", {}, NULL, NULL, false },
+                { "no key", { "keys", "sealed" }, NULL, NULL, false },
+                { "a root alone", { "keys", "sealed" }, "keys/root.e1", NULL, false },
+                { "a request", { "keys", "sealed" }, "keys/rotate-host-key", NULL, false },
+                { "a host key", { "keys", "sealed" }, "keys/host.h1-0123456789abcdef.seal", NULL, true },
+                { "a host key, and no sealed", { "keys" }, "keys/host.h1-0123456789abcdef.seal", NULL, true },
+                { "a workspace without a key", { "keys", "sealed", "sealed/" KIT_WORKSPACE, "sealed/" KIT_WORKSPACE "/g7" }, NULL, NULL, false },
+                { "a workspace's key", { "keys", "sealed", "sealed/" KIT_WORKSPACE }, "sealed/" KIT_WORKSPACE "/key.seal", NULL, true },
+                { "a workspace's key, and no keys", { "sealed", "sealed/" KIT_WORKSPACE }, "sealed/" KIT_WORKSPACE "/key.seal", NULL, true },
+                { "the second workspace's", { "sealed", "sealed/" KIT_WORKSPACE, "sealed/" KIT_OTHER }, "sealed/" KIT_OTHER "/key.seal", NULL, true },
+                { "a link in place of a key", { "sealed", "sealed/" KIT_WORKSPACE }, NULL, "sealed/" KIT_WORKSPACE "/key.seal", true },
+                /* unknown is not absent */
+                { "keys is a file", { "sealed" }, "keys", NULL, true },
+                { "sealed is a file", { "keys" }, "sealed", NULL, true },
+                { "keys is a link", { "sealed" }, NULL, "keys", true },
+                { "sealed is a link", { "keys" }, NULL, "sealed", true },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_dir_ TestDir d = test_dir();
+
+                for (size_t k = 0; k < ELEMENTS(table[i].dirs) && table[i].dirs[k]; k++)
+                        CHECK_INT(mkdirat(d.fd, table[i].dirs[k], 0700), 0);
+                if (table[i].file)
+                        test_dir_text(&d, table[i].file, "x");
+                if (table[i].link)
+                        CHECK_INT(symlinkat("elsewhere", d.fd, table[i].link), 0);
+                if (!CHECK(keys_any_wrapped(d.fd) == table[i].left))
+                        printf("#   in: %s\n", table[i].what);
+        }
+        CHECK(keys_any_wrapped(-1));
 }
 
 int main(void) {

@@ -269,6 +269,33 @@ TEST(a_set_that_is_damaged_or_gone_is_made_from_the_payload) {
         }
 }
 
+/* A payload with this type and spec, read as it was when it was accepted, and what comes of it once it lies on disk alone. */
+static int from_payload(Site *s, const char *type, const char *spec, Fault *f) {
+        _cleanup_free_ char *text = str_printf("{\"job_id\":\"" KIT_JOB "\",\"type\":\"%s\",\"org_id\":\"" KIT_ORG "\",\"host_id\":\"" KIT_HOST
+                                               "\",\"workspace_id\":\"" W1 "\",\"generation\":\"7\",\"issued_at\":\"2026-01-02T03:04:05Z\",\"spec\":%s}", type, spec);
+        const JobRules rules = { .org_id = KIT_ORG, .host_id = KIT_HOST, .spec = { .max_tier = 4 } };
+        _cleanup_(job_freep) Job *j = NULL;
+        JobLabel label;
+
+        CHECK_INT(job_parse(text, strlen(text), &rules, &label, &j, NULL), 0);
+        CHECK_INT(payload_save(&s->dir, W1, j, NULL), 0);
+        return secrets_hand_over(&s->dir, settings(s), W1, 7, NULL, f);
+}
+
+/* What this host accepted once is opened, whatever its settings say today. */
+TEST(payloads_of_any_tier_and_of_no_provision) {
+        _cleanup_site_ Site s = site();
+        Fault f = {}, g = {};
+
+        if (!is_tmpfs(&s))
+                SKIP(NO_TMPFS);
+        CHECK_INT(from_payload(&s, "workspace.deprovision", "{\"prune\":true}", &g), -EBADMSG);
+        CHECK(g.set && !handover_any(s.runtime, W1));
+        CHECK_INT(from_payload(&s, "workspace.provision",
+                               "{\"runtime\":\"codex\",\"platform_url\":\"https://platform.example\",\"tier\":4,\"env\":{\"A_KEY\":\"one\"}}", &f), 0);
+        CHECK_STR(handed(&s, 7, "A_KEY"), "one");
+}
+
 TEST(all_of_it_lost) {
         _cleanup_site_ Site s = site();
         _cleanup_(job_freep) Job *j = job_of(&s, 7, NULL, "A=one");

@@ -180,7 +180,8 @@ def rotate_host_key(stage):
     report = to(old[0], 4)
     same((report["state"], report["error"]["code"], report["error"]["retryable"]), ("refused", "secret_undecryptable", True), report)
     must(site.host()["sealing_key"]["key_id"] in report["message"], report["message"])
-    site.agent.kill(signal.SIGHUP)                          # asked once, done once
+    writes(f"{site.agent.state}/keys/rotate-host-key", old[-1]["key_id"].encode())
+    site.agent.kill(signal.SIGHUP)                          # asked once, done once, even where a crash left the request behind
     provisioned(site, workspace, hush={"DEMO_A": text}, image_ref=good)
     must(site.host()["sealing_key"]["key_id"].startswith("h3-"), site.host()["sealing_key"])
     must("rotate-host-key" not in keys_of(site) and not site.agent.lines("sealing_key_conflict"), keys_of(site))
@@ -201,7 +202,13 @@ def lost_host_key(stage):
     error = wait_for(lambda: site.host()["health"]["agent"]["last_error"], 20, "health that says it")
     mine = re.search(r"h\d+-[0-9a-f]{16}", error["message"])[0]
     same((error["code"], site.host()["sealing_key"], mine == known["key_id"]), ("sealing_key_conflict", known, False), error)
+    there = keys_of(site)
+    status, words = tool(site, "secrets", "rotate-host-key", "--no-reload")
+    must(status == 0 and mine in words, f"{status}: {words}")
+    site.agent.kill(signal.SIGHUP)
     provisioned(site, image_ref=good)
+    same(keys_of(site), sorted([*there, "rotate-host-key"]), "a pair that the control plane does not know yet is not rotated")
+    os.unlink(f"{site.agent.state}/keys/rotate-host-key")
     waiting = order(site, workspace, {"DEMO_A": text + "2"}, image_ref=good)
     has(site, workspace, DEMO_A=text)
     same(site.plane.job(waiting)["deliveries"], [], "a job with secrets is handed out meanwhile")
