@@ -234,6 +234,39 @@ TEST(authentic_manifests_that_make_no_sense) {
         }
 }
 
+TEST(a_manifest_of_more_than_there_may_be) {
+        const SealContext wrap = { SEAL_WORKSPACE_KEY, KIT_ORG, W1, "", 0 }, manifest = { SEAL_MANIFEST, KIT_ORG, W1, "", 7 };
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        _cleanup_(secret_freep) Secret *key = NULL;
+        _cleanup_free_ char *wrapped = NULL;
+        SealKeys keys = keys_for(k.keys, NULL);
+        size_t size = 0;
+
+        prepare(&k);
+        wrapped = kit_read(&k.d, S1 "/key.seal", &size);
+        if (!CHECK_INT(seal_open(&wrap, &keys, (const uint8_t *) wrapped, size, k.arena, &key, NULL), 0))
+                return;
+        for (int n = SECRETS_MAX; n <= SECRETS_MAX + 1; n++) {
+                _cleanup_json_ cJSON *json = kit_json("{\"generation\":\"7\"}"), *files = cJSON_CreateObject();
+                _cleanup_free_ uint8_t *file = NULL;
+                _cleanup_free_ char *text = NULL;
+                Fault f = {};
+
+                for (int i = 0; i < n; i++) {
+                        char name[16];
+
+                        (void) snprintf(name, sizeof name, "N%d", i);
+                        CHECK(json_add_string(files, name, ""));
+                }
+                CHECK(json_add_item(json, "files", TAKE_PTR(files)));
+                text = json_print(json);
+                CHECK_INT(seal_make(&manifest, 1, key->data, text, strlen(text), k.arena, &file, &size, NULL), 0);
+                test_dir_write(&k.d, M1, file, size);
+                CHECK(!kit_set_text(&k, W1, 7, &f));
+                CHECK(strncmp(f.text, n > SECRETS_MAX ? "bad_manifest: " : "N0: missing: ", 13) == 0);
+        }
+}
+
 /* ── the key ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(a_damaged_key) {
@@ -334,6 +367,25 @@ TEST(what_a_crash_left_is_swept) {
         for (size_t i = 0; i < ELEMENTS(left); i++)
                 CHECK(!test_dir_has(&k.d, left[i]));
         CHECK_STR(kit_set_text(&k, W1, 7, NULL), "A=1 B=2");
+}
+
+TEST(a_start_sweeps_every_workspace) {
+        static const char *const left[] = { S1 "/.new.g8", "sealed/" W2 "/.new.g9" };
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+
+        prepare(&k);
+        CHECK_INT(kit_write(&k, W2, 7, "A=2", NULL), 0);
+        for (size_t i = 0; i < ELEMENTS(left); i++) {
+                _cleanup_free_ char *name = str_printf("%s/A.seal", left[i]);
+
+                CHECK_INT(mkdirat(k.d.fd, left[i], 0700), 0);
+                test_dir_text(&k.d, name, "half");
+        }
+        vault_sweep(k.vault);
+        for (size_t i = 0; i < ELEMENTS(left); i++)
+                CHECK(!test_dir_has(&k.d, left[i]));
+        CHECK_STR(kit_set_text(&k, W1, 7, NULL), "A=1 B=2");
+        CHECK_STR(kit_set_text(&k, W2, 7, NULL), "A=2");
 }
 
 /* A state directory of so many KiB; false where this user may not mount. */

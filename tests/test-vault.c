@@ -353,6 +353,21 @@ TEST(destroying_in_the_order_of_a_removal) {
         CHECK_INT(vault_destroy_key(k.vault, W1) | vault_destroy_set(k.vault, W1, 7), 0);       /* of a workspace that is not there */
 }
 
+/* A receipt says "gone" of what was looked for. */
+TEST(what_cannot_be_looked_at_is_not_gone) {
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+
+        CHECK(!vault_has_key(k.vault, W1) && !vault_has_sets(k.vault, W1));
+        CHECK_INT(symlinkat("elsewhere", k.d.fd, S1), 0);
+        CHECK(vault_has_key(k.vault, W1) && vault_has_sets(k.vault, W1));
+        CHECK(vault_destroy_key(k.vault, W1) < 0 && vault_destroy_sets(k.vault, W1) < 0);
+        CHECK_INT(unlinkat(k.d.fd, S1, 0), 0);
+        test_dir_text(&k.d, S1, "x");
+        CHECK(vault_has_key(k.vault, W1) && vault_has_sets(k.vault, W1));
+        CHECK_INT(unlinkat(k.d.fd, S1, 0) | mkdirat(k.d.fd, S1, 0700) | symlinkat("elsewhere", k.d.fd, S1 "/key.seal"), 0);
+        CHECK(vault_has_key(k.vault, W1) && !vault_has_sets(k.vault, W1));
+}
+
 TEST(destroying_sets_leaves_the_key) {
         _cleanup_sealed_ SealedKit k = sealed_kit();
 

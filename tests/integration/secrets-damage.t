@@ -96,6 +96,25 @@ def engine_away_in_gate(stage):
     beside.back()
 
 
+def record_lost(stage):
+    """a record is lost and the replacement fails: the old container, which nothing but itself names, keeps its own secrets, and the record its"""
+    site = stage.site()
+    old = Old(site)
+    site.agent.stop()
+    os.unlink(f"{site.agent.state}/ws/{old.id}")
+    nobody = handed(site, old.id, "9"), sealed(site, old.id, "g9")
+    for path in nobody:
+        os.mkdir(path)
+    job = old.replace()
+    site.agent.start()
+    rolled_back(site, job)
+    old.back()
+    wait_for(lambda: not any(map(os.path.exists, nobody)), 80, "the end of what nobody names")
+    same((sorted(os.listdir(handed(site, old.id))), sorted(os.listdir(sealed(site, old.id)))), (["1", "2"], ["g1", "g2", "key.seal"]),
+         "what the container or the record's wanted version names")
+    has(site, old.id, DEMO_A=old.text)
+
+
 # ── reboot ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def reboot(stage):
@@ -273,7 +292,7 @@ def root_lost(stage):
     verified(site)
 
 
-CASES = (key_damaged, payload_damaged, set_damaged, root_lost, killed_in_gate, gate_fails)
+CASES = (key_damaged, payload_damaged, set_damaged, root_lost, record_lost, killed_in_gate, gate_fails)
 ALONE = (engine_away_in_gate, reboot)
 
 
