@@ -142,6 +142,32 @@ TEST(signatures_that_are_none) {
         }
 }
 
+/* The last byte of one in sixteen is 0, as is the one behind what was decoded. */
+TEST(a_signature_is_64_bytes_long) {
+        Signer s = signer(1);
+        TrustedKeys trusted = trust(&s, 1);
+        int tried = 0;
+
+        for (unsigned i = 0; i < 200; i++) {
+                _cleanup_free_ char *payload = str_printf("{\"n\":%u}", i), *message = NULL, *text = NULL, *out = NULL;
+                _cleanup_json_ cJSON *e = signed_envelope(TYPE, payload, NULL, 0);
+                uint8_t sig[crypto_sign_BYTES];
+                size_t n = 0;
+                Fault f = {};
+
+                message = str_printf("DSSEv1 %zu " TYPE " %zu %s", strlen(TYPE), strlen(payload), payload);
+                CHECK_INT(crypto_sign_detached(sig, NULL, (const uint8_t *) message, strlen(message), s.secret), 0);
+                if (sig[sizeof sig - 1] != 0)
+                        continue;
+                text = base64_encode(sig, sizeof sig - 1);
+                add_signature(e, "k", text);
+                CHECK(envelope_open(e, TYPE, &trusted, 100, &out, &n, &f) < 0);
+                CHECK_STR(kit_code(&f), "bad_signature");
+                tried++;
+        }
+        CHECK(tried > 0);
+}
+
 TEST(the_keyid_is_only_a_hint) {
         static const char *const ids[] = { "", "other", NULL };
         Signer s = signer(1);
