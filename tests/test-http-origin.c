@@ -2,7 +2,9 @@
 
 /* base/http: what may be asked, who sees credentials, and which certificates are believed. */
 
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <openssl/ssl.h>
 #include <sys/stat.h>
 
 #include "tests/http-kit.h"
@@ -159,6 +161,16 @@ TEST(a_proxy_serves_no_loopback_and_none_comes_from_the_environment) {
 
 /* ── TLS ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static uint64_t tls_options;
+
+/* In the place of the library's, which it calls: what TLS was told. */
+uint64_t SSL_CTX_set_options(SSL_CTX *context, uint64_t options) {
+        uint64_t (*real)(SSL_CTX *, uint64_t) = (uint64_t (*)(SSL_CTX *, uint64_t)) dlsym(RTLD_NEXT, "SSL_CTX_set_options");
+
+        tls_options |= options;
+        return real(context, options);
+}
+
 static pid_t spawn(const char *const argv[]) {
         pid_t pid;
 
@@ -216,6 +228,7 @@ TEST(a_certificate_is_verified) {
         }
         CHECK_INT(r.error, 0);
         CHECK_INT(r.status, 200);
+        CHECK(tls_options & SSL_OP_CLEANSE_PLAINTEXT);
         r = run(&(HttpRequest) { .url = wrong, .timeout_usec = 5 * USEC_PER_SEC });
         CHECK_INT(r.error, -EKEYREJECTED);      /* trusted, but for another host */
         CHECK_INT(http_configure(mine, &(HttpOptions) { .connect_timeout_usec = 5 * USEC_PER_SEC }), 0);
