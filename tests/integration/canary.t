@@ -24,9 +24,9 @@ import tap  # noqa: E402
 from engine import Dockerd  # noqa: E402
 from lab import TREE, Lab, LabError, binary, wait_for  # noqa: E402
 from proc import at_end, end_now  # noqa: E402
-from world import b64, member, new_id, spec  # noqa: E402
+from world import b64, member, new_id, reported, spec  # noqa: E402
 
-lab = site = disk = None
+lab = site = disk = at_work = None
 canaries = {}                                               # name → value; the names say where each went in
 
 
@@ -147,9 +147,15 @@ def refused(workspace, number):
 
 def act():
     """What a life of a workspace is made of."""
+    global at_work
     workspace, gone = new_id(), new_id()
+    canaries["provision secret"], canaries["admin token"] = site.plane.provision_secret, site.plane.admin_token
     for number, image in ((1, "ok"), (2, "ok"), (3, "never")):
-        report = site.plane.final(ordered(workspace, number, image_ref=lab.image(image), image_size_bytes="1000000", probe={"timeout_seconds": 4}), 90)
+        job = ordered(workspace, number, image_ref=lab.image(image), image_size_bytes="1000000", probe={"timeout_seconds": 4})
+        if image == "never":
+            reported(site, job, "configuring_https")
+            at_work = search(["provision secret", "box 3", "env 3"], memory(site.agent.process.child.pid))
+        report = site.plane.final(job, 90)
         if report["state"] != ("failed" if image == "never" else "succeeded"):
             raise LabError(f"{report}")
     if site.plane.final(ordered(gone, 4, image_ref=lab.image("ok"), image_size_bytes="1000000"), 90)["state"] != "succeeded":
@@ -158,7 +164,6 @@ def act():
     for job in refused(new_id(), 5):
         if site.plane.final(job, 30)["state"] != "refused":
             raise LabError(f"not refused: {site.plane.job(job)}")
-    canaries["provision secret"], canaries["admin token"] = site.plane.provision_secret, site.plane.admin_token
     time.sleep(6)                                           # the sweep tidies, connections rest
     return workspace
 
@@ -285,6 +290,15 @@ def test_not_in_the_daemon_s_memory_after_use():
                 if at >= 0:
                     around[name] = (data[max(0, at - 80):at + 64], data[:at].rsplit(b"\n", 1)[0][-100:] if at < 0 else b"")
         raise LabError(f"{len(found)} found: {around}")
+
+
+def test_not_in_the_daemon_s_memory_once_they_are_handed_over():
+    """The job is still at work: it waits for its gate."""
+    if not any(found.startswith("provision secret") for found in at_work):
+        raise LabError("not even its own credential was there: the search was blind")
+    found = [one for one in at_work if not one.startswith("provision secret")]
+    if found:
+        raise LabError(f"{found}")
 
 
 def test_the_format_is_documented_well_enough():
