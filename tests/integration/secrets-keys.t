@@ -394,6 +394,14 @@ def orphans(stage):
         must(status == 0 and "2 orphans" in words and f"sealed/{stray}" in words and f"ws/{stray}.g1.payload" in words, words)
         must(workspace not in words and "host" not in words, words)
         same(look(), there, "after a dry run")
+    os.rename(ws, f"{ws}.away")                             # unknown is not absent
+    for make in (lambda: None, lambda: os.symlink(f"{ws}.away", ws)):
+        make()
+        status, words = tool(site, "secrets", "rm-orphans")
+        must(status == 1 and "The records cannot be looked at" in words, f"{status}: {words}")
+    os.unlink(ws)
+    os.rename(f"{ws}.away", ws)
+    same(look(), there, "where the records cannot be looked at")
     status, words = tool(site, "secrets", "rm-orphans")
     must(status == 0 and "2 orphans" in words, words)
     left = [path for path in there if not path.startswith(tuple(mine))]
