@@ -56,8 +56,18 @@ static inline SealedKit sealed_kit(void) {
         return k;
 }
 
+/* All of it can be had again only when every secret was given back. */
+static inline bool kit_arena_is_empty(Arena *a, size_t size) {
+        Secret *all = secret_alloc(a, size - 16 - sizeof(Secret) - 1);
+        bool empty = all != NULL;
+
+        secret_free(all);
+        return empty;
+}
+
 static inline void sealed_kit_done(SealedKit *k) {
         sealed_close(k);
+        CHECK(kit_arena_is_empty(k->arena, ARENA_SIZE));
         arena_free(k->arena);
         test_dir_done(&k->d);
 }

@@ -142,6 +142,34 @@ TEST(signatures_that_are_none) {
         }
 }
 
+/* Of a signature that ends in a zero byte the other 63 are not enough, nor is one byte more. */
+TEST(a_signature_has_64_bytes) {
+        Signer s = signer(1);
+        TrustedKeys trusted = trust(&s, 1);
+        int found = 0;
+
+        for (int i = 0; i < 2000 && found < 3; i++) {
+                _cleanup_free_ char *payload = str_printf("%d", i), *message = str_printf("DSSEv1 %zu " TYPE " %zu %s", strlen(TYPE), strlen(payload), payload);
+                uint8_t sig[65] = {};
+
+                crypto_sign_detached(sig, NULL, (const uint8_t *) message, strlen(message), s.secret);
+                if (sig[63] != 0)
+                        continue;
+                found++;
+                for (size_t n = 62; n <= 65; n++) {
+                        _cleanup_json_ cJSON *e = signed_envelope(TYPE, payload, NULL, 0);
+                        _cleanup_free_ char *text = base64_encode(sig, n);
+                        Opened o;
+
+                        add_signature(e, "k", text);
+                        o = open_it(e, &trusted, 100);
+                        CHECK_STR(kit_code(&o.fault), n == 64 ? "" : "bad_signature");
+                        free(o.text);
+                }
+        }
+        CHECK_INT(found, 3);
+}
+
 TEST(the_keyid_is_only_a_hint) {
         static const char *const ids[] = { "", "other", NULL };
         Signer s = signer(1);
