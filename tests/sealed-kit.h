@@ -79,7 +79,8 @@ static inline char *kit_read(const TestDir *d, const char *name, size_t *ret_siz
         struct stat st;
         char *data = NULL;
 
-        if (fd >= 0 && fstat(fd, &st) == 0 && (data = calloc(1, (size_t) st.st_size + 1)) && read(fd, data, (size_t) st.st_size) != st.st_size)
+        if (fd >= 0 && fstat(fd, &st) == 0 && (data = calloc(1, (size_t) st.st_size + 1)) &&
+            read(fd, data, (size_t) st.st_size) != st.st_size)
                 abort();
         if (fd >= 0)
                 (void) close(fd);
