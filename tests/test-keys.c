@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* secrets/keys: which root is taken and which never, what is said of a wrong or missing one. And rewrapping: what it touches and what not, and
- * that it may end anywhere. */
+/* secrets/keys: which root is taken and which never, what is said of a wrong or missing one. */
 
 #include <errno.h>
 
@@ -142,7 +141,8 @@ TEST(no_root_is_made_beside_one_of_a_wrong_size) {
 }
 
 TEST(names_that_are_none_of_a_root) {
-        static const char *const names[] = { "root.e0", "root.e01", "root.e-1", "root.e", "root.ex", "root.e4294967296", "root.e1.bak", "Root.e1", ".root.e1" };
+        static const char *const names[] = { "root.e0", "root.e01", "root.e-1", "root.e", "root.ex", "root.e4294967296", "root.e1.bak",
+                                             "Root.e1", ".root.e1" };
         _cleanup_dir_ TestDir d = test_dir();
         RootChecks checks = {};
         _cleanup_(keys_freep) Keys *k = NULL;
