@@ -13,7 +13,7 @@ import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
-from sealed import degraded, flip, handed, has, life, order, provisioned, sealed, tool, value, verified  # noqa: E402
+from sealed import degraded, flip, handed, has, life, order, provisioned, reads, sealed, tool, value, verified, writes  # noqa: E402
 from world import digest_of, new_id, reported  # noqa: E402
 
 lab = good = second = never = None                          # the Lab; three images by digest, the last answers nothing
@@ -96,6 +96,22 @@ def engine_away_in_gate(stage):
     beside.back()
 
 
+def altered_in_memory(stage):
+    """what lies in memory was altered: the container starts with just what is sealed"""
+    site = stage.site()
+    old = Old(site)
+    secrets, env = handed(site, old.id, "1", "secrets"), handed(site, old.id, "1", "env")
+    place = os.stat(secrets).st_ino
+    for alter in (lambda: writes(f"{secrets}/STRAY", b"x"), lambda: writes(f"{secrets}/DEMO_A", b"x"), lambda: os.unlink(env),
+                  lambda: writes(env, b"MOLECULE-ENV/1 0\0"), lambda: os.chmod(env, 0o600)):
+        site.agent.stop()
+        old.halt()
+        alter()
+        site.agent.start()
+        old.back()
+        same((os.listdir(secrets), os.stat(env).st_mode & 0o777, os.stat(secrets).st_ino), (["DEMO_A"], 0o444, place), "files")
+
+
 # ── reboot ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def reboot(stage):
@@ -131,16 +147,6 @@ def reboot(stage):
 
 
 # ── damage ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-def reads(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def writes(path, data):
-    with open(path, "wb") as file:
-        file.write(data)
-
 
 def named_bad(site, *words):
     """`secrets verify` says which file, and why."""
@@ -273,7 +279,7 @@ def root_lost(stage):
     verified(site)
 
 
-CASES = (key_damaged, payload_damaged, set_damaged, root_lost, killed_in_gate, gate_fails)
+CASES = (key_damaged, payload_damaged, set_damaged, root_lost, killed_in_gate, gate_fails, altered_in_memory)
 ALONE = (engine_away_in_gate, reboot)
 
 
