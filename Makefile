@@ -14,7 +14,8 @@ BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
 PKGS       := libcurl libssl libcrypto libcjson libsystemd libsodium
 DEVCP_PKGS := libmicrohttpd sqlite3 libcjson libsystemd libsodium
 
-CFLAGS    ?= -O2 -g
+# Small before fast: it waits for disks, networks and an engine, and what it computes is done by libraries.
+CFLAGS    ?= -Os -g
 HARDEN    := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-common -fPIE \
              $(if $(SAN)$(findstring -O0,$(CFLAGS)),,-D_FORTIFY_SOURCE=2)
 WARN      := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wpointer-arith \

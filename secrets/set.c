@@ -201,7 +201,8 @@ int vault_set_write(Vault *v, const char *workspace, uint64_t generation, const 
         if (r == 0 || r == -EBADMSG)
                 r = vault_set_aside(v, workspace, generation, why.text);
         else if (r != -ENOENT) {
-                *reterr = why;
+                if (reterr)
+                        *reterr = why;
                 return r;
         }
         if (r < 0 && r != -ENOENT)

@@ -51,8 +51,8 @@ static inline void on_delivery(const cJSON *delivery, void *userdata) {
         Site *s = userdata;
 
         s->pins_at_delivery = seen_like(PINS);
-        strncat(s->delivered, json_get_string(delivery, "delivery_id") ?: "?", 20);
-        strcat(s->delivered, " ");
+        (void) snprintf(s->delivered + strlen(s->delivered), sizeof s->delivered - strlen(s->delivered), "%.20s ",
+                        json_get_string(delivery, "delivery_id") ?: "?");
 }
 
 static inline void on_registered(uint64_t heartbeat_usec, void *userdata) {

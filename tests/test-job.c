@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "provision/job.h"
-#include "tests/kit.h"
+#include "tests/sign-kit.h"
 
 #define DELIVERY "55555555-5555-4555-8555-555555555555"
 
@@ -377,6 +377,30 @@ TEST(every_damage_to_an_envelope) {
                 if (!CHECK_STR(kit_code(&o.fault), envelopes[i].code))
                         printf("#   in: %s = %s; %s\n", envelopes[i].field, envelopes[i].value ?: "(absent)", o.fault.text);
                 CHECK_STR(o.label.delivery_id, DELIVERY);
+        }
+}
+
+TEST(signed_where_keys_are_given) {
+        Signer s[2] = { signer(1), signer(2) };
+        const TrustedKeys trusted = trust(s, 1), none = {};
+        _cleanup_json_ cJSON *payload = provision();
+        _cleanup_free_ char *text = json_print(payload);
+        const struct { const Signer *by; const TrustedKeys *trusted; const char *code; } table[] = {
+                { &s[0], &trusted, "" }, { &s[1], &trusted, "bad_signature" }, { NULL, &trusted, "bad_signature" }, { NULL, &none, "" }, { &s[1], NULL, "" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_json_ cJSON *delivery = kit_json("{\"delivery_id\":\"" DELIVERY "\"}");
+                _cleanup_outcome_ Outcome o = {};
+                JobRules r = rules;
+
+                r.trusted = table[i].trusted;
+                CHECK(json_add_item(delivery, "envelope", signed_envelope(JOB_PAYLOAD_TYPE, text, table[i].by, table[i].by ? 1 : 0)));
+                o.r = job_open(delivery, &r, &o.label, &o.job, &o.fault);
+                if (!CHECK_STR(kit_code(&o.fault), table[i].code) || !CHECK((o.job != NULL) == (table[i].code[0] == 0)))
+                        printf("#   in: case %zu: %s\n", i, o.fault.text);
+                CHECK_STR(o.label.delivery_id, DELIVERY);
+                CHECK_STR(o.label.job_id, table[i].code[0] ? "" : KIT_JOB);     /* what is not signed is not read */
         }
 }
 

@@ -6,7 +6,7 @@
 
 #include "base/hash.h"
 #include "provision/pins.h"
-#include "tests/kit.h"
+#include "tests/sign-kit.h"
 
 #define NOW (UINT64_C(1767323045) * USEC_PER_SEC)
 #define ROW(template, region, name, digest) \
@@ -187,6 +187,127 @@ TEST(a_damaged_cache_is_left_out) {
         CHECK(pins_find(p, "codex", NULL) == NULL);
         CHECK_INT(replace(p, GOOD, "2", NULL), 0);
         CHECK(pins_find(p, "codex", NULL) != NULL);
+}
+
+/* ── signatures ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+#define OTHER TABLE(ROW("codex", "global", "registry.example/b", KIT_DIGEST_2) "}")
+
+static Pins *open_trusting(const TestDir *d, const TrustedKeys *trusted) {
+        Pins *p = NULL;
+
+        if (!CHECK_INT(pins_open(d->fd, trusted, &p, NULL), 0))
+                abort();
+        return p;
+}
+
+/* by NULL: not signed, but in an envelope. */
+static char *enveloped(const char *type, const char *table, const Signer *by) {
+        _cleanup_json_ cJSON *e = signed_envelope(type, table, by, by ? 1 : 0);
+
+        return json_print(e);
+}
+
+static const char *image_of(const Pins *p) { return pins_find(p, "codex", NULL) ? pins_find(p, "codex", NULL)->image_digest : NULL; }
+
+TEST(only_what_is_signed_where_keys_are_given) {
+        Signer s[2] = { signer(1), signer(2) };
+        const TrustedKeys first = trust(s, 1), none = {};
+        _cleanup_free_ char *good = enveloped(PINS_PAYLOAD_TYPE, OTHER, &s[0]), *wrong = enveloped(PINS_PAYLOAD_TYPE, OTHER, &s[1]),
+                            *bare = enveloped(PINS_PAYLOAD_TYPE, OTHER, NULL), *job = enveloped("application/vnd.molecule.job.v1+json", OTHER, &s[0]),
+                            *garbage = enveloped(PINS_PAYLOAD_TYPE, "{\"pins\":[]}", &s[0]), *no_json = enveloped(PINS_PAYLOAD_TYPE, "{", &s[0]);
+        const struct { const char *body; const TrustedKeys *trusted; const char *code; } table[] = {
+                { good, &first, "" },            { good, &none, "" },             { wrong, &none, "" },  { bare, &none, "" },    { OTHER, &none, "" },
+                { OTHER, &first, "bad_signature" }, { wrong, &first, "bad_signature" }, { bare, &first, "bad_signature" },
+                { job, &first, "unsupported_type" }, { job, &none, "unsupported_type" }, { garbage, &first, "bad_json" }, { no_json, &first, "bad_json" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_dir_ TestDir d = test_dir();
+                _cleanup_(pins_freep) Pins *p = open_trusting(&d, table[i].trusted);
+                _cleanup_free_ char *before = enveloped(PINS_PAYLOAD_TYPE, GOOD, &s[0]);
+                bool good_one = table[i].code[0] == 0;
+                Fault f = {};
+
+                CHECK_INT(replace(p, before, "1", NULL), 0);
+                if (!CHECK((replace(p, table[i].body, "2", &f) == 0) == good_one) || !CHECK_STR(kit_code(&f), table[i].code))
+                        printf("#   in: case %zu: %s\n", i, f.text);
+                for (int again = 0; again < 2; again++) {
+                        CHECK_STR(image_of(p), good_one ? KIT_DIGEST_2 : KIT_DIGEST);
+                        CHECK_STR(pins_etag(p), good_one ? "2" : "1");
+                        (void) pins_free(p);
+                        p = open_trusting(&d, table[i].trusted);
+                }
+        }
+}
+
+TEST(the_cache_is_judged_at_each_start) {
+        Signer s[2] = { signer(1), signer(2) };
+        const TrustedKeys first = trust(s, 1), second = trust(&s[1], 1), both = trust(s, 2), none = {};
+        const TrustedKeys *starts[] = { &first, &second, &none, &both, &second, &first };
+        _cleanup_free_ char *signed_table = enveloped(PINS_PAYLOAD_TYPE, GOOD, &s[0]);
+
+        for (int is_signed = 0; is_signed < 2; is_signed++) {
+                _cleanup_dir_ TestDir d = test_dir();
+                _cleanup_(pins_freep) Pins *p = open_trusting(&d, &none);
+
+                CHECK_INT(replace(p, is_signed ? signed_table : GOOD, "1", NULL), 0);
+                for (size_t i = 0; i < ELEMENTS(starts); i++) {
+                        bool counts = starts[i]->n == 0 || (is_signed && starts[i] != &second);
+
+                        (void) pins_free(p);
+                        p = open_trusting(&d, starts[i]);
+                        if (!CHECK_STR(image_of(p), counts ? KIT_DIGEST : NULL) || !CHECK_STR(pins_etag(p), counts ? "1" : ""))
+                                printf("#   in: start %zu, signed %d\n", i, is_signed);
+                        CHECK_INT(pins_fetched_at(p), counts ? NOW : 0);
+                }
+        }
+}
+
+TEST(a_cache_that_was_tampered_with_does_not_count) {
+        Signer s = signer(1), other = signer(2);
+        const TrustedKeys trusted = trust(&s, 1);
+        _cleanup_free_ char *good = enveloped(PINS_PAYLOAD_TYPE, GOOD, &s), *forged = enveloped(PINS_PAYLOAD_TYPE, OTHER, &other);
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_trusting(&d, &(TrustedKeys) {});
+
+        CHECK_INT(replace(p, forged, "1", NULL), 0);    /* the record is whole, its checksum right: whoever can write there can do that */
+        (void) pins_free(p);
+        p = open_trusting(&d, &trusted);
+        CHECK_STR(image_of(p), NULL);
+        CHECK_STR(pins_etag(p), "");                    /* so that it is fetched anew */
+        CHECK_INT(replace(p, good, "1", NULL), 0);
+        CHECK_STR(image_of(p), KIT_DIGEST);
+}
+
+TEST(trust_may_change_while_running) {
+        Signer s[2] = { signer(1), signer(2) };
+        const TrustedKeys first = trust(s, 1), second = trust(&s[1], 1), none = {};
+        _cleanup_free_ char *good = enveloped(PINS_PAYLOAD_TYPE, GOOD, &s[0]), *other = enveloped(PINS_PAYLOAD_TYPE, OTHER, &s[1]);
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_trusting(&d, &none);
+
+        pins_trust(p, &first);
+        CHECK_STR(image_of(p), NULL);
+        CHECK_INT(replace(p, good, "1", NULL), 0);
+        pins_trust(p, &first);                          /* nothing changed */
+        CHECK_STR(image_of(p), KIT_DIGEST);
+        CHECK_STR(pins_etag(p), "1");
+        pins_trust(p, &second);
+        CHECK_STR(image_of(p), NULL);
+        CHECK_STR(pins_etag(p), "");
+        CHECK_INT(pins_fetched_at(p), 0);
+        CHECK(replace(p, good, "2", NULL) < 0);
+        pins_trust(p, &none);                           /* what lies in the cache counts again */
+        CHECK_STR(image_of(p), KIT_DIGEST);
+        CHECK_STR(pins_etag(p), "1");
+        pins_trust(p, &second);
+        CHECK_INT(replace(p, other, "3", NULL), 0);
+        CHECK_STR(image_of(p), KIT_DIGEST_2);
+        pins_trust(p, &none);
+        CHECK_INT(replace(p, GOOD, "4", NULL), 0);
+        pins_trust(p, &second);
+        CHECK_STR(image_of(p), NULL);                   /* a table that nobody signed */
 }
 
 int main(void) { return hash_init() < 0 ? 1 : test_run_all(); }

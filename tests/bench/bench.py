@@ -3,7 +3,7 @@
 """The agent beside a bare client and a shell loop, in one run and on one machine. Called by `make bench`. Figures and ratios are for
 reading: a missed target is printed as missed and is no failure; the exit status is 1 only where something could not be measured.
 
-Words choose what is measured (idle dispatch swap rounds); without any, all of it."""
+Words choose what is measured (seal idle dispatch swap rounds); without any, all of it."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ import common   # noqa: E402,F401  (puts tests/lab on the path)
 import dispatch   # noqa: E402
 import idle   # noqa: E402
 import rounds   # noqa: E402
+import sealing   # noqa: E402
 import swap   # noqa: E402
 from lab import Lab   # noqa: E402
 from proc import free_range   # noqa: E402
@@ -35,6 +36,8 @@ def measured(name, measure, rows, broken):
 
 def run(lab, chosen, rows, broken):
     """The idle agent comes first: a young process without a past. Another agent is given jobs during its quiet minute."""
+    if "seal" in chosen:
+        measured("seal", lambda: sealing.measure(say), rows, broken)
     image = lab.image("ok", name="bench", keep=True)
     low = free_range(60)
     site = lab.site(log_level="info", port_range=f"{low}-{low + 59}", max_parallel_jobs=rounds.PARALLEL)
@@ -70,7 +73,7 @@ def main(chosen):
     rows, broken = [], []
     with Lab("bench") as lab:
         say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {machine()}")
-        run(lab, chosen or ("idle", "dispatch", "swap", "rounds"), rows, broken)
+        run(lab, chosen or ("seal", "idle", "dispatch", "swap", "rounds"), rows, broken)
     print()
     table(rows)
     print(f"\nbench: {'could not measure ' + ', '.join(broken) if broken else 'ok'}, {time.monotonic() - began:.0f} s, "

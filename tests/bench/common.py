@@ -83,7 +83,7 @@ def remove(engine, org):
     """Containers with the org's label, and the volumes they mount."""
     def one(container):
         engine.api("DELETE", f"/containers/{container['Id']}", force=1)
-        for mount in container["Mounts"]:
+        for mount in (mount for mount in container["Mounts"] if mount["Type"] == "volume"):
             engine.api("DELETE", f"/volumes/{mount['Name']}")
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(one, engine.containers(**{"molecule.agent.org": org})))

@@ -8,11 +8,25 @@ import time
 import uuid
 
 from common import NETWORK, Row, cpu_seconds, deprovision, final_report, finals, provision, remove, seconds, spec, tool, without_agent
+from lab import binary
 from proc import LabError, free_range
 
 COUNT, PARALLEL = 40, 4
 LIMIT = 180                                                 # seconds for one round
 PATIENCE = 110                                              # … for all rounds there, if there are to be those back
+
+
+def mounts(site):
+    """The launcher and an empty hand-over, which the agent's containers have, for those of others."""
+    handover = f"{site.agent.runtime}/bench"
+    os.makedirs(handover, exist_ok=True)
+    with open(f"{handover}/env", "w") as file:
+        file.write("MOLECULE-ENV/1 0\0")
+    return {"BENCH_HANDOVER": handover, "MOLECULE_LAUNCH": binary("molecule-launch")}
+
+
+def bare(site, *words):
+    return run([tool("bench-bare"), *words], os.environ | mounts(site))
 
 
 def run(argv, env=None):
@@ -37,7 +51,7 @@ def by_client(site, image, port):
     org = str(uuid.uuid4())
     with without_agent(site):
         try:
-            out = run([tool("bench-bare"), "provision", site.lab.engine.socket, image, NETWORK, org, str(port), str(COUNT), str(PARALLEL)])
+            out = bare(site, "provision", site.lab.engine.socket, image, NETWORK, org, str(port), str(COUNT), str(PARALLEL))
         finally:
             remove(site.lab.engine, org)
     words = dict(line.split() for line in out.splitlines() if not line.startswith("id "))
@@ -49,7 +63,7 @@ def by_loop(site, image, port):
     with open(content, "w") as file:
         file.write("one\n")
     env = {"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{site.lab.engine.socket}", "IMAGE": image, "NETWORK": NETWORK, "ORG": org,
-           "FILE": content, "DOCKER_CONFIG": site.where}
+           "FILE": content, "DOCKER_CONFIG": site.where} | mounts(site)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "loop.sh")
     with without_agent(site):
         began = time.monotonic()
@@ -68,7 +82,8 @@ def shape(found):
     mounts = [{name: value for name, value in mount.items() if name != "Source"} for mount in host.pop("Mounts") or []]
     ports = sorted(host.pop("PortBindings"))
     return {"host": host, "mounts": mounts, "ports": ports, "labels": sorted(config["Labels"]), "image": found["Image"],
-            "networks": sorted(found["NetworkSettings"]["Networks"]), "env": [entry.split("=")[0] for entry in config["Env"]]}
+            "networks": sorted(found["NetworkSettings"]["Networks"]), "env": [entry.split("=")[0] for entry in config["Env"]],
+            "command": (config["Entrypoint"], config["Cmd"])}
 
 
 def same_bodies(site, image, port):
@@ -79,7 +94,7 @@ def same_bodies(site, image, port):
     deprovision(site, [workspace])
     with without_agent(site):
         try:
-            run([tool("bench-bare"), "provision", engine.socket, image, NETWORK, org, str(port), "1", "1"])
+            bare(site, "provision", engine.socket, image, NETWORK, org, str(port), "1", "1")
             theirs = shape(engine.inspect(engine.containers(**{"molecule.agent.org": org})[0]["Id"]))
         finally:
             remove(engine, org)

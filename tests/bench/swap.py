@@ -7,9 +7,9 @@ import threading
 import time
 import uuid
 
-from common import NETWORK, Row, deprovision, finals, median, provision, remove, spec, tool, without_agent
+from common import NETWORK, Row, deprovision, finals, median, provision, remove, spec, without_agent
 from proc import LabError, free_port
-from rounds import run
+from rounds import bare
 
 EVERY = 0.005
 
@@ -66,7 +66,7 @@ def by_engine(site, image):
     with without_agent(site):
         try:
             with Prober(port) as prober:
-                out = run([tool("bench-bare"), "swap", site.lab.engine.socket, image, NETWORK, org, str(port)])
+                out = bare(site, "swap", site.lab.engine.socket, image, NETWORK, org, str(port))
                 time.sleep(0.3)                             # the prober's own first good answer
         finally:
             remove(site.lab.engine, org)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""One workspace the whole way, with real parts: a private engine, a registry, the reference control plane over TLS and the agent.
+"""One workspace the whole way, with a secret of its own, and real parts: a private engine, a registry, the reference control plane over TLS and the agent.
 Called by `make demo`. Prints what happens as it happens; the last line is `demo: ok`, or the exit status is 1 and the reason stands there."""
 
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from lab import Lab, LabError, wait_for   # noqa: E402
 
 RUNTIME = "langgraph"
+SECRET = f"demo-{uuid.uuid4().hex}"                         # what only the workspace may have
 LIMIT = 170                                                 # seconds until a demo that hangs gives up
 began = time.monotonic()
 
@@ -33,7 +35,7 @@ def provision(site, workspace, greeting):
     files = {"config.yaml": f"greeting: {greeting}\n", "prompts/system.md": "Be brief.\n"}
     start = time.monotonic()
     answer = site.provision(workspace, runtime=RUNTIME, tier=2, template="demo", data_persistence="persist",
-                            idempotency_key=f"cpprov-{uuid.uuid4().hex}", env={"DEMO_GREETING": greeting},
+                            idempotency_key=f"cpprov-{uuid.uuid4().hex}", env={"DEMO_GREETING": greeting, "DEMO_API_KEY": SECRET},
                             config_files={name: base64.b64encode(text.encode()).decode() for name, text in files.items()})
     say(f"POST /api/v1/workspaces/provision: 201 after {time.monotonic() - start:.1f} s: instance_id {answer['instance_id']}, "
         f"private_ip {answer['private_ip']}, state {answer['state']}, runtime {answer['runtime']}")
@@ -47,7 +49,7 @@ def look(site, workspace, page, greeting, image):
     say(f"GET http://127.0.0.1:{site.port(workspace)}/: {status} {text.strip()!r}")
     must(status == 200 and page in text, f"the page does not say {page}")
     status, text = site.fetch(workspace, "/env")
-    must(text.strip() == f"DEMO_GREETING={greeting}", f"the env is {text!r}")
+    must(sorted(text.split("\n"))[1:] == [f"DEMO_API_KEY={SECRET}", f"DEMO_GREETING={greeting}"], "the env is another")
     status, text = site.fetch(workspace, "/configs/config.yaml")
     must(text == f"greeting: {greeting}\n", f"the config file is {text!r}")
     found = site.container(workspace)
@@ -58,6 +60,16 @@ def look(site, workspace, page, greeting, image):
     wait_for(lambda: len(site.containers(workspace)) == 1, 15, "the removal of the container before")
     say(f"env and /configs/config.yaml hold {greeting!r}; the engine runs {image.split('@')[1][:19]}…, and has one container only")
     return found["Id"]
+
+
+def secret(site, workspace):
+    """The process has it; the engine, the state directory and the logs do not."""
+    shown = json.dumps(site.container(workspace))
+    must(SECRET not in shown and "DEMO_GREETING" in shown, "the engine shows the secret")
+    for place in (site.agent.state, f"{site.lab.engine.where}/data/containers", site.agent.log, site.lab.engine.log):
+        must(subprocess.run(["grep", "-rqaF", SECRET, place], check=False).returncode == 1, f"the secret stands in {place}")
+    files = sum(len(names) for _, _, names in os.walk(f"{site.agent.state}/sealed"))
+    say(f"its process has DEMO_API_KEY; docker inspect, the engine's files, the agent's state ({files} sealed files) and the logs do not")
 
 
 def health(site, workspace):
@@ -87,6 +99,7 @@ def demo(lab, summary):
         workspace = str(uuid.uuid4())
         summary["provisioned in"] = provision(site, workspace, "good morning")
         old = look(site, workspace, "page-one", "good morning", first)
+        secret(site, workspace)
 
         site.plane.pin(RUNTIME, second)
         say("the pin moved to the second image; provisioning again")
@@ -101,7 +114,8 @@ def demo(lab, summary):
         left = site.containers(workspace)
         volumes = [v["Name"] for v in lab.engine.get("/volumes").get("Volumes") or [] if workspace in v["Name"]]
         must(not left and not volumes, f"left behind: {left} {volumes}")
-        say(f"DELETE /api/v1/workspaces/{workspace}?prune=true: 200, no container and no volume of it is left")
+        must(workspace not in os.listdir(f"{site.agent.state}/sealed"), "its sealed files are left behind")
+        say(f"DELETE /api/v1/workspaces/{workspace}?prune=true: 200, no container, volume, key or sealed file of it is left")
         must(site.agent.stop() == 0, "the agent did not end well on SIGTERM")
         say("molecule-agentd ended on SIGTERM with 0")
 

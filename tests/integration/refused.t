@@ -92,8 +92,10 @@ class Bent:
         head("a field in another case", "unsupported_field", Deadline_seconds=5)
         fields("an unknown field in probe", "unsupported_field", "later", probe={"later": 1})
         fields("an unknown field in display", "unsupported_field", "later", display={"mode": "none", "later": 1})
-        fields("secrets, which are not carried out yet", "unsupported_field", "secrets", secrets={"A": "box"})
-        fields("sealed_to, which is not carried out yet", "unsupported_field", "sealed_to", sealed_to="k1")
+        fields("secrets without sealed_to", "bad_json", "sealed_to", secrets={"A": b64("box")})
+        fields("sealed_to without secrets", "bad_json", "sealed_to", sealed_to="k1")
+        fields("a box that is no base64", "bad_json", "A", secrets={"A": "box"}, sealed_to="k1")
+        fields("a box to a key that is none of this host's", "secret_undecryptable", "current", secrets={"A": b64("box")}, sealed_to="k1")
         for name in ("job_id", "type", "org_id", "host_id", "workspace_id", "generation", "issued_at", "spec"):
             head(f"{name} is missing", "bad_json", name, **{name: None})
         for name in ("runtime", "platform_url"):
@@ -148,9 +150,11 @@ class Bent:
         for name in OWN:
             self.spec(f"env {name}, which the agent sets", "bad_env", name, env={name: VALUE})
         for name in ("MY_API_KEY", "DATABASE_PASSWORD", "SOME_TOKEN", "client_secret"):
-            self.spec(f"env {name}, named like a secret", "unsupported_field", name, env={name: VALUE})
-        self.spec("a source-control token that is listed, still a secret", "unsupported_field", "GH_TOKEN", env={"GH_TOKEN": VALUE},
-                  workspace_secret_keys=["GH_TOKEN"])
+            self.spec(f"{name} in env and in secrets", "bad_env", name, env={name: VALUE}, secrets={name: b64("box")}, sealed_to="k1")
+        for name in ("LD_PRELOAD", "GH_TOKEN", "ADMIN_TOKEN"):
+            self.spec(f"{name} in secrets", "privileged_env_forbidden", name, secrets={name: b64("box")}, sealed_to="k1")
+        self.spec("WORKSPACE_ID in secrets", "bad_env", "WORKSPACE_ID", secrets={"WORKSPACE_ID": b64("box")}, sealed_to="k1")
+        self.spec("a secret called manifest", "bad_env", "manifest", secrets={"manifest": b64("box")}, sealed_to="k1")
         for name in ("1A", "A-B", "A B", "A=B", "", "Ä", "A" * 129):
             self.spec(f"env name {name[:10]!r}", "bad_env", env={name: VALUE})
         self.spec("an env value of 32 KiB and one byte", "bad_env", "LONG", env={"LONG": "v" * (32 * KIB + 1)})
@@ -274,7 +278,7 @@ def public(lab, site, workspace):
     plane, before, since = site.plane, both(lab, workspace), now()
     for name, status, code, fields in (
             ("a forbidden env name", 400, "privileged_env_forbidden", {"env": {"LD_PRELOAD": VALUE}}),
-            ("a secret-like env name", 400, "unsupported_field", {"env": {"MY_API_KEY": VALUE}}),
+            ("a secret with a disclosure marker", 400, "bad_secret", {"env": {"MY_API_KEY": "ROTATE_TO_REVEAL_TOKEN"}}),
             ("an env name of the agent's", 400, "bad_env", {"env": {"WORKSPACE_ID": VALUE}}),
             ("a disclosure marker", 400, "bad_secret", {"env": {"SHOWN": "ROTATE_TO_REVEAL_TOKEN"}}),
             ("an escaping file name", 400, "bad_path", {"config_files": {"../../etc/passwd": b64(VALUE)}}),

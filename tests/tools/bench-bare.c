@@ -5,7 +5,9 @@
  * that fails ends the program with 1.
  *
  *      bench-bare provision SOCKET IMAGE NETWORK ORG FIRST-PORT COUNT PARALLEL     prints "wall SECONDS", "cpu SECONDS", "id ID" of each
- *      bench-bare swap      SOCKET IMAGE NETWORK ORG PORT                          the same, and "stop|seed|start SECONDS" of the swap */
+ *      bench-bare swap      SOCKET IMAGE NETWORK ORG PORT                          the same, and "stop|seed|start SECONDS" of the swap
+ *
+ * In the environment: MOLECULE_LAUNCH, the launcher; BENCH_HANDOVER, a directory with its file env, which all containers share. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -123,9 +125,12 @@ static int begin_create(Item *i) {
         const EngineMount mounts[] = {
                 { .type = "volume", .source = configs, .target = "/configs" },
                 { .type = "volume", .source = workspace, .target = "/workspace" },
+                { .type = "bind", .source = getenv("BENCH_HANDOVER"), .target = "/run/molecule", .read_only = true },
+                { .type = "bind", .source = getenv("MOLECULE_LAUNCH"), .target = "/.molecule-launch", .read_only = true },
         };
+        static const char *const entrypoint[] = { "/.molecule-launch", NULL }, *const cmd[] = { "/run.sh", NULL };
         const ContainerSpec spec = {
-                .image_id = i->image_id, .env = env, .n_env = ELEMENTS(env), .labels = labels, .n_labels = ELEMENTS(labels),
+                .image_id = i->image_id, .entrypoint = entrypoint, .cmd = cmd, .env = env, .n_env = ELEMENTS(env), .labels = labels, .n_labels = ELEMENTS(labels),
                 .mounts = mounts, .n_mounts = ELEMENTS(mounts), .network = b->network, .alias = alias, .host_port = (uint16_t) i->port,
                 .memory_bytes = UINT64_C(512) << 20, .nano_cpus = UINT64_C(1000000000), .drop_net_raw = true, .no_new_privileges = true,
         };
@@ -352,8 +357,8 @@ int main(int argc, char **argv) {
         bool swap = argc == 7 && strcmp(argv[1], "swap") == 0;
         int r;
 
-        if (!swap && !(argc == 9 && strcmp(argv[1], "provision") == 0)) {
-                (void) fprintf(stderr, "bench-bare: wrong words, see the head of its source\n");
+        if ((!swap && !(argc == 9 && strcmp(argv[1], "provision") == 0)) || !getenv("BENCH_HANDOVER") || !getenv("MOLECULE_LAUNCH")) {
+                (void) fprintf(stderr, "bench-bare: wrong words or environment, see the head of its source\n");
                 return 2;
         }
         o.socket_path = argv[2];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the libraries weigh by themselves: a process that initialises each of them as the agent does and then waits for its end. With words
+/* What the libraries weigh by themselves: a process that initialises each of them as the agent does, locks as large an arena, and then waits for its end. With words
  * "URL CA-FILE" it also fetches that once over TLS, as the agent has by the time it is idle. Prints "ready" and sleeps until killed. */
 
 #include <cjson/cJSON.h>
@@ -11,6 +11,8 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
+
+#include "secrets/arena.h"
 
 #define URL_DEFAULT "https://127.0.0.1/"
 
@@ -53,6 +55,7 @@ static int fetch(CURLM *multi) {
 
 int main(int argc, char **argv) {
         sd_event *event = NULL;
+        void *arena;
         CURLM *multi;
         CURL *easy;
         cJSON *json;
@@ -61,6 +64,9 @@ int main(int argc, char **argv) {
         if (argc != 1 && argc != 3)
                 return 2;
         if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || sodium_init() < 0 || sd_event_new(&event) < 0)
+                return 1;
+        arena = sodium_malloc(ARENA_SIZE);
+        if (!arena || sodium_mlock(arena, ARENA_SIZE) < 0)
                 return 1;
         multi = curl_multi_init();
         easy = prepare(argc == 3 ? argv[1] : URL_DEFAULT, argc == 3 ? argv[2] : NULL);
