@@ -121,12 +121,19 @@ def reboot(stage):
     plain, _ = provisioned(site, image_ref=good)
 
     def down(credentials, broken):
+        """The second time the containers are stopped by hand, which is sooner done."""
         site.agent.stop()
-        lab.engine.stop()
+        if broken:
+            for old in olds:
+                old.halt()
+            lab.docker("POST", f"/containers/ws-{plain}/stop", t=5)
+        else:
+            lab.engine.stop()
         site.agent.runtime_unmount()
         site.agent.runtime_mount()
         site.agent.credentials, site.agent.settings["this is"] = credentials, broken
-        lab.engine.start()
+        if not broken:
+            lab.engine.start()
         for workspace in (*(old.id for old in olds), plain):
             wait_for(lambda: not site.container(workspace)["State"]["Restarting"], 20, "an end of the engine's tries")
             must(not site.container(workspace)["State"]["Running"], "the engine has started it without its secrets")
