@@ -26,14 +26,18 @@ static void sweep(int state_fd, const char *dir) {
 static int open_roots(Agent *a, Fault *reterr) {
         Rewrapped done;
         bool changed = false;
-        uint32_t before = a->identity.roots.wrapped;
+        uint32_t before;
         int r;
 
         sweep(a->state_fd, KEYS_DIR);
+        if (a->identity.registered_at && a->identity.roots.n > 0 && !keys_any_wrapped(a->state_fd)) {
+                log_error("Of what was sealed here nothing is left: the state directory was lost. It begins anew.");
+                a->identity.roots = (RootChecks) {};
+        }
         r = keys_open(a->state_fd, a->arena, &a->identity.roots, &changed, &a->keys, reterr);
-
         if (r < 0)
                 return r;
+        before = a->identity.roots.wrapped;
         if (changed && (r = identity_save(a->state_fd, &a->identity, reterr)) < 0)
                 return r;
         if (keys_fault(a->keys)) {
@@ -41,7 +45,7 @@ static int open_roots(Agent *a, Fault *reterr) {
                           keys_fault(a->keys)->text);
                 return 0;
         }
-        if (changed && keys_are_made_here(a->keys) && keys_epoch(a->keys) == 1)
+        if (keys_were_made_now(a->keys))
                 log_warning("There is no credential seal-key.e1: a root key was made and lies on this disk, beside what it seals.");
         r = keys_rewrap(a->keys, a->state_fd, &a->identity.roots, &done, reterr);
         if (r >= 0 && a->identity.roots.wrapped != before)

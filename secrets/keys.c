@@ -17,7 +17,6 @@
 #define KEYS_DIR    "keys"
 #define ROOT_FILE   "root.e"
 #define CREDENTIAL  "seal-key.e"
-#define FIRST_EPOCH 1
 
 typedef struct Root { uint32_t epoch; Secret *key; bool made_here; } Root;
 
@@ -25,6 +24,7 @@ struct Keys {
         Arena *arena;
         Root   roots[ROOTS_MAX];
         size_t n;
+        bool   made;                            /* the root was made by this very call */
         Fault  fault;
 };
 
@@ -68,7 +68,7 @@ static const Root *find(const Keys *k, uint32_t epoch) {
 static bool epoch_of(const char *name, const char *prefix, uint32_t *ret_epoch) {
         uint64_t v;
 
-        if (strncmp(name, prefix, strlen(prefix)) != 0 || u64_parse(name + strlen(prefix), &v) < 0 || v < FIRST_EPOCH || v > UINT32_MAX)
+        if (strncmp(name, prefix, strlen(prefix)) != 0 || u64_parse(name + strlen(prefix), &v) < 0 || v < 1 || v > UINT32_MAX)
                 return false;
         *ret_epoch = (uint32_t) v;
         return true;
@@ -130,7 +130,7 @@ static int make_first(Keys *k, int keys_fd, Fault *reterr) {
         Root *r = &k->roots[0];
         int e;
 
-        *r = (Root) { .epoch = FIRST_EPOCH, .key = secret_alloc(k->arena, KEY_SIZE), .made_here = true };
+        *r = (Root) { .epoch = 1, .key = secret_alloc(k->arena, KEY_SIZE), .made_here = true };
         if (!r->key)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "The arena of secrets is full.");
         k->n = 1;
@@ -138,6 +138,7 @@ static int make_first(Keys *k, int keys_fd, Fault *reterr) {
         e = file_write_atomic(keys_fd, ROOT_FILE "1", r->key->data, KEY_SIZE);
         if (e < 0)
                 return fault(reterr, e, FAULT_STATE_DEGRADED, "Cannot store the root key: %m");
+        k->made = true;
         return 0;
 }
 
@@ -167,10 +168,25 @@ static bool settle_checks(Keys *k, RootChecks *checks, const Fault *wrong) {
         return changed;
 }
 
-int keys_open(int state_fd, Arena *arena, RootChecks *checks, bool *ret_changed, Keys **ret, Fault *reterr) {
+static int keys_find(int keys_fd, Keys *k, RootChecks *checks, bool make, bool *ret_changed, Fault *reterr) {
+        Fault wrong = {};
+        int r = search(k, keys_fd, checks, &wrong);
+
+        if (r < 0)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the root keys: %m");
+        if (k->n == 0 && checks->n == 0) {
+                if (wrong.set || !make)
+                        (void) fault(&k->fault, -ENOKEY, FAULT_SECRET_UNDECRYPTABLE, "%s", wrong.set ? wrong.text : "There is no root key.");
+                else if ((r = make_first(k, keys_fd, reterr)) < 0)
+                        return r;
+        }
+        *ret_changed = settle_checks(k, checks, &wrong);
+        return 0;
+}
+
+static int keys_new(int state_fd, Arena *arena, RootChecks *checks, bool make, bool *ret_changed, Keys **ret, Fault *reterr) {
         _cleanup_(keys_freep) Keys *k = calloc(1, sizeof *k);
         _cleanup_close_ int fd = file_open_dir(state_fd, KEYS_DIR);
-        Fault wrong = {};
         int r;
 
         if (!k)
@@ -178,18 +194,22 @@ int keys_open(int state_fd, Arena *arena, RootChecks *checks, bool *ret_changed,
         if (fd < 0)
                 return fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the directory of keys: %m");
         k->arena = arena;
-        r = search(k, fd, checks, &wrong);
+        r = keys_find(fd, k, checks, make, ret_changed, reterr);
         if (r < 0)
-                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the root keys: %m");
-        if (k->n == 0 && checks->n == 0 && !wrong.set) {
-                r = make_first(k, fd, reterr);
-                if (r < 0)
-                        return r;
-        } else if (k->n == 0 && checks->n == 0)
-                k->fault = wrong;
-        *ret_changed = settle_checks(k, checks, &wrong);
+                return r;
         *ret = TAKE_PTR(k);
         return 0;
+}
+
+int keys_open(int state_fd, Arena *arena, RootChecks *checks, bool *ret_changed, Keys **ret, Fault *reterr) {
+        return keys_new(state_fd, arena, checks, true, ret_changed, ret, reterr);
+}
+
+int keys_look(int state_fd, Arena *arena, const RootChecks *checks, Keys **ret, Fault *reterr) {
+        RootChecks copy = *checks;
+        bool changed;
+
+        return keys_new(state_fd, arena, &copy, false, &changed, ret, reterr);
 }
 
 Keys *keys_free(Keys *k) {
@@ -213,6 +233,7 @@ static const Root *current(const Keys *k) {
 const Fault *keys_fault(const Keys *k) { return k->fault.set ? &k->fault : NULL; }
 uint32_t     keys_epoch(const Keys *k) { return current(k) ? current(k)->epoch : 0; }
 bool         keys_are_made_here(const Keys *k) { return current(k) && current(k)->made_here; }
+bool         keys_were_made_now(const Keys *k) { return k->made; }
 Arena       *keys_arena(const Keys *k) { return k->arena; }
 
 const uint8_t *keys_root(uint32_t epoch, const void *keys) {
@@ -222,4 +243,34 @@ const uint8_t *keys_root(uint32_t epoch, const void *keys) {
 
 SealKeys keys_for(const Keys *k, const uint8_t *workspace_key) {
         return (SealKeys) { .root = keys_root, .userdata = k, .workspace = workspace_key };
+}
+
+/* ── what a root seals ───────────────────────────────────────────────────────────────────────────────────────── */
+
+static int seen(int dirfd, const char *name, void *userdata) {
+        size_t n = strlen(name);
+
+        (void) dirfd;
+        *(bool *) userdata |= strncmp(name, "host.", 5) == 0 && n > 10 && strcmp(name + n - 5, ".seal") == 0;
+        return 0;
+}
+
+static int seen_workspace(int dirfd, const char *name, void *userdata) {
+        _cleanup_close_ int fd = openat(dirfd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+
+        *(bool *) userdata |= fd < 0 || faccessat(fd, "key.seal", F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+        return 0;
+}
+
+/* Unknown is not absent: true where it cannot be looked at. */
+bool keys_any_wrapped(int state_fd) {
+        _cleanup_close_ int keys_fd = openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        _cleanup_close_ int sealed_fd = -1;
+        bool found = keys_fd < 0 && errno != ENOENT;
+
+        sealed_fd = openat(state_fd, "sealed", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        found |= sealed_fd < 0 && errno != ENOENT;
+        if (keys_fd >= 0 && file_each(keys_fd, seen, &found) < 0)
+                return true;
+        return (sealed_fd >= 0 && file_each_dir(sealed_fd, seen_workspace, &found) < 0) || found;
 }

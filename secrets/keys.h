@@ -23,6 +23,7 @@ typedef struct Keys Keys;
  * it before anything is sealed. A missing or wrong root is no failure here: keys_fault() says it, and nothing can be sealed or opened with
  * it. Negative only when the disk or memory fails. state_fd and arena are borrowed. */
 int   keys_open(int state_fd, Arena *arena, RootChecks *checks, bool *ret_changed, Keys **ret, Fault *reterr);
+int   keys_look(int state_fd, Arena *arena, const RootChecks *checks, Keys **ret, Fault *reterr);      /* the same, and nothing made or changed */
 Keys *keys_free(Keys *k);
 DEFINE_CLEANUP(Keys *, keys_free)
 
@@ -30,8 +31,11 @@ const Fault   *keys_fault(const Keys *k);       /* secret_undecryptable: why not
 uint32_t       keys_epoch(const Keys *k);       /* the current one; 0 with a fault */
 const uint8_t *keys_root(uint32_t epoch, const void *keys);     /* as SealRoot */
 SealKeys       keys_for(const Keys *k, const uint8_t *workspace_key);   /* everything that opens: views into *k */
+bool           keys_were_made_now(const Keys *k);       /* … and that keys_open() made it */
 bool           keys_are_made_here(const Keys *k);       /* the current root is a file of this disk, not a credential */
 Arena         *keys_arena(const Keys *k);
+
+bool keys_any_wrapped(int state_fd);            /* whether any key that a root wraps is left: sealed/<id>/key.seal, keys/host.*.seal */
 
 typedef struct Rewrapped {
         unsigned wrapped, unreadable;           /* files wrapped anew; files left as they are since they do not open */

@@ -8,19 +8,10 @@
 #include "base/text.h"
 #include "tests/test.h"
 
-#ifdef __has_feature
-#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
-#define OTHER_ALLOCATOR
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || !defined(__GLIBC__)
-#define OTHER_ALLOCATOR
-#endif
+#define NOT_UNDER_SANITIZER if (UNDER_SANITIZER) SKIP("the sanitizer brings its own allocator")
 
 /* The allocator's own marks stand in the first bytes of what is free. */
 #define MARKS 32
-
-#ifndef OTHER_ALLOCATOR
 
 /* Below the size from which a block is a mapping of its own, which is gone with it. */
 static const size_t sizes[] = { 64, 100, 1000, 4096, 60000 };
@@ -49,6 +40,7 @@ static unsigned left_at(uintptr_t at, size_t size) {
 }
 
 TEST(what_is_freed_is_wiped) {
+        NOT_UNDER_SANITIZER;
         for (size_t i = 0; i < ELEMENTS(sizes); i++) {
                 unsigned char *p = filled(sizes[i]);
                 void *guard = malloc(16);               /* so that the block does not go back to the system */
@@ -64,6 +56,7 @@ TEST(what_is_freed_is_wiped) {
 }
 
 TEST(all_that_the_block_has_is_wiped_not_only_what_was_asked_for) {
+        NOT_UNDER_SANITIZER;
         unsigned char *p = malloc(100);
         size_t usable = malloc_usable_size(p);
         void *guard = malloc(16);
@@ -79,6 +72,7 @@ TEST(all_that_the_block_has_is_wiped_not_only_what_was_asked_for) {
 }
 
 TEST(what_is_moved_is_wiped_where_it_was) {
+        NOT_UNDER_SANITIZER;
         for (size_t i = 0; i < ELEMENTS(sizes); i++) {
                 unsigned char *p = filled(sizes[i]), *q;
                 void *guard = malloc(16);
@@ -96,6 +90,7 @@ TEST(what_is_moved_is_wiped_where_it_was) {
 }
 
 TEST(growing_and_shrinking_keep_the_content) {
+        NOT_UNDER_SANITIZER;
         char *text = malloc(1);
 
         if (!text)
@@ -117,6 +112,7 @@ TEST(growing_and_shrinking_keep_the_content) {
 }
 
 TEST(shrinking_leaves_no_tail) {
+        NOT_UNDER_SANITIZER;
         unsigned char *p = filled(4096), *q;
         void *guard = malloc(16);
         uintptr_t at = (uintptr_t) p;
@@ -131,6 +127,7 @@ TEST(shrinking_leaves_no_tail) {
 }
 
 TEST(errno_is_left_alone) {
+        NOT_UNDER_SANITIZER;
         void *p = malloc(10);
 
         errno = 77;
@@ -141,6 +138,7 @@ TEST(errno_is_left_alone) {
 }
 
 TEST(too_much_leaves_the_old_block) {
+        NOT_UNDER_SANITIZER;
         char *p = strdup("kept");
         volatile size_t much = PTRDIFF_MAX;
         char *q = resize(p, much);
@@ -149,11 +147,5 @@ TEST(too_much_leaves_the_old_block) {
         CHECK_STR(p, "kept");
         give_back(p);
 }
-
-#else
-
-TEST(what_is_freed_is_wiped) { SKIP("the sanitizer brings its own allocator"); }
-
-#endif
 
 TEST_MAIN

@@ -247,6 +247,33 @@ TEST(no_bit_may_be_flipped_and_no_byte_be_missing_or_added) {
         }
 }
 
+/* The sanitizer sees whether a length leads out of the file. */
+TEST(lengths_lead_nowhere) {
+        static const uint8_t lengths[] = { 0, 1, 2, 3, 14, 15, 16, 17, 18, 20, 22, 63, 64, 65, 128, 129, 255 };
+        const SealContext c = { SEAL_SECRET, "o", "w", "n", 0 };
+        static const uint8_t key[KEY_SIZE] = { 1 };
+        const SealKeys keys = { .workspace = key };
+
+        for (size_t size = 54 + 16; size < 54 + 16 + 6; size++)
+                for (size_t at = 48; at < size - 16; at++)
+                        for (size_t i = 0; i < ELEMENTS(lengths); i++) {
+                                uint8_t *file = calloc(1, size);
+                                Secret *s = NULL;
+                                Fault f = {};
+
+                                if (!file)
+                                        abort();
+                                memcpy(file, "MSEAL1\r\n\2", 9);
+                                file[10] = (uint8_t) (size - 16);
+                                file[48] = 1;
+                                file[51] = 1;
+                                file[at] = lengths[i];
+                                CHECK_INT(seal_open(&c, &keys, file, size, kit_shared_arena(), &s, &f), -EBADMSG);
+                                CHECK(says(&f, "bad_header") || says(&f, "bad_size"));
+                                free(file);
+                        }
+}
+
 TEST(the_epoch_as_the_head_says_it) {
         _cleanup_json_ cJSON *json = data_json("mseal/good.json");
         _cleanup_(vector_done) Vector v = good_one(json, "a host key under the second root");

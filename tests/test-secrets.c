@@ -279,6 +279,7 @@ TEST(all_of_it_lost) {
         CHECK_INT(secrets_hand_over(&s.dir, settings(&s), W1, 7, j->spec, NULL), 0);
         kit_flip(&s.k.d, SET1 "/A.seal", -1);
         CHECK_INT(secrets_hand_over(&s.dir, settings(&s), W1, 7, NULL, &f), -EBADMSG);  /* there is no payload */
+        CHECK(test_dir_has(&s.k.d, "quarantine/" W1 ".g7/A.seal") && !test_dir_has(&s.k.d, SET1));
         CHECK_STR(handed(&s, 7, "A"), "one");           /* what lies in memory was left alone */
         CHECK_INT(secrets_hand_over_again(&s.dir, settings(&s), W1, 7, &g), 0);
         CHECK(!g.set);

@@ -196,6 +196,44 @@ TEST(a_file_that_the_manifest_does_not_name) {
         CHECK_INT(n, 0);
 }
 
+/* Only who has the key can write these. */
+TEST(authentic_manifests_that_make_no_sense) {
+        static const struct { const char *text, *word; } table[] = {
+                { "{\"generation\":\"8\",\"files\":{}}", "bad_manifest: " },      { "{\"generation\":7,\"files\":{}}", "bad_manifest: " },
+                { "{\"files\":{}}", "bad_manifest: " },                           { "{\"generation\":\"7\"}", "bad_manifest: " },
+                { "{\"generation\":\"7\",\"files\":[]}", "bad_manifest: " },      { "{\"generation\":\"7\",\"files\":{}", "bad_manifest: " },
+                { "", "bad_manifest: " },                                         { "[]", "bad_manifest: " },
+                { "{\"generation\":\"7\",\"files\":{\"A\":7}}", "A: changed: " }, { "{\"generation\":\"7\",\"files\":{\"A\":null}}", "A: changed: " },
+                { "{\"generation\":\"7\",\"files\":{\"A\":\"\"}}", "A: changed: " },
+                { "{\"generation\":\"7\",\"files\":{\"../g6/A\":\"\"}}", "../g6/A: missing: " },
+                { "{\"generation\":\"7\",\"files\":{\"manifest\":\"\"}}", "manifest: missing: " },
+                { "{\"generation\":\"7\",\"files\":{}}", NULL },
+        };
+        const SealContext wrap = { SEAL_WORKSPACE_KEY, KIT_ORG, W1, "", 0 }, manifest = { SEAL_MANIFEST, KIT_ORG, W1, "", 7 };
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+        _cleanup_(secret_freep) Secret *key = NULL;
+        _cleanup_free_ char *wrapped = NULL;
+        SealKeys keys = keys_for(k.keys, NULL);
+        size_t size = 0;
+
+        prepare(&k);
+        wrapped = kit_read(&k.d, S1 "/key.seal", &size);
+        if (!CHECK_INT(seal_open(&wrap, &keys, (const uint8_t *) wrapped, size, k.arena, &key, NULL), 0))
+                return;
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_free_ uint8_t *file = NULL;
+                Fault f = {};
+                const char *text;
+
+                CHECK_INT(seal_make(&manifest, 1, key->data, table[i].text, strlen(table[i].text), k.arena, &file, &size, NULL), 0);
+                test_dir_write(&k.d, M1, file, size);
+                text = kit_set_text(&k, W1, 7, &f);
+                if (!CHECK(table[i].word ? !text && strncmp(f.text, table[i].word, strlen(table[i].word)) == 0 : text && !text[0]))
+                        printf("#   in: %s: %s\n", table[i].text, f.text);
+                CHECK_STR(kit_code(&f), table[i].word ? "secret_undecryptable" : "");
+        }
+}
+
 /* ── the key ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(a_damaged_key) {

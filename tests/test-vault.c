@@ -231,6 +231,8 @@ TEST(names_that_no_secret_may_have) {
                 CHECK_INT(secret_set_add(&s, name, kit_secret(k.arena, "x")), 0);
                 if (!CHECK((vault_set_write(k.vault, W1, 7 + i, &s, &f) == 0) == (name == longest)))
                         printf("#   in: '%.20s' %s\n", name, f.text);
+                if (i < 4)
+                        CHECK_STR(kit_code(&f), "bad_env");
                 if (name != longest)
                         CHECK_INT(test_dir_count(&k.d, S1), 1); /* the key alone */
                 secret_set_done(&s);

@@ -12,6 +12,19 @@
 
 #include "base/cleanup.h"
 
+/* Under an address sanitizer, which has its own allocator and lets no memory be locked. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
+#define UNDER_SANITIZER true
+#endif
+#endif
+#if !defined(UNDER_SANITIZER) && defined(__SANITIZE_ADDRESS__)
+#define UNDER_SANITIZER true
+#endif
+#ifndef UNDER_SANITIZER
+#define UNDER_SANITIZER false
+#endif
+
 static struct { const char *name; void (*run)(void); } test_list[200];
 static int test_count, test_checks, test_failures;      /* the last two: of the test that runs */
 static const char *test_skipped;

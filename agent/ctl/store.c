@@ -39,14 +39,13 @@ static char *org_of(int state_fd) {
 }
 
 static int open_keys(Store *s, Fault *reterr) {
-        bool changed;
         int r;
 
         if (!getenv("CREDENTIALS_DIRECTORY") && access(UNIT_CREDENTIALS, R_OK) == 0)
                 (void) setenv("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS, 1);
         r = arena_new(ARENA_SIZE, true, &s->arena, reterr);     /* a moment's work of a tool */
         if (r >= 0)
-                r = keys_open(s->state_fd, s->arena, &s->identity.roots, &changed, &s->keys, reterr);
+                r = keys_look(s->state_fd, s->arena, &s->identity.roots, &s->keys, reterr);
         if (r >= 0 && keys_fault(s->keys))
                 r = fault(reterr, -ENOKEY, FAULT_SECRET_UNDECRYPTABLE, "%s", keys_fault(s->keys)->text);
         return r < 0 ? r : vault_new(s->state_fd, s->keys, s->org, &s->vault, reterr);
