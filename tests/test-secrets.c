@@ -184,7 +184,7 @@ TEST(both_kinds_count_together) {
                 SecretSet set = {};
                 Fault f = {};
 
-                spec.n_env = (size_t) (N + more);
+                spec.n_env = (size_t) N + (size_t) more;
                 CHECK((secrets_open(&spec, settings(&s), KIT_WORKSPACE, s.k.arena, &set, &f) == 0) == !more);
                 CHECK_STR(kit_code(&f), more ? "too_large" : "");
                 CHECK_INT(set.n, more ? 0 : N);
