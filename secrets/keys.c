@@ -113,7 +113,7 @@ static const char *credentials_path(void) { return getenv("CREDENTIALS_DIRECTORY
 static int search(Keys *k, int keys_fd, RootChecks *checks, Fault *ret_wrong) {
         _cleanup_close_ int credentials = credentials_path() ? open(credentials_path(), O_RDONLY|O_DIRECTORY|O_CLOEXEC) : -1;
         Search s = { .keys = k, .checks = checks, .prefix = ROOT_FILE, .made_here = true };
-        int r = file_each(keys_fd, look_at, &s);
+        int r = keys_fd < 0 ? 0 : file_each(keys_fd, look_at, &s);
 
         if (r >= 0 && credentials >= 0) {
                 s.prefix = CREDENTIAL;
@@ -186,13 +186,13 @@ static int keys_find(int keys_fd, Keys *k, RootChecks *checks, bool make, bool *
 
 static int keys_new(int state_fd, Arena *arena, RootChecks *checks, bool make, bool *ret_changed, Keys **ret, Fault *reterr) {
         _cleanup_(keys_freep) Keys *k = calloc(1, sizeof *k);
-        _cleanup_close_ int fd = file_open_dir(state_fd, KEYS_DIR);
-        int r;
+        _cleanup_close_ int fd = make ? file_open_dir(state_fd, KEYS_DIR) : openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        int r = fd < 0 && !make ? -errno : fd;
 
         if (!k)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        if (fd < 0)
-                return fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the directory of keys: %m");
+        if (r < 0 && (make || r != -ENOENT))
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot open the directory of keys: %m");
         k->arena = arena;
         r = keys_find(fd, k, checks, make, ret_changed, reterr);
         if (r < 0)

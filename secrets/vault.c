@@ -16,21 +16,29 @@
 
 #define SEALED_DIR "sealed"
 
-int vault_new(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
-        Vault *v = calloc(1, sizeof *v);
+/* fd: taken, a descriptor of sealed/ or why there is none. */
+static int vault_of(int state_fd, int fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
+        _cleanup_close_ int own = fd;
+        Vault *v;
 
+        if (fd < 0)
+                return fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the directory of sealed files: %m");
+        v = calloc(1, sizeof *v);
         if (!v)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        *v = (Vault) { .state_fd = state_fd, .keys = keys, .fd = file_open_dir(state_fd, SEALED_DIR) };
-        if (v->fd < 0) {
-                int r = v->fd;
-
-                free(v);
-                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot open the directory of sealed files: %m");
-        }
+        *v = (Vault) { .state_fd = state_fd, .keys = keys, .fd = TAKE_FD(own) };
         vault_set_org(v, org);
         *ret = v;
         return 0;
+}
+
+int vault_new(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
+        return vault_of(state_fd, file_open_dir(state_fd, SEALED_DIR), keys, org, ret, reterr);
+}
+
+int vault_look(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
+        int fd = openat(state_fd, SEALED_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        return vault_of(state_fd, fd < 0 ? -errno : fd, keys, org, ret, reterr);
 }
 
 Vault *vault_free(Vault *v) {

@@ -18,6 +18,7 @@ typedef struct Vault Vault;
 
 /* keys is borrowed. org "" (not enrolled): nothing can be sealed or opened. */
 int    vault_new(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr);
+int    vault_look(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr);     /* the same, and no directory is made */
 Vault *vault_free(Vault *v);
 DEFINE_CLEANUP(Vault *, vault_free)
 void         vault_set_org(Vault *v, const char *org);
