@@ -152,10 +152,12 @@ int workspace_key(Vault *v, const char *workspace, bool make, Secret **ret, Faul
         fd = make ? workspace_dir_make(v, workspace) : workspace_dir(v, workspace);
         if (fd < 0)
                 return fd == -ENOENT ? fd : fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the sealed files of workspace %s: %m", workspace);
-        if (!make)
-                return key_read(v, fd, workspace, ret, reterr);
+        if (!make) {
+                r = key_read(v, fd, workspace, ret, reterr);
+                return r == -EXDEV ? -ENOKEY : r;
+        }
         r = key_read(v, fd, workspace, ret, &why);
-        if (r == -EBADMSG) {                    /* what it sealed is lost; what comes now must not be */
+        if (r == -EBADMSG || r == -EXDEV) {     /* what it sealed is lost, or another organization's; what comes now must not be */
                 r = vault_key_aside(v, workspace, why.text);
                 if (r >= 0)
                         r = -ENOENT;
