@@ -198,8 +198,15 @@ TEST(names_that_are_none_of_a_key_are_left_alone) {
         CHECK(!test_dir_has(&k.d, "quarantine"));
 }
 
+static void never(const char *file, const char *reason, void *userdata) {
+        (void) userdata;
+        CHECK(false);
+        printf("#   %s: %s\n", file, reason);
+}
+
 TEST(another_organization_s_pair_is_not_taken) {
         _cleanup_sealed_ SealedKit k = sealed_kit();
+        unsigned files = 0;
         Fault damaged = {};
         char id[HOST_KEY_ID_SIZE];
 
@@ -213,6 +220,8 @@ TEST(another_organization_s_pair_is_not_taken) {
         CHECK_STR(host_keys_id(k.host), id);
         CHECK_INT(host_keys_rotate(k.host, NULL), 0);
         CHECK(strncmp(host_keys_id(k.host), "h5-", 3) == 0 && !test_dir_has(&k.d, "quarantine"));
+        CHECK_INT(host_keys_verify(k.d.fd, k.keys, KIT_ORG, never, NULL, &files), 0);
+        CHECK_INT(files, 4);
 }
 
 TEST(without_a_root_there_is_no_pair_and_none_is_lost) {
