@@ -231,20 +231,34 @@ int vault_secret_open(Vault *v, const char *workspace, uint64_t generation, cons
 
 /* ── what goes ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void aside_name(const char *workspace, char ret[static 64]) { (void) snprintf(ret, 64, "%.36s.key.seal", workspace); }
+
 int vault_key_aside(Vault *v, const char *workspace, const char *reason) {
         _cleanup_close_ int fd = workspace_dir(v, workspace);
         char as[64];
 
-        (void) snprintf(as, sizeof as, "%.36s.key.seal", workspace);
+        aside_name(workspace, as);
         return fd < 0 ? fd : file_set_aside(v->state_fd, fd, KEY_FILE, as, reason);
+}
+
+/* What was set aside as damaged may be all but a bit of it. */
+static int destroy_aside(const Vault *v, const char *workspace) {
+        _cleanup_close_ int fd = openat(v->state_fd, "quarantine", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        char as[64], reason[80];
+
+        if (fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        aside_name(workspace, as);
+        (void) snprintf(reason, sizeof reason, "%s.reason", as);
+        (void) unlinkat(fd, reason, 0);         /* ignoring: it tells nothing of the key */
+        return file_remove(fd, as);
 }
 
 int vault_destroy_key(Vault *v, const char *workspace) {
         _cleanup_close_ int fd = workspace_dir(v, workspace);
+        int r = fd >= 0 ? file_remove(fd, KEY_FILE) : fd == -ENOENT ? 0 : fd, s = destroy_aside(v, workspace);
 
-        if (fd < 0)
-                return fd == -ENOENT ? 0 : fd;
-        return file_remove(fd, KEY_FILE);
+        return r < 0 ? r : s;
 }
 
 static bool has(int fd, const char *name) { return faccessat(fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT; }
