@@ -142,15 +142,11 @@ static int make_first(Keys *k, int keys_fd, Fault *reterr) {
         return 0;
 }
 
-/* Every root that something may still be sealed with must be there; one that a rotation has left behind may go. */
+/* Every root that something may still be sealed with must be there; one that a rotation has left behind may go. A new one is remembered only where
+ * it can be used: else it would have to stay for nothing. */
 static bool settle_checks(Keys *k, RootChecks *checks, const Fault *wrong) {
         bool changed = false;
 
-        for (size_t i = 0; i < k->n; i++)
-                if (!check_of(checks, k->roots[i].epoch) && checks->n < ROOTS_MAX) {
-                        checks_add(checks, &k->roots[i]);
-                        changed = true;
-                }
         for (size_t i = checks->n; i-- > 0;) {
                 const RootCheck *c = &checks->items[i];
 
@@ -165,6 +161,11 @@ static bool settle_checks(Keys *k, RootChecks *checks, const Fault *wrong) {
                         (void) fault(&k->fault, -ENOKEY, FAULT_SECRET_UNDECRYPTABLE, "The root key of epoch %u is missing: "
                                      "neither the credential seal-key.e%u nor the file root.e%u is there.", c->epoch, c->epoch, c->epoch);
         }
+        for (size_t i = 0; !k->fault.set && i < k->n; i++)
+                if (!check_of(checks, k->roots[i].epoch) && checks->n < ROOTS_MAX) {
+                        checks_add(checks, &k->roots[i]);
+                        changed = true;
+                }
         return changed;
 }
 
