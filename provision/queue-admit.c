@@ -177,7 +177,7 @@ static void accepted(Queue *q, Entry *e, const Job *j, const Work *k, Workspace 
         report = report_make(&r, NULL);
         log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .job_id = k->job_id }, "Job %s accepted, generation %llu.",
                   job_type_name(k->type), (unsigned long long) k->generation);
-        if (old->wanted && old->wanted != e->w->wanted)         /* of one that failed, or that this one overtakes: none of them ends again */
+        if (old->wanted && old->wanted != e->w->wanted)         /* it failed or is overtaken, and never ends again */
                 workspace_tidy(&q->dir, e->w, old->wanted->generation);
         if (old->next)
                 supersede_waiting(q, e, old->next);

@@ -142,8 +142,8 @@ static int make_first(Keys *k, int keys_fd, Fault *reterr) {
         return 0;
 }
 
-/* Every root that something may still be sealed with must be there; one that a rotation has left behind may go. A new one is remembered only where
- * it can be used: else it would have to stay for nothing. */
+/* Every root that something may still be sealed with must be there; one that a rotation has left behind may go. A new one is remembered only
+ * where it can be used: else it would have to stay for nothing. */
 static bool settle_checks(Keys *k, RootChecks *checks, const Fault *wrong) {
         bool changed = false;
 
@@ -187,7 +187,8 @@ static int keys_find(int keys_fd, Keys *k, RootChecks *checks, bool make, bool *
 
 static int keys_new(int state_fd, Arena *arena, RootChecks *checks, bool make, bool *ret_changed, Keys **ret, Fault *reterr) {
         _cleanup_(keys_freep) Keys *k = calloc(1, sizeof *k);
-        _cleanup_close_ int fd = make ? file_open_dir(state_fd, KEYS_DIR) : openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        _cleanup_close_ int fd = make ? file_open_dir(state_fd, KEYS_DIR) :
+                                        openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
         int r = fd < 0 && !make ? -errno : fd;
 
         if (!k)

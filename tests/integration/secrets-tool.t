@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""molecule-agentctl secrets on a state directory of another user, as root works on the agent's: what it makes is the agent's to read, what it only
-looks at it leaves as it is, and a new root is on the disk before the old one may go. No daemon and no engine."""
+"""molecule-agentctl secrets on a state directory of another user, as root works on the agent's: what it makes is the agent's to read, what it
+only looks at it leaves as it is, and a new root is on the disk before the old one may go. No daemon and no engine."""
 
 import hashlib
 import json
@@ -49,9 +49,10 @@ def state(name, file=True):
 
 
 def tool(here, *words, wrap=()):
-    env = {"PATH": f"{here}/bin:{os.environ['PATH']}", "STATE_DIRECTORY": f"{here}/state", "CREDENTIALS_DIRECTORY": f"{here}/credentials",
-           "CONFIGURATION_DIRECTORY": f"{here}/none", "MOLECULE_ORG_ID": ORG}
-    done = subprocess.run([*wrap, binary("molecule-agentctl"), "secrets", *words], env=env, capture_output=True, text=True, timeout=60, check=False)
+    env = {"PATH": f"{here}/bin:{os.environ['PATH']}", "STATE_DIRECTORY": f"{here}/state",
+           "CREDENTIALS_DIRECTORY": f"{here}/credentials", "CONFIGURATION_DIRECTORY": f"{here}/none", "MOLECULE_ORG_ID": ORG}
+    done = subprocess.run([*wrap, binary("molecule-agentctl"), "secrets", *words], env=env, capture_output=True, text=True, timeout=60,
+                          check=False)
     return done.returncode, done.stdout + done.stderr
 
 
