@@ -68,11 +68,13 @@ static bool add_code(cJSON *list, const Fault *f) {
 
 static cJSON *degraded(const Agent *a) {
         _cleanup_json_ cJSON *list = cJSON_CreateArray();
+        const Fault *control = control_fault(a->control);
         Fault state = {};
 
         (void) queue_is_degraded(a->queue, &state);
         if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, engine_fault(a->engine)) ||
-            !add_code(list, vault_fault(a->vault)))
+            !add_code(list, vault_fault(a->vault)) ||
+            (control && control->code == FAULT_SEALING_KEY_CONFLICT && !add_code(list, control)))
                 return NULL;
         return TAKE_PTR(list);
 }

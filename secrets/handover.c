@@ -205,11 +205,13 @@ static int open_workspace(const char *runtime, const char *workspace) {
 }
 
 bool handover_is_whole(const char *runtime, const char *workspace, uint64_t generation) {
-        _cleanup_close_ int id = open_workspace(runtime, workspace), fd = -1;
+        _cleanup_close_ int ws = open_ws(runtime), id = -1, fd = -1;
         char g[21];
 
+        id = ws < 0 ? ws : open_dir(ws, workspace, RESOLVE_BENEATH|RESOLVE_NO_XDEV);
         fd = id < 0 ? id : open_dir(id, u64_text(generation, g), RESOLVE_BENEATH|RESOLVE_NO_XDEV);
-        return fd >= 0 && check_dir(fd, g, NULL) == 0 && faccessat(fd, ENV_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        return fd >= 0 && check_dir(ws, "ws", NULL) == 0 && check_dir(id, workspace, NULL) == 0 && check_dir(fd, g, NULL) == 0 &&
+               faccessat(fd, ENV_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 int handover_remove(const char *runtime, const char *workspace, uint64_t generation) {

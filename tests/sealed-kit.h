@@ -56,8 +56,18 @@ static inline SealedKit sealed_kit(void) {
         return k;
 }
 
+/* All of it can be had again only when every secret was given back. */
+static inline bool kit_arena_is_empty(Arena *a, size_t size) {
+        Secret *all = secret_alloc(a, size - 16 - sizeof(Secret) - 1);
+        bool empty = all != NULL;
+
+        secret_free(all);
+        return empty;
+}
+
 static inline void sealed_kit_done(SealedKit *k) {
         sealed_close(k);
+        CHECK(kit_arena_is_empty(k->arena, ARENA_SIZE));
         arena_free(k->arena);
         test_dir_done(&k->d);
 }
@@ -69,7 +79,8 @@ static inline char *kit_read(const TestDir *d, const char *name, size_t *ret_siz
         struct stat st;
         char *data = NULL;
 
-        if (fd >= 0 && fstat(fd, &st) == 0 && (data = calloc(1, (size_t) st.st_size + 1)) && read(fd, data, (size_t) st.st_size) != st.st_size)
+        if (fd >= 0 && fstat(fd, &st) == 0 && (data = calloc(1, (size_t) st.st_size + 1)) &&
+            read(fd, data, (size_t) st.st_size) != st.st_size)
                 abort();
         if (fd >= 0)
                 (void) close(fd);

@@ -44,7 +44,8 @@ TEST(what_is_put_in_comes_out) {
         CHECK((uintptr_t) s % 16 == 0 && (uintptr_t) empty % 16 == 0);
         both = secret_concat(a, "Bearer ", s);
         CHECK(both && both->size == 18 && memcmp(both->data, "Bearer open\0sesame", 19) == 0);
-        CHECK(secret_free(both) == NULL && secret_free(s) == NULL && secret_free(empty) == NULL && secret_free(zeroes) == NULL && secret_free(NULL) == NULL);
+        CHECK(secret_free(both) == NULL && secret_free(s) == NULL && secret_free(empty) == NULL && secret_free(zeroes) == NULL &&
+              secret_free(NULL) == NULL);
 }
 
 TEST(equal) {

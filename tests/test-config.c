@@ -479,7 +479,8 @@ TEST(keys_that_are_none) {
                 Config *c = NULL;
                 Fault f = {};
 
-                if (!CHECK(load_text(table[i].text, &c, &f) < 0) || !CHECK_STR(kit_code(&f), "config_invalid") || !CHECK(strstr(f.text, table[i].words)))
+                if (!CHECK(load_text(table[i].text, &c, &f) < 0) || !CHECK_STR(kit_code(&f), "config_invalid") ||
+                    !CHECK(strstr(f.text, table[i].words)))
                         printf("#   in: %s: %s\n", table[i].text, f.text);
                 config_free(c);
         }

@@ -125,7 +125,8 @@ TEST(the_environment_is_wiped_whichever_source_wins) {
         CHECK_STR(text(env.provision_secret), "open-sesame-1");
         CHECK_STR(text(env.admin_token), "open-sesame-3");
         CHECK(!getenv("MOLECULE_CP_SHARED_SECRET") && !getenv("PROVISION_SHARED_SECRET") && !getenv("ADMIN_TOKEN"));
-        CHECK(!memmem(first, sizeof first, "sesame", 6) && !memmem(second, sizeof second, "sesame", 6) && !memmem(third, sizeof third, "sesame", 6));
+        CHECK(!memmem(first, sizeof first, "sesame", 6) && !memmem(second, sizeof second, "sesame", 6) &&
+              !memmem(third, sizeof third, "sesame", 6));
         CHECK_STR(getenv("CP_ADMIN_TOKEN"), "not-ours");
         credentials_env_done(&env);
         CHECK(!env.provision_secret && !env.admin_token);

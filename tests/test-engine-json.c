@@ -271,7 +271,8 @@ TEST(what_an_image_runs) {
                 _cleanup_json_ cJSON *json = NULL;
                 EngineImage image, copy;
 
-                (void) snprintf(text, sizeof text, "{\"Id\":\"sha256:1\",\"Size\":5,\"RepoDigests\":[\"a@sha256:2\"],\"Config\":%s}", table[i].json);
+                (void) snprintf(text, sizeof text, "{\"Id\":\"sha256:1\",\"Size\":5,\"RepoDigests\":[\"a@sha256:2\"],\"Config\":%s}",
+                                table[i].json);
                 json = json_of(text);
                 if (!CHECK_INT(engine_image_parse(json, &image, NULL), 0))
                         continue;

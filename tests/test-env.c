@@ -171,7 +171,8 @@ TEST(the_rules_bind_what_comes_sealed_too) {
         Fault f;
 
         for (size_t i = 0; i < ELEMENTS(never); i++)
-                if (!CHECK_STR(judge_box(never[i], "platform", never[i], &f), "privileged_env_forbidden") || !CHECK(strstr(f.text, never[i])))
+                if (!CHECK_STR(judge_box(never[i], "platform", never[i], &f), "privileged_env_forbidden") ||
+                    !CHECK(strstr(f.text, never[i])))
                         printf("#   in: %s\n", never[i]);
         for (size_t i = 0; i < ELEMENTS(own); i++)
                 if (!CHECK_STR(judge_box(own[i], NULL, NULL, &f), "bad_env") || !CHECK(strstr(f.text, own[i])))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* secrets/envelope: DSSE, signed here by the library and the page of DSSE alone; what counts as signed, and that nothing is read before that. */
+/* secrets/envelope: DSSE, signed here by the library and the page of DSSE alone; what counts as signed, and that nothing is read before
+ * that. */
 
 #include <errno.h>
 
@@ -112,13 +113,15 @@ TEST(how_many_pairs) {
 }
 
 TEST(what_is_signed_is_the_type_and_the_bytes) {
-        static const char *const types[] = { "application/vnd.molecule.job.v2+json", "", "application/vnd.molecule.job.v1+json ", "application/vnd.molecule.pins.v1+json" };
+        static const char *const types[] = { "application/vnd.molecule.job.v2+json", "", "application/vnd.molecule.job.v1+json ",
+                                             "application/vnd.molecule.pins.v1+json" };
         Signer s = signer(1);
         TrustedKeys trusted = trust(&s, 1);
         _cleanup_json_ cJSON *raw = NULL;
 
         for (size_t i = 0; i < ELEMENTS(types); i++) {
-                _cleanup_json_ cJSON *as_other = signed_envelope(types[i], PAYLOAD, &s, 1), *moved = signed_envelope(TYPE, PAYLOAD, NULL, 0);
+                _cleanup_json_ cJSON *as_other = signed_envelope(types[i], PAYLOAD, &s, 1),
+                                     *moved = signed_envelope(TYPE, PAYLOAD, NULL, 0);
 
                 want(as_other, &trusted, "unsupported_type", types[i]);
                 sign(moved, types[i], PAYLOAD, &s);     /* a signature of another type put here */
@@ -140,7 +143,8 @@ TEST(what_is_signed_is_the_type_and_the_bytes) {
 }
 
 TEST(signatures_that_are_none) {
-        static const char *const texts[] = { "[]", "[{}]", "[null]", "[7]", "[\"x\"]", "[{\"sig\":7}]", "[{\"sig\":\"\"}]", "[{\"sig\":\"AAAA\"}]", "[{\"sig\":\"!!\"}]",
+        static const char *const texts[] = { "[]", "[{}]", "[null]", "[7]", "[\"x\"]", "[{\"sig\":7}]", "[{\"sig\":\"\"}]",
+                                             "[{\"sig\":\"AAAA\"}]", "[{\"sig\":\"!!\"}]",
                                              "[{\"keyid\":\"k\"}]" };
         Signer s = signer(1);
         TrustedKeys trusted = trust(&s, 1);
@@ -160,6 +164,35 @@ TEST(signatures_that_are_none) {
                 sign_with_bit(e, TYPE, PAYLOAD, &s, bit);
                 want(e, &trusted, "bad_signature", "a bit of it");
         }
+}
+
+/* Of a signature that ends in a zero byte the other 63 are not enough, nor is one byte more. */
+TEST(a_signature_has_64_bytes) {
+        Signer s = signer(1);
+        TrustedKeys trusted = trust(&s, 1);
+        int found = 0;
+
+        for (int i = 0; i < 2000 && found < 3; i++) {
+                _cleanup_free_ char *payload = str_printf("%d", i), *message = str_printf("DSSEv1 %zu " TYPE " %zu %s", strlen(TYPE),
+                                                                                          strlen(payload), payload);
+                uint8_t sig[65] = {};
+
+                crypto_sign_detached(sig, NULL, (const uint8_t *) message, strlen(message), s.secret);
+                if (sig[63] != 0)
+                        continue;
+                found++;
+                for (size_t n = 62; n <= 65; n++) {
+                        _cleanup_json_ cJSON *e = signed_envelope(TYPE, payload, NULL, 0);
+                        _cleanup_free_ char *text = base64_encode(sig, n);
+                        Opened o;
+
+                        add_signature(e, "k", text);
+                        o = open_it(e, &trusted, 100);
+                        CHECK_STR(kit_code(&o.fault), n == 64 ? "" : "bad_signature");
+                        free(o.text);
+                }
+        }
+        CHECK_INT(found, 3);
 }
 
 TEST(the_keyid_is_only_a_hint) {
@@ -191,7 +224,8 @@ TEST(keys_of_small_order_sign_nothing) {
 
 TEST(shapes) {
         static const struct { const char *field, *value; } table[] = {
-                { "payloadType", NULL }, { "payloadType", "7" }, { "payload", NULL }, { "payload", "{}" }, { "signatures", NULL }, { "signatures", "{}" },
+                { "payloadType", NULL }, { "payloadType", "7" }, { "payload", NULL }, { "payload", "{}" }, { "signatures", NULL },
+                { "signatures", "{}" },
                 { "payload", "\"!!!!\"" }, { "payload", "\"e30\"" }, { "payload", "\"e3 0=\"" },
         };
         static const char *const others[] = { "[]", "null", "7", "{}" };
@@ -216,7 +250,8 @@ TEST(sizes) {
         Signer s = signer(1);
         TrustedKeys trusted = trust(&s, 1);
         _cleanup_json_ cJSON *e = signed_envelope(TYPE, PAYLOAD, &s, 1), *empty = signed_envelope(TYPE, "", &s, 1);
-        Opened o = open_it(e, &trusted, strlen(PAYLOAD)), less = open_it(e, &trusted, strlen(PAYLOAD) - 1), none = open_it(empty, &trusted, 10);
+        Opened o = open_it(e, &trusted, strlen(PAYLOAD)), less = open_it(e, &trusted, strlen(PAYLOAD) - 1),
+               none = open_it(empty, &trusted, 10);
 
         CHECK_INT(o.r, 0);
         CHECK_STR(kit_code(&less.fault), "too_large");
@@ -226,7 +261,8 @@ TEST(sizes) {
 }
 
 TEST(trusted_keys) {
-        static const char *const bad[] = { "", "x", "AAAA", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISI=" };
+        static const char *const bad[] = { "", "x", "AAAA", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+                                           "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISI=" };
         TrustedKeys t = {};
 
         for (size_t i = 0; i < ELEMENTS(bad); i++)

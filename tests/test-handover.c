@@ -44,7 +44,8 @@ static int write_set(const TestDir *d, const char *workspace, uint64_t generatio
 static void refused(const TestDir *d, const char *words, const char *what) {
         Fault f = {};
 
-        if (!CHECK(write_set(d, W1, 7, "A=open-sesame", &f) < 0) || !CHECK_STR(kit_code(&f), "state_degraded") || !CHECK(strstr(f.text, words)) ||
+        if (!CHECK(write_set(d, W1, 7, "A=open-sesame", &f) < 0) || !CHECK_STR(kit_code(&f), "state_degraded") ||
+            !CHECK(strstr(f.text, words)) ||
             !CHECK(!strstr(f.text, "sesame")))
                 printf("#   in: %s: %s\n", what, f.text);
         CHECK(!handover_is_whole(d->path, W1, 7));
@@ -183,7 +184,8 @@ TEST(a_link_at_each_level) {
                         SKIP(NO_TMPFS);
                 CHECK_INT(write_set(&d, W1, 7, "A=1", NULL), 0);
                 CHECK_INT(renameat(d.fd, levels[i], d.fd, "elsewhere"), 0);
-                CHECK_INT(symlinkat(i == 0 ? "elsewhere" : i == 1 ? "../elsewhere" : i == 2 ? "../../elsewhere" : "../../../elsewhere", d.fd, levels[i]), 0);
+                CHECK_INT(symlinkat(i == 0 ? "elsewhere" : i == 1 ? "../elsewhere" : i == 2 ? "../../elsewhere" : "../../../elsewhere",
+                                    d.fd, levels[i]), 0);
                 if (i < 3)
                         refused(&d, "no directory", levels[i]);
                 else {
@@ -256,7 +258,8 @@ TEST(where_others_may_write) {
                                 SKIP(NO_TMPFS);
                         CHECK_INT(write_set(&d, W1, 7, "A=1", NULL), 0);
                         CHECK_INT(fchmodat(d.fd, levels[i], modes[m], 0), 0);
-                        if (!CHECK(write_set(&d, W1, 7, "A=2", &f) < 0) || !CHECK(strstr(f.text, "others may write")) || !CHECK_STR(kit_code(&f), "state_degraded"))
+                        if (!CHECK(write_set(&d, W1, 7, "A=2", &f) < 0) || !CHECK(strstr(f.text, "others may write")) ||
+                            !CHECK_STR(kit_code(&f), "state_degraded"))
                                 printf("#   in: %s %o: %s\n", levels[i], (unsigned) modes[m], f.text);
                         CHECK_ENV(&d, "MOLECULE-ENV/1 1\0A=1");
                         CHECK(i != 3 || !handover_is_whole(d.path, W1, 7));

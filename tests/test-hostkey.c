@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* secrets/hostkey: the pair and the one before it, boxes that are for this place and those that are not, and the proof of having held a key. */
+/* secrets/hostkey: the pair and the one before it, boxes that are for this place and those that are not, and the proof of having held a
+ * key. */
 
 #include <errno.h>
 #include <sodium.h>
@@ -108,8 +109,10 @@ TEST(a_crash_between_making_and_removing_is_tidied) {
 
 TEST(damage_goes_to_quarantine_and_another_is_made) {
         static const struct { const char *what; long at; int cut; const char *word; } table[] = {
-                { "a bit of the tag", -1, 0, "bad_tag: " },    { "a bit of the head", 50, 0, "bad_tag: " }, { "the type", 8, 0, "bad_type: " },
-                { "the end cut off", 0, 1, "bad_size: " },     { "all cut off", 0, 1000, "truncated: " },   { "the magic", 0, 0, "bad_magic: " },
+                { "a bit of the tag", -1, 0, "bad_tag: " },    { "a bit of the head", 50, 0, "bad_tag: " },
+                { "the type", 8, 0, "bad_type: " },
+                { "the end cut off", 0, 1, "bad_size: " },     { "all cut off", 0, 1000, "truncated: " },
+                { "the magic", 0, 0, "bad_magic: " },
                 { "the epoch", 12, 0, "unknown_epoch: " },     { "far too large", 0, -5000, "bad_size: " },
         };
 
@@ -138,7 +141,8 @@ TEST(damage_goes_to_quarantine_and_another_is_made) {
                 CHECK(strncmp(host_keys_id(k.host), "h2-", 3) == 0);            /* no number is used twice */
                 CHECK(!test_dir_has(&k.d, name) && test_dir_has(&k.d, aside));
                 reason = kit_read(&k.d, beside, &size);
-                if (!CHECK(damaged.set && strstr(damaged.text, id)) || !CHECK(reason && strncmp(reason, table[i].word, strlen(table[i].word)) == 0))
+                if (!CHECK(damaged.set && strstr(damaged.text, id)) ||
+                    !CHECK(reason && strncmp(reason, table[i].word, strlen(table[i].word)) == 0))
                         printf("#   in: %s: %s\n", table[i].what, reason ?: "(no reason)");
                 CHECK_STR(kit_code(&damaged), "secret_undecryptable");
         }
@@ -179,7 +183,8 @@ TEST(another_key_under_a_key_s_name) {
 }
 
 TEST(names_that_are_none_of_a_key_are_left_alone) {
-        static const char *const names[] = { "host.h0-0123456789abcdef.seal", "host.h01-0123456789abcdef.seal", "host.h2-0123456789abcde.seal",
+        static const char *const names[] = { "host.h0-0123456789abcdef.seal", "host.h01-0123456789abcdef.seal",
+                                             "host.h2-0123456789abcde.seal",
                                              "host.h2.seal", "host.x2-0123456789abcdef.seal", "host.h2-0123456789abcdef.seal.bak",
                                              "host.h99999999999999999999-0123456789abcdef.seal", "rotate-host-key" };
         _cleanup_sealed_ SealedKit k = sealed_kit();
@@ -242,7 +247,8 @@ TEST(without_a_root_there_is_no_pair_and_none_is_lost) {
 /* ── boxes ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(a_box_for_this_place) {
-        static const struct { const char *value; size_t size; } values[] = { { "value", 5 }, { "", 0 }, { "a\nb=\xff\xfe", 6 }, { "nul\0in it", 9 } };
+        static const struct { const char *value; size_t size; } values[] = { { "value", 5 }, { "", 0 }, { "a\nb=\xff\xfe", 6 },
+                                                                             { "nul\0in it", 9 } };
         _cleanup_sealed_ SealedKit k = sealed_kit();
         _cleanup_free_ char *large = kit_fill('v', SEAL_SECRET_MAX);
 
@@ -287,7 +293,8 @@ TEST(a_box_for_another_place) {
 
 TEST(a_box_that_does_not_open) {
         _cleanup_sealed_ SealedKit k = sealed_kit(), other = sealed_kit();
-        Box b = box_for(&k, KIT_ORG, KIT_WORKSPACE, "A", "open-sesame", 11), foreign = box_for(&other, KIT_ORG, KIT_WORKSPACE, "A", "open-sesame", 11);
+        Box b = box_for(&k, KIT_ORG, KIT_WORKSPACE, "A", "open-sesame", 11),
+            foreign = box_for(&other, KIT_ORG, KIT_WORKSPACE, "A", "open-sesame", 11);
         const char *id = host_keys_id(k.host);
 
         refused(&k, id, KIT_WORKSPACE, "A", foreign.data, foreign.size, "does not open");
@@ -328,7 +335,8 @@ TEST(boxes_of_the_vectors) {
 
         cJSON_ArrayForEach(item, json_get(json, "box")) {
                 _cleanup_sealed_ SealedKit k = sealed_kit();
-                const char *value = json_get_string(item, "value_hex"), *text = json_get_string(item, "box_hex"), *org = json_get_string(item, "org");
+                const char *value = json_get_string(item, "value_hex"), *text = json_get_string(item, "box_hex"),
+                           *org = json_get_string(item, "org");
                 const SealContext c = { SEAL_HOST_KEY, org, "host", "", 0 };
                 _cleanup_free_ uint8_t *box = calloc(1, strlen(text) + 1), *file = NULL, *wanted = calloc(1, strlen(text) + 1);
                 _cleanup_(secret_freep) Secret *s = NULL;
@@ -351,15 +359,17 @@ TEST(boxes_of_the_vectors) {
                 CHECK_INT(host_keys_open(k.d.fd, k.keys, org, &k.host, &damaged, NULL), 0);
                 if (!CHECK(!damaged.set) || !CHECK_STR(host_keys_id(k.host), id))
                         continue;
-                (void) host_keys_open_box(k.host, id, json_get_string(item, "workspace"), json_get_string(item, "name"), box, box_size, &s, &f);
+                (void) host_keys_open_box(k.host, id, json_get_string(item, "workspace"), json_get_string(item, "name"), box, box_size, &s,
+                                          &f);
                 if (strstr(json_get_string(item, "about"), "NUL in the value") || strstr(json_get_string(item, "about"), "NUL behind"))
                         good = true;            /* it opens: that a value may not hold one is judged by whoever takes it */
                 n_good += good;
                 n_bad += !good;
-                if (!CHECK((s != NULL) == good) || !CHECK(!value || (s && s->size == wanted_size && memcmp(s->data, wanted, wanted_size) == 0)) ||
+                if (!CHECK((s != NULL) == good) || !CHECK(!value || (s && s->size == wanted_size &&
+                                                                     memcmp(s->data, wanted, wanted_size) == 0)) ||
                     !CHECK(good || f.code == FAULT_SECRET_UNDECRYPTABLE))
                         printf("#   in: %s\n", json_get_string(item, "about"));
-                CHECK(value || !good || memchr(s->data, 0, s->size));
+                CHECK(value || !good || (s && memchr(s->data, 0, s->size)));
         }
         CHECK(n_good == 6 && n_bad >= 20);
 }

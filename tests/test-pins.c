@@ -214,12 +214,16 @@ TEST(only_what_is_signed_where_keys_are_given) {
         Signer s[2] = { signer(1), signer(2) };
         const TrustedKeys first = trust(s, 1), none = {};
         _cleanup_free_ char *good = enveloped(PINS_PAYLOAD_TYPE, OTHER, &s[0]), *wrong = enveloped(PINS_PAYLOAD_TYPE, OTHER, &s[1]),
-                            *bare = enveloped(PINS_PAYLOAD_TYPE, OTHER, NULL), *job = enveloped("application/vnd.molecule.job.v1+json", OTHER, &s[0]),
-                            *garbage = enveloped(PINS_PAYLOAD_TYPE, "{\"pins\":[]}", &s[0]), *no_json = enveloped(PINS_PAYLOAD_TYPE, "{", &s[0]);
+                            *bare = enveloped(PINS_PAYLOAD_TYPE, OTHER, NULL),
+                            *job = enveloped("application/vnd.molecule.job.v1+json", OTHER, &s[0]),
+                            *garbage = enveloped(PINS_PAYLOAD_TYPE, "{\"pins\":[]}", &s[0]),
+                            *no_json = enveloped(PINS_PAYLOAD_TYPE, "{", &s[0]);
         const struct { const char *body; const TrustedKeys *trusted; const char *code; } table[] = {
-                { good, &first, "" },            { good, &none, "" },             { wrong, &none, "" },  { bare, &none, "" },    { OTHER, &none, "" },
+                { good, &first, "" },            { good, &none, "" },             { wrong, &none, "" },  { bare, &none, "" },
+                { OTHER, &none, "" },
                 { OTHER, &first, "bad_signature" }, { wrong, &first, "bad_signature" }, { bare, &first, "bad_signature" },
-                { job, &first, "unsupported_type" }, { job, &none, "unsupported_type" }, { garbage, &first, "bad_json" }, { no_json, &first, "bad_json" },
+                { job, &first, "unsupported_type" }, { job, &none, "unsupported_type" }, { garbage, &first, "bad_json" },
+                { no_json, &first, "bad_json" },
         };
 
         for (size_t i = 0; i < ELEMENTS(table); i++) {

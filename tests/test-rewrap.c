@@ -43,7 +43,8 @@ static bool opens(SealedKit *k, size_t i, bool wanted) {
         (void) snprintf(name, sizeof name, "blob-%zu", i);
         blob = kit_read(&k->d, name, &size);
         s = vault_open(k->vault, workspaces[i], 7, "payload", blob, size, &text, &size, NULL);
-        good = r == 0 && set.n == 1 && strcmp(secret_text(set.items[0].value), workspaces[i]) == 0 && s == 0 && strcmp(text, workspaces[i]) == 0;
+        good = r == 0 && set.n == 1 && strcmp(secret_text(set.items[0].value), workspaces[i]) == 0 && s == 0 &&
+             strcmp(text, workspaces[i]) == 0;
         secret_set_done(&set);
         if (good != wanted)
                 printf("#   %s: %d %d %s\n", workspaces[i], r, s, f.text);
@@ -112,7 +113,8 @@ static Rewrapped rewrap(SealedKit *k) {
 }
 
 TEST(only_keys_are_wrapped_anew) {
-        static const char *const kept[] = { "sealed/" W1 "/g7/API_TOKEN.seal", "sealed/" W1 "/g7/manifest.seal", "sealed/" W2 "/g7/API_TOKEN.seal",
+        static const char *const kept[] = { "sealed/" W1 "/g7/API_TOKEN.seal", "sealed/" W1 "/g7/manifest.seal",
+                                            "sealed/" W2 "/g7/API_TOKEN.seal",
                                             "sealed/" W2 "/g7/manifest.seal", "blob-0", "blob-1" };
         _cleanup_sealed_ SealedKit k = sealed_kit();
         Same same[ELEMENTS(kept)];
@@ -130,7 +132,8 @@ TEST(only_keys_are_wrapped_anew) {
         CHECK_INT(epoch_of(&k, "sealed/" W1 "/key.seal"), 1);
         done = rewrap(&k);
         CHECK(done.wrapped == 3 && done.unreadable == 0 && !done.first.set && k.checks.wrapped == 2);
-        CHECK(epoch_of(&k, "sealed/" W1 "/key.seal") == 2 && epoch_of(&k, "sealed/" W2 "/key.seal") == 2 && epoch_of(&k, host_file(&k)) == 2);
+        CHECK(epoch_of(&k, "sealed/" W1 "/key.seal") == 2 && epoch_of(&k, "sealed/" W2 "/key.seal") == 2 &&
+              epoch_of(&k, host_file(&k)) == 2);
         for (size_t i = 0; i < ELEMENTS(kept); i++)
                 if (!CHECK(same_end(&k, &same[i])))
                         printf("#   in: %s\n", kept[i]);

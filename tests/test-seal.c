@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* secrets/seal, held against the vectors of tests/data/mseal: what opens, which word is said of what does not, and that a writer makes the very
- * same bytes. The vectors are made by code that has nothing in common with this. */
+/* secrets/seal, held against the vectors of tests/data/mseal: what opens, which word is said of what does not, and that a writer makes the
+ * very same bytes. The vectors are made by code that has nothing in common with this. */
 
 #include <errno.h>
 #include <sodium.h>
@@ -62,7 +62,8 @@ static uint8_t *made_of(const Vector *v, const cJSON *told, size_t *ret_size) {
         static const uint64_t ids[] = { 1, 1, 1, 2, 3, 1 };
         const char *strings[] = { v->context.org, v->context.workspace, v->context.name };
         size_t n, padded, head = 48, nonce_size;
-        _cleanup_free_ uint8_t *plain = repeated(json_get(told, "plaintext_repeat"), &n), *nonce = hex_of(json_get_string(told, "nonce"), &nonce_size);
+        _cleanup_free_ uint8_t *plain = repeated(json_get(told, "plaintext_repeat"), &n),
+                               *nonce = hex_of(json_get_string(told, "nonce"), &nonce_size);
         bool pad = cJSON_IsTrue(json_get(told, "pad"));
         uint64_t epoch = (uint64_t) json_get_i64(told, "epoch", 0);
         uint8_t subkey[32], *file, *data;
@@ -100,7 +101,8 @@ static uint8_t *made_of(const Vector *v, const cJSON *told, size_t *ret_size) {
 
 static Vector vector_of(const cJSON *json) {
         const cJSON *expect = json_get(json, "expect"), *from = json_get(json, "file_from"), *repeat = json_get(json, "plaintext_repeat");
-        const char *key = json_get_string(json, "workspace_key"), *plain = json_get_string(json, "plaintext"), *nonce = json_get_string(json, "nonce");
+        const char *key = json_get_string(json, "workspace_key"), *plain = json_get_string(json, "plaintext"),
+                   *nonce = json_get_string(json, "nonce");
         Vector v = { .json = json, .epoch = (uint32_t) json_get_i64(json, "epoch", 0) };
         size_t n;
 
@@ -146,10 +148,12 @@ static void one_reads(const Vector *v, const char *name) {
                 abort();
         memcpy(exact, v->file, v->size);
         good = CHECK_INT(seal_open_plain(&v->context, &keys, exact, v->size, &text, &size, &f), wanted);
-        good &= CHECK(word ? says(&f, word) && !text && size == 77 : text && size == v->plain_size && memcmp(text, v->plain, size) == 0 && !text[size]);
+        good &= CHECK(word ? says(&f, word) && !text && size == 77 : text && size == v->plain_size && memcmp(text, v->plain, size) == 0 &&
+                      !text[size]);
         if (v->size < ARENA_SIZE / 2) {
                 good &= CHECK_INT(seal_open(&v->context, &keys, exact, v->size, kit_shared_arena(), &s, &g), wanted);
-                good &= CHECK(word ? says(&g, word) && !s : s && s->size == v->plain_size && memcmp(s->data, v->plain, s->size) == 0 && !s->data[s->size]);
+                good &= CHECK(word ? says(&g, word) && !s : s && s->size == v->plain_size && memcmp(s->data, v->plain, s->size) == 0 &&
+                              !s->data[s->size]);
         }
         if (!good)
                 printf("#   in: %s; %s\n", name, f.text);
@@ -197,7 +201,8 @@ TEST(a_writer_makes_exactly_the_good_files) {
                         if (json_get_string(item, "error"))
                                 continue;
                         n++;
-                        CHECK_INT(seal_make_with(&v.context, v.epoch, writing_key(&v), v.nonce, v.plain, v.plain_size, kit_shared_arena(), &file, &size,
+                        CHECK_INT(seal_make_with(&v.context, v.epoch, writing_key(&v), v.nonce, v.plain, v.plain_size, kit_shared_arena(),
+                                                 &file, &size,
                                                  NULL), 0);
                         if (!CHECK(size == v.size && memcmp(file, v.file, size) == 0))
                                 printf("#   in: %s\n", json_get_string(item, "name"));
@@ -318,17 +323,20 @@ TEST(derived_keys) {
         cJSON_ArrayForEach(item, json_get(json, "kdf"))
                 for (size_t i = 0; i < ELEMENTS(kinds); i++) {
                         size_t size, head;
-                        _cleanup_free_ uint8_t *key = hex_of(json_get_string(item, "key"), &size), *subkey = hex_of(json_get_string(item, "subkey"), &size);
+                        _cleanup_free_ uint8_t *key = hex_of(json_get_string(item, "key"), &size),
+                                               *subkey = hex_of(json_get_string(item, "subkey"), &size);
                         _cleanup_free_ uint8_t *file = NULL;
                         const SealContext c = { kinds[i].type, "o", "w", kinds[i].named ? "n" : "", 0 };
                         uint8_t out[128];
 
-                        if (json_get_i64(item, "id", 0) != (int64_t) kinds[i].id || !str_equal(json_get_string(item, "context"), kinds[i].context))
+                        if (json_get_i64(item, "id", 0) != (int64_t) kinds[i].id ||
+                            !str_equal(json_get_string(item, "context"), kinds[i].context))
                                 continue;
                         n++;
                         CHECK_INT(seal_make(&c, 1, key, plain, sizeof plain, kit_shared_arena(), &file, &size, NULL), 0);
                         head = (size_t) file[10] | (size_t) file[11] << 8;
-                        CHECK_INT(crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, file + head, size - head, file, head, file + 24, subkey), 0);
+                        CHECK_INT(crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, file + head, size - head, file, head,
+                                                                             file + 24, subkey), 0);
                         CHECK(memcmp(out, plain, sizeof plain) == 0);
                 }
         CHECK(n >= 5);
@@ -337,7 +345,8 @@ TEST(derived_keys) {
 /* ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(what_may_not_be_written) {
-        _cleanup_free_ char *id = kit_fill('i', 64), *longer = kit_fill('i', 65), *name = kit_fill('n', 128), *too_long = kit_fill('n', 129);
+        _cleanup_free_ char *id = kit_fill('i', 64), *longer = kit_fill('i', 65), *name = kit_fill('n', 128),
+                            *too_long = kit_fill('n', 129);
         _cleanup_free_ char *large = kit_fill('x', SEAL_MANIFEST_MAX + 1);
         const struct { SealContext c; size_t size; bool good; } table[] = {
                 { { SEAL_SECRET, id, id, name, UINT64_MAX }, SEAL_SECRET_MAX, true },

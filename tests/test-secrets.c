@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* provision/secrets: which values are taken out of a job, and the hand-over made from what is there: the set, the payload, or what still lies in
- * memory. */
+/* provision/secrets: which values are taken out of a job, and the hand-over made from what is there: the set, the payload, or what still
+ * lies in memory. */
 
 #include <errno.h>
 
@@ -29,7 +29,8 @@ static Site site(void) {
 }
 
 static const Settings *settings(Site *s) {
-        s->settings = (Settings) { .org_id = KIT_ORG, .host_id = KIT_HOST, .runtime_path = s->runtime, .host_keys = s->k.host, .max_tier = 4 };
+        s->settings = (Settings) { .org_id = KIT_ORG, .host_id = KIT_HOST, .runtime_path = s->runtime, .host_keys = s->k.host,
+                                   .max_tier = 4 };
         s->dir.vault = s->k.vault;
         return &s->settings;
 }
@@ -134,18 +135,21 @@ TEST(values_that_are_taken_and_those_that_are_not) {
                 Fault f = {};
                 int r = open_boxes(&s, table[i].value, table[i].size, table[i].n, &set, &f);
 
-                if (!CHECK_STR(kit_code(&f), table[i].code) || !CHECK((r == 0) == (table[i].code[0] == 0)) || !CHECK_INT(set.n, r == 0 ? table[i].n : 0))
+                if (!CHECK_STR(kit_code(&f), table[i].code) || !CHECK((r == 0) == (table[i].code[0] == 0)) ||
+                    !CHECK_INT(set.n, r == 0 ? table[i].n : 0))
                         printf("#   in: case %zu: %s\n", i, f.text);
                 CHECK(!f.set || (!strstr(f.text, "sesame") && strstr(f.text, table[i].code[0] == 't' ? "in sum" : "N0")));
                 for (size_t k = 0; k < set.n; k++)
-                        CHECK(set.items[k].value->size == table[i].size && memcmp(set.items[k].value->data, table[i].value, table[i].size) == 0);
+                        CHECK(set.items[k].value->size == table[i].size &&
+                              memcmp(set.items[k].value->data, table[i].value, table[i].size) == 0);
                 secret_set_done(&set);
         }
         CHECK_INT(test_dir_count(&s.k.d, "sealed"), 0);         /* nothing is written by opening */
 }
 
 TEST(secret_named_env_is_taken_along) {
-        EnvEntry env[] = { { (char *) "MY_TOKEN", (char *) "one", true }, { (char *) "PLAIN", (char *) "two", false }, { (char *) "A_KEY", (char *) "three", true } };
+        EnvEntry env[] = { { (char *) "MY_TOKEN", (char *) "one", true }, { (char *) "PLAIN", (char *) "two", false },
+                           { (char *) "A_KEY", (char *) "three", true } };
         EnvEntry bad[] = { { (char *) "MY_TOKEN", (char *) "xROTATE_TO_REVEAL_TOKEN", true } };
         WorkspaceSpec spec = { .env = env, .n_env = 3 }, marker = { .env = bad, .n_env = 1 };
         _cleanup_site_ Site s = site();
@@ -180,7 +184,7 @@ TEST(both_kinds_count_together) {
                 SecretSet set = {};
                 Fault f = {};
 
-                spec.n_env = (size_t) (N + more);
+                spec.n_env = (size_t) N + (size_t) more;
                 CHECK((secrets_open(&spec, settings(&s), KIT_WORKSPACE, s.k.arena, &set, &f) == 0) == !more);
                 CHECK_STR(kit_code(&f), more ? "too_large" : "");
                 CHECK_INT(set.n, more ? 0 : N);
@@ -213,7 +217,8 @@ TEST(boxes_for_others) {
 
 static const char *handed(const Site *s, uint64_t generation, const char *name) {
         static char text[100];
-        _cleanup_free_ char *path = str_printf("run/ws/" W1 "/%llu/secrets/%s", (unsigned long long) generation, name), *data = kit_read(&s->k.d, path, NULL);
+        _cleanup_free_ char *path = str_printf("run/ws/" W1 "/%llu/secrets/%s", (unsigned long long) generation, name),
+                            *data = kit_read(&s->k.d, path, NULL);
 
         (void) snprintf(text, sizeof text, "%s", data ?: "(none)");
         return text;

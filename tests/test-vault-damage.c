@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* secrets/vault and damage: which word is said of it, that it is set aside and made anew, and that no other workspace is any the worse for it. */
+/* secrets/vault and damage: which word is said of it, that it is set aside and made anew, and that no other workspace is any the worse for
+ * it. */
 
 #include <sys/mount.h>
 
@@ -117,7 +118,8 @@ TEST(each_damage_has_its_word_and_is_made_anew) {
                 CHECK_INT(n, 3);
                 damages[i].damage(&k);
                 words = damages[i].file ? str_printf("%s: %s", damages[i].file, damages[i].word) : str_printf("%s", damages[i].word);
-                if (!CHECK(!kit_set_text(&k, W1, 7, &f)) || !CHECK_STR(kit_code(&f), "secret_undecryptable") || !CHECK(strncmp(f.text, words, strlen(words)) == 0))
+                if (!CHECK(!kit_set_text(&k, W1, 7, &f)) || !CHECK_STR(kit_code(&f), "secret_undecryptable") ||
+                    !CHECK(strncmp(f.text, words, strlen(words)) == 0))
                         printf("#   in: %s: %s\n", damages[i].what, f.text);
                 CHECK(verify(&k, &b, &n) >= 1 && strstr(b.text, damages[i].word));
                 CHECK(!test_dir_has(&k.d, "quarantine"));       /* who only reads sets nothing aside */
@@ -180,7 +182,8 @@ TEST(a_file_that_the_manifest_does_not_name) {
 
         prepare(&k);
         for (size_t i = 0; i < 3; i++) {
-                _cleanup_free_ char *name = str_printf(SET1 "/%s", names[i]), *wanted = str_printf("[sealed/" W1 "/g7/%s unlisted: ", names[i]);
+                _cleanup_free_ char *name = str_printf(SET1 "/%s", names[i]),
+                                    *wanted = str_printf("[sealed/" W1 "/g7/%s unlisted: ", names[i]);
 
                 copy_file(&k, A1, name);
                 CHECK_INT(verify(&k, &b, &n), 1);
@@ -201,9 +204,11 @@ TEST(authentic_manifests_that_make_no_sense) {
         static const struct { const char *text, *word; } table[] = {
                 { "{\"generation\":\"8\",\"files\":{}}", "bad_manifest: " },      { "{\"generation\":7,\"files\":{}}", "bad_manifest: " },
                 { "{\"files\":{}}", "bad_manifest: " },                           { "{\"generation\":\"7\"}", "bad_manifest: " },
-                { "{\"generation\":\"7\",\"files\":[]}", "bad_manifest: " },      { "{\"generation\":\"7\",\"files\":{}", "bad_manifest: " },
+                { "{\"generation\":\"7\",\"files\":[]}", "bad_manifest: " },
+                { "{\"generation\":\"7\",\"files\":{}", "bad_manifest: " },
                 { "", "bad_manifest: " },                                         { "[]", "bad_manifest: " },
-                { "{\"generation\":\"7\",\"files\":{\"A\":7}}", "A: changed: " }, { "{\"generation\":\"7\",\"files\":{\"A\":null}}", "A: changed: " },
+                { "{\"generation\":\"7\",\"files\":{\"A\":7}}", "A: changed: " },
+                { "{\"generation\":\"7\",\"files\":{\"A\":null}}", "A: changed: " },
                 { "{\"generation\":\"7\",\"files\":{\"A\":\"\"}}", "A: changed: " },
                 { "{\"generation\":\"7\",\"files\":{\"../g6/A\":\"\"}}", "../g6/A: missing: " },
                 { "{\"generation\":\"7\",\"files\":{\"manifest\":\"\"}}", "manifest: missing: " },
@@ -238,7 +243,8 @@ TEST(authentic_manifests_that_make_no_sense) {
 
 TEST(a_damaged_key) {
         static const struct { const char *what; long at, left; const char *word; } table[] = {
-                { "a bit of the tag", -1, -1, "bad_tag: " }, { "the epoch", 12, -1, "unknown_epoch: " },  { "the type", 8, -1, "bad_type: " },
+                { "a bit of the tag", -1, -1, "bad_tag: " }, { "the epoch", 12, -1, "unknown_epoch: " },
+                { "the type", 8, -1, "bad_type: " },
                 { "cut to nothing", 0, 0, "truncated: " },   { "far too large", 0, 9999, "bad_size: " },
         };
 

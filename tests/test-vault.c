@@ -42,7 +42,8 @@ TEST(a_blob_is_bound_to_all_that_it_is_for) {
                 char *text = NULL;
                 Fault f = {};
 
-                CHECK_INT(vault_open(k.vault, last ? W1 : table[i].workspace, last ? 7 : table[i].generation, last ? "payload" : table[i].what,
+                CHECK_INT(vault_open(k.vault, last ? W1 : table[i].workspace, last ? 7 : table[i].generation,
+                                     last ? "payload" : table[i].what,
                                      last ? secret : file, last ? m : size, &text, &n, &f), -EBADMSG);
                 CHECK_STR(kit_code(&f), "secret_undecryptable");
                 if (!CHECK(strncmp(f.text, last ? "bad_type: " : table[i].word, last ? 10 : strlen(table[i].word)) == 0) || !CHECK(!text))

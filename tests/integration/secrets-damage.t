@@ -15,7 +15,7 @@ import tap  # noqa: E402
 from cases import must, same  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
 from proxy import before  # noqa: E402
-from sealed import degraded, flip, handed, has, life, order, provisioned, sealed, tool, value, verified  # noqa: E402
+from sealed import degraded, flip, handed, has, life, order, provisioned, reads, sealed, tool, value, verified, writes  # noqa: E402
 from world import digest_of, new_id, reported  # noqa: E402
 
 lab = good = second = never = None                          # the Lab; three images by digest, the last answers nothing
@@ -98,6 +98,22 @@ def engine_away_in_gate(stage):
     beside.back()
 
 
+def altered_in_memory(stage):
+    """what lies in memory was altered: the container starts with just what is sealed"""
+    site = stage.site()
+    old = Old(site)
+    secrets, env = handed(site, old.id, "1", "secrets"), handed(site, old.id, "1", "env")
+    place = os.stat(secrets).st_ino
+    for alter in (lambda: writes(f"{secrets}/STRAY", b"x"), lambda: writes(f"{secrets}/DEMO_A", b"x"), lambda: os.unlink(env),
+                  lambda: writes(env, b"MOLECULE-ENV/1 0\0"), lambda: os.chmod(env, 0o600)):
+        site.agent.stop()
+        old.halt()
+        alter()
+        site.agent.start()
+        old.back()
+        same((os.listdir(secrets), os.stat(env).st_mode & 0o777, os.stat(secrets).st_ino), (["DEMO_A"], 0o444, place), "files")
+
+
 # ── reboot ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def reboot(stage):
@@ -107,12 +123,19 @@ def reboot(stage):
     plain, _ = provisioned(site, image_ref=good)
 
     def down(credentials, broken):
+        """The second time the containers are stopped by hand, which is sooner done."""
         site.agent.stop()
-        lab.engine.stop()
+        if broken:
+            for old in olds:
+                old.halt()
+            lab.docker("POST", f"/containers/ws-{plain}/stop", t=5)
+        else:
+            lab.engine.stop()
         site.agent.runtime_unmount()
         site.agent.runtime_mount()
         site.agent.credentials, site.agent.settings["this is"] = credentials, broken
-        lab.engine.start()
+        if not broken:
+            lab.engine.start()
         for workspace in (*(old.id for old in olds), plain):
             wait_for(lambda: not site.container(workspace)["State"]["Restarting"], 20, "an end of the engine's tries")
             must(not site.container(workspace)["State"]["Running"], "the engine has started it without its secrets")
@@ -133,16 +156,6 @@ def reboot(stage):
 
 
 # ── damage ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-def reads(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def writes(path, data):
-    with open(path, "wb") as file:
-        file.write(data)
-
 
 def named_bad(site, *words):
     """`secrets verify` says which file, and why."""
@@ -319,7 +332,8 @@ def org_mistaken(stage):
     verified(site)
 
 
-CASES = (key_damaged, payload_damaged, set_damaged, root_lost, root_lost_under_a_job, org_mistaken, killed_in_gate, gate_fails)
+CASES = (key_damaged, payload_damaged, set_damaged, root_lost, root_lost_under_a_job, org_mistaken, killed_in_gate, gate_fails,
+         altered_in_memory)
 ALONE = (engine_away_in_gate, reboot)
 
 

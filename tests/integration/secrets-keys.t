@@ -17,22 +17,12 @@ from cases import must, same  # noqa: E402
 from lab import Lab, binary, wait_for  # noqa: E402
 from proxy import before, reply  # noqa: E402
 from seal import b64d  # noqa: E402
-from sealed import (box, degraded, deprovisioned, handed, has, holds, life, order, provisioned, sealed, tool, value,  # noqa: E402
-                    verified)
+from sealed import (box, degraded, deprovisioned, handed, has, holds, life, order, provisioned, reads, sealed, tool, value,  # noqa: E402
+                    verified, writes)
 from world import new_id, payload, reported, spec, volumes  # noqa: E402
 
 ALL_GONE = {"key": True, "files": True, "tmpfs": True, "volumes": True}
 lab = good = None                                           # the Lab; the digest reference of an image that works
-
-
-def reads(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def writes(path, data):
-    with open(path, "wb") as file:
-        file.write(data)
 
 
 def keys_of(site):

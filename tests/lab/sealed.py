@@ -112,6 +112,16 @@ def handed(site, workspace, *names):
     return os.path.join(site.agent.runtime, "ws", workspace, *names)
 
 
+def reads(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def writes(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
 def flip(path, at=-1, bit=1):
     """One bit of a file; by default one of its authentication tag."""
     with open(path, "r+b") as file:
