@@ -26,6 +26,7 @@ static void sweep(int state_fd, const char *dir) {
 static int open_roots(Agent *a, Fault *reterr) {
         Rewrapped done;
         bool changed = false;
+        Fault why = {};
         uint32_t before;
         int r;
 
@@ -47,8 +48,12 @@ static int open_roots(Agent *a, Fault *reterr) {
         }
         if (keys_were_made_now(a->keys))
                 log_warning("There is no credential seal-key.e1: a root key was made and lies on this disk, beside what it seals.");
-        r = keys_rewrap(a->keys, a->state_fd, &a->identity.roots, &done, reterr);
-        if (r >= 0 && a->identity.roots.wrapped != before)
+        r = keys_rewrap(a->keys, a->state_fd, &a->identity.roots, &done, &why);
+        if (r < 0) {                            /* both roots are here, so everything opens */
+                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s The next start tries again.", why.text);
+                return 0;
+        }
+        if (a->identity.roots.wrapped != before)
                 r = identity_save(a->state_fd, &a->identity, reterr);
         if (r >= 0 && done.wrapped > 0)
                 log_notice("%u keys are wrapped by the root key of epoch %u now; the one before may go.", done.wrapped, keys_epoch(a->keys));

@@ -177,6 +177,8 @@ static void accepted(Queue *q, Entry *e, const Job *j, const Work *k, Workspace 
         report = report_make(&r, NULL);
         log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .job_id = k->job_id }, "Job %s accepted, generation %llu.",
                   job_type_name(k->type), (unsigned long long) k->generation);
+        if (old->wanted && old->wanted != e->w->wanted)         /* it failed or is overtaken, and never ends again */
+                workspace_tidy(&q->dir, e->w, old->wanted->generation);
         if (old->next)
                 supersede_waiting(q, e, old->next);
         if (old->wanted != e->w->wanted)
@@ -217,6 +219,7 @@ static void accept(Queue *q, Entry *e, const Delivery *d) {
                 r = apply(q, e, d->job, k, wanted, &old);
                 if (r == -ENOSPC) {
                         *e->w = old;
+                        workspace_tidy(&q->dir, e->w, d->job->generation);
                         (void) fault(&why, r, FAULT_PORT_UNAVAILABLE, "No port of port_range is free.");
                         answer_final(q, d, REPORT_REFUSED, &why, NULL);
                 } else if ((r = queue_save(q, e, &why)) < 0)

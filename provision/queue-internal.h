@@ -78,6 +78,7 @@ void queue_tidy_sealed(Queue *q, const EngineContainers *found);
 
 /* queue-run.c */
 void queue_run(Queue *q);
+bool queue_waits_for_root(const Queue *q, const Entry *e);      /* accepted before, and not to be begun without a root key */
 void queue_flow_events(FlowEvents *ret);
 void queue_final(Entry *e, ReportState state, Stage stage, const Fault *why, cJSON *result);   /* w->work ended; owns result */
 bool queue_repair_ended(Entry *e, bool well, const Fault *why);         /* keeps the pause before the next try; true: to be reported */

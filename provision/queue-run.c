@@ -410,6 +410,12 @@ static void drop_unfinished_undo(Queue *q, Entry *e) {
                 work_free(k);
 }
 
+/* Its payload is whole but does not open now: a word that was given is not taken back for a key that may come with the next start. */
+bool queue_waits_for_root(const Queue *q, const Entry *e) {
+        const Work *k = e->w->work;
+        return vault_fault(q->o.vault) && k && k->type == JOB_PROVISION && k->phase == WORK_BEGUN && !k->local && !e->w->next;
+}
+
 static Entry *next_entry(const Queue *q, bool removals) {
         Entry *best = NULL;
 
@@ -417,7 +423,8 @@ static Entry *next_entry(const Queue *q, bool removals) {
                 Entry *e = q->entries[i];
                 const Work *k = e->w->work;
 
-                if (!k || e->flow || e->final || k->reported || (k->type == JOB_DEPROVISION) != removals)
+                if (!k || e->flow || e->final || k->reported || (k->type == JOB_DEPROVISION) != removals ||
+                    queue_waits_for_root(q, e))
                         continue;
                 if (!best || e->seq < best->seq)
                         best = e;

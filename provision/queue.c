@@ -277,7 +277,8 @@ void queue_engine_state(Queue *q, EngineState state) {
 
 bool queue_is_idle(const Queue *q) {
         for (size_t i = 0; i < q->n_entries; i++)
-                if (q->entries[i]->flow || q->entries[i]->final || (q->entries[i]->w->work && !q->entries[i]->w->work->reported))
+                if (q->entries[i]->flow || q->entries[i]->final ||
+                    (q->entries[i]->w->work && !q->entries[i]->w->work->reported && !queue_waits_for_root(q, q->entries[i])))
                         return false;
         return q->recovered;
 }

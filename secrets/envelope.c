@@ -13,6 +13,7 @@
 #include "base/text.h"
 
 #define SIGNATURES_MAX 16
+#define PAIRS_MAX      32                       /* of a signature and a key: each costs a walk over the payload, and nothing else may run */
 
 _Static_assert(TRUSTED_KEY_SIZE == crypto_sign_PUBLICKEYBYTES, "as the library has it");
 
@@ -69,6 +70,9 @@ static int verify(const cJSON *signatures, const char *type, const TrustedKeys *
                 return fault(reterr, -EPERM, FAULT_BAD_SIGNATURE, "It is not signed, and this host takes only what is (signing_keys).");
         if (cJSON_GetArraySize(signatures) > SIGNATURES_MAX)
                 return fault(reterr, -EPERM, FAULT_BAD_SIGNATURE, "It has more than %d signatures.", SIGNATURES_MAX);
+        if ((size_t) cJSON_GetArraySize(signatures) * trusted->n > PAIRS_MAX)
+                return fault(reterr, -EPERM, FAULT_BAD_SIGNATURE, "Its %d signatures are too many for the %zu keys that this host trusts.",
+                             cJSON_GetArraySize(signatures), trusted->n);
         message = encoding(type, payload, size, &n);
         if (!message)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");

@@ -125,6 +125,8 @@ static int on_file(int dirfd, const char *name, void *userdata) {
                 pairs_add(h, &p);
                 return 0;
         }
+        if (r == -EXDEV)                        /* nothing is wrong with it, and org_id may come back to what it was */
+                return 0;
         if (r != -EBADMSG && r != -ENOKEY)      /* unreadable now is not damaged; every root that counts is here */
                 return r;
         (void) fault(reading->damaged, r, FAULT_SECRET_UNDECRYPTABLE, "The host's key '%s' is set aside: %s", name, why.text);
@@ -145,7 +147,7 @@ static int on_verify(int dirfd, const char *name, void *userdata) {
         y->n++;
         r = read_pair(y->host, dirfd, name, &p, &why);
         secret_free(p.secret);
-        if (r == 0)
+        if (r == 0 || r == -EXDEV)
                 return 0;
         y->n_bad++;
         (void) snprintf(path, sizeof path, KEYS_DIR "/%s", name);
@@ -198,11 +200,14 @@ static int make(HostKeys *h, Fault *reterr) {
 
 /* Removed only now that the newer ones are durable. */
 static int remove_old(int dirfd, const char *name, void *userdata) {
-        const HostKeys *h = userdata;
-        uint64_t number;
+        HostKeys *h = userdata;
+        Pair p = {};
 
-        if (number_of(name, &number) && h->n == PAIRS_MAX && number < h->pairs[PAIRS_MAX - 1].number)
+        if (!number_of(name, &p.number) || h->n < PAIRS_MAX || p.number >= h->pairs[PAIRS_MAX - 1].number)
+                return 0;
+        if (read_pair(h, dirfd, name, &p, NULL) == 0)   /* of this organization */
                 (void) file_remove(dirfd, name);        /* ignoring: the next start finds it again */
+        secret_free(p.secret);
         return 0;
 }
 

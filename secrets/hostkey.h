@@ -12,7 +12,8 @@
 
 typedef struct HostKeys HostKeys;
 
-/* Reads the pairs of this organization and makes the first. Files that do not open are set aside in quarantine; *ret_damaged then says so.
+/* Reads the pairs of this organization and makes the first; another one's stay as they are. Files that do not open are set aside in
+ * quarantine; *ret_damaged then says so.
  * secret_undecryptable with the words of keys_fault() where nothing can be sealed. keys is borrowed. */
 int       host_keys_open(int state_fd, const Keys *keys, const char *org, HostKeys **ret, Fault *ret_damaged, Fault *reterr);
 HostKeys *host_keys_free(HostKeys *h);

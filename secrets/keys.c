@@ -113,7 +113,7 @@ static const char *credentials_path(void) { return getenv("CREDENTIALS_DIRECTORY
 static int search(Keys *k, int keys_fd, RootChecks *checks, Fault *ret_wrong) {
         _cleanup_close_ int credentials = credentials_path() ? open(credentials_path(), O_RDONLY|O_DIRECTORY|O_CLOEXEC) : -1;
         Search s = { .keys = k, .checks = checks, .prefix = ROOT_FILE, .made_here = true };
-        int r = file_each(keys_fd, look_at, &s);
+        int r = keys_fd < 0 ? 0 : file_each(keys_fd, look_at, &s);
 
         if (r >= 0 && credentials >= 0) {
                 s.prefix = CREDENTIAL;
@@ -142,15 +142,11 @@ static int make_first(Keys *k, int keys_fd, Fault *reterr) {
         return 0;
 }
 
-/* Every root that something may still be sealed with must be there; one that a rotation has left behind may go. */
+/* Every root that something may still be sealed with must be there; one that a rotation has left behind may go. A new one is remembered only
+ * where it can be used: else it would have to stay for nothing. */
 static bool settle_checks(Keys *k, RootChecks *checks, const Fault *wrong) {
         bool changed = false;
 
-        for (size_t i = 0; i < k->n; i++)
-                if (!check_of(checks, k->roots[i].epoch) && checks->n < ROOTS_MAX) {
-                        checks_add(checks, &k->roots[i]);
-                        changed = true;
-                }
         for (size_t i = checks->n; i-- > 0;) {
                 const RootCheck *c = &checks->items[i];
 
@@ -165,6 +161,11 @@ static bool settle_checks(Keys *k, RootChecks *checks, const Fault *wrong) {
                         (void) fault(&k->fault, -ENOKEY, FAULT_SECRET_UNDECRYPTABLE, "The root key of epoch %u is missing: "
                                      "neither the credential seal-key.e%u nor the file root.e%u is there.", c->epoch, c->epoch, c->epoch);
         }
+        for (size_t i = 0; !k->fault.set && i < k->n; i++)
+                if (!check_of(checks, k->roots[i].epoch) && checks->n < ROOTS_MAX) {
+                        checks_add(checks, &k->roots[i]);
+                        changed = true;
+                }
         return changed;
 }
 
@@ -186,13 +187,14 @@ static int keys_find(int keys_fd, Keys *k, RootChecks *checks, bool make, bool *
 
 static int keys_new(int state_fd, Arena *arena, RootChecks *checks, bool make, bool *ret_changed, Keys **ret, Fault *reterr) {
         _cleanup_(keys_freep) Keys *k = calloc(1, sizeof *k);
-        _cleanup_close_ int fd = file_open_dir(state_fd, KEYS_DIR);
-        int r;
+        _cleanup_close_ int fd = make ? file_open_dir(state_fd, KEYS_DIR) :
+                                        openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        int r = fd < 0 && !make ? -errno : fd;
 
         if (!k)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        if (fd < 0)
-                return fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the directory of keys: %m");
+        if (r < 0 && (make || r != -ENOENT))
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot open the directory of keys: %m");
         k->arena = arena;
         r = keys_find(fd, k, checks, make, ret_changed, reterr);
         if (r < 0)

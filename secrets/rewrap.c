@@ -67,22 +67,31 @@ static int on_host_key(int dirfd, const char *name, void *userdata) {
 
 static int on_workspace(int dirfd, const char *id, void *userdata) {
         _cleanup_close_ int fd = openat(dirfd, id, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
-        return fd < 0 ? 0 : rewrap_file(userdata, SEAL_WORKSPACE_KEY, id, fd, "key.seal");
+        Walk *w = userdata;
+
+        if (fd < 0)                             /* a key that was not looked at may be one that only the old root opens */
+                return errno == ENOENT ? 0 : fault(&w->fault, -errno, FAULT_STATE_DEGRADED, "Cannot open '%s': %m", id);
+        return rewrap_file(w, SEAL_WORKSPACE_KEY, id, fd, "key.seal");
+}
+
+/* -ENOENT: there is none, and so no key in it. */
+static int open_part(int state_fd, const char *name) {
+        int fd = openat(state_fd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        return fd < 0 ? -errno : fd;
 }
 
 int keys_rewrap(const Keys *k, int state_fd, RootChecks *checks, Rewrapped *ret, Fault *reterr) {
-        _cleanup_close_ int keys_fd = openat(state_fd, "keys", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
-        _cleanup_close_ int sealed_fd = openat(state_fd, "sealed", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        _cleanup_close_ int keys_fd = open_part(state_fd, "keys"), sealed_fd = open_part(state_fd, "sealed");
         Walk w = { .keys = k, .to = ret };
         int r = 0;
 
         *ret = (Rewrapped) {};
         if (keys_fault(k) || checks->wrapped == keys_epoch(k))
                 return 0;
-        if (keys_fd >= 0)
-                r = file_each(keys_fd, on_host_key, &w);
-        if (r >= 0 && sealed_fd >= 0)
-                r = file_each_dir(sealed_fd, on_workspace, &w);
+        if (keys_fd != -ENOENT)
+                r = keys_fd < 0 ? keys_fd : file_each(keys_fd, on_host_key, &w);
+        if (r >= 0 && sealed_fd != -ENOENT)
+                r = sealed_fd < 0 ? sealed_fd : file_each_dir(sealed_fd, on_workspace, &w);
         if (r < 0)
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "The keys are not all wrapped anew: %s", w.fault.set ? w.fault.text : strerror(-r));
         checks->wrapped = keys_epoch(k);

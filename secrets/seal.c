@@ -128,8 +128,10 @@ static int check_size(const Head *h, Fault *reterr) {
 
 static int check_context(const SealContext *c, const Head *h, Fault *reterr) {
 #define DIFFERS(part, text_) (h->part.n != strlen(text_) || memcmp(h->part.text, (text_), h->part.n) != 0)
-        if (DIFFERS(org, c->org))
-                return bad(reterr, "wrong_org", "The file is authentic, but another organization's");
+        if (DIFFERS(org, c->org)) {
+                (void) bad(reterr, "wrong_org", "The file is authentic, but another organization's");
+                return kinds[h->type].by_root ? -EXDEV : -EBADMSG;
+        }
         if (DIFFERS(workspace, c->workspace))
                 return bad(reterr, "wrong_workspace", "The file is authentic, but another workspace's");
         if (DIFFERS(name, c->name))

@@ -47,7 +47,8 @@ int seal_make_with(const SealContext *c, uint32_t epoch, const uint8_t *key, con
                    uint8_t **ret, size_t *ret_size, Fault *reterr);
 
 /* Opens what agrees with *c in every part. Words begin with the stable word of docs/sealed-files.md ("bad_tag: …"); the code is
- * secret_undecryptable. -EBADMSG; -ENOKEY: no root of that epoch; -ENOMEM: the arena is full. */
+ * secret_undecryptable. -EBADMSG; -ENOKEY: no root of that epoch; -EXDEV: a good key of another organization; -ENOMEM: the arena
+ * is full. */
 int seal_open(const SealContext *c, const SealKeys *keys, const uint8_t *file, size_t size, Arena *arena, Secret **ret, Fault *reterr);
 /* The same into ordinary memory, for what is too large for the arena: types 3 and 4. A NUL follows. */
 int seal_open_plain(const SealContext *c, const SealKeys *keys, const uint8_t *file, size_t size, char **ret, size_t *ret_size, Fault *reterr);

@@ -16,21 +16,29 @@
 
 #define SEALED_DIR "sealed"
 
-int vault_new(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
-        Vault *v = calloc(1, sizeof *v);
+/* fd: taken, a descriptor of sealed/ or why there is none. */
+static int vault_of(int state_fd, int fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
+        _cleanup_close_ int own = fd;
+        Vault *v;
 
+        if (fd < 0)
+                return fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the directory of sealed files: %m");
+        v = calloc(1, sizeof *v);
         if (!v)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        *v = (Vault) { .state_fd = state_fd, .keys = keys, .fd = file_open_dir(state_fd, SEALED_DIR) };
-        if (v->fd < 0) {
-                int r = v->fd;
-
-                free(v);
-                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot open the directory of sealed files: %m");
-        }
+        *v = (Vault) { .state_fd = state_fd, .keys = keys, .fd = TAKE_FD(own) };
         vault_set_org(v, org);
         *ret = v;
         return 0;
+}
+
+int vault_new(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
+        return vault_of(state_fd, file_open_dir(state_fd, SEALED_DIR), keys, org, ret, reterr);
+}
+
+int vault_look(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
+        int fd = openat(state_fd, SEALED_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        return vault_of(state_fd, fd < 0 ? -errno : fd, keys, org, ret, reterr);
 }
 
 Vault *vault_free(Vault *v) {
@@ -144,10 +152,12 @@ int workspace_key(Vault *v, const char *workspace, bool make, Secret **ret, Faul
         fd = make ? workspace_dir_make(v, workspace) : workspace_dir(v, workspace);
         if (fd < 0)
                 return fd == -ENOENT ? fd : fault(reterr, fd, FAULT_STATE_DEGRADED, "Cannot open the sealed files of workspace %s: %m", workspace);
-        if (!make)
-                return key_read(v, fd, workspace, ret, reterr);
+        if (!make) {
+                r = key_read(v, fd, workspace, ret, reterr);
+                return r == -EXDEV ? -ENOKEY : r;
+        }
         r = key_read(v, fd, workspace, ret, &why);
-        if (r == -EBADMSG) {                    /* what it sealed is lost; what comes now must not be */
+        if (r == -EBADMSG || r == -EXDEV) {     /* what it sealed is lost, or another organization's; what comes now must not be */
                 r = vault_key_aside(v, workspace, why.text);
                 if (r >= 0)
                         r = -ENOENT;
@@ -221,20 +231,34 @@ int vault_secret_open(Vault *v, const char *workspace, uint64_t generation, cons
 
 /* ── what goes ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void aside_name(const char *workspace, char ret[static 64]) { (void) snprintf(ret, 64, "%.36s.key.seal", workspace); }
+
 int vault_key_aside(Vault *v, const char *workspace, const char *reason) {
         _cleanup_close_ int fd = workspace_dir(v, workspace);
         char as[64];
 
-        (void) snprintf(as, sizeof as, "%.36s.key.seal", workspace);
+        aside_name(workspace, as);
         return fd < 0 ? fd : file_set_aside(v->state_fd, fd, KEY_FILE, as, reason);
+}
+
+/* What was set aside as damaged may be all but a bit of it. */
+static int destroy_aside(const Vault *v, const char *workspace) {
+        _cleanup_close_ int fd = openat(v->state_fd, "quarantine", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        char as[64], reason[80];
+
+        if (fd < 0)
+                return errno == ENOENT ? 0 : -errno;
+        aside_name(workspace, as);
+        (void) snprintf(reason, sizeof reason, "%s.reason", as);
+        (void) unlinkat(fd, reason, 0);         /* ignoring: it tells nothing of the key */
+        return file_remove(fd, as);
 }
 
 int vault_destroy_key(Vault *v, const char *workspace) {
         _cleanup_close_ int fd = workspace_dir(v, workspace);
+        int r = fd >= 0 ? file_remove(fd, KEY_FILE) : fd == -ENOENT ? 0 : fd, s = destroy_aside(v, workspace);
 
-        if (fd < 0)
-                return fd == -ENOENT ? 0 : fd;
-        return file_remove(fd, KEY_FILE);
+        return r < 0 ? r : s;
 }
 
 static bool has(int fd, const char *name) { return faccessat(fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT; }

@@ -18,6 +18,7 @@ typedef struct Vault Vault;
 
 /* keys is borrowed. org "" (not enrolled): nothing can be sealed or opened. */
 int    vault_new(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr);
+int    vault_look(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr);     /* the same, and no directory is made */
 Vault *vault_free(Vault *v);
 DEFINE_CLEANUP(Vault *, vault_free)
 void         vault_set_org(Vault *v, const char *org);
@@ -26,7 +27,7 @@ const Fault *vault_fault(const Vault *v);       /* why nothing can be sealed or 
 Arena       *vault_arena(const Vault *v);
 
 /* Errors of all that open: -ENOENT (nothing there), -EBADMSG (damaged: secret_undecryptable, words begin with the stable word), -ENOKEY (no root or
- * org: nothing is wrong with the file), or the disk's. */
+ * org, or not this org's: nothing is wrong with the file), or the disk's. */
 
 /* A blob of this workspace: what is "payload" or "undo". Sealing makes the workspace's key where there is none. *ret is malloc'd. */
 int vault_seal(Vault *v, const char *workspace, uint64_t generation, const char *what, const void *data, size_t size, uint8_t **ret,

@@ -92,6 +92,26 @@ TEST(how_many_signatures) {
         }
 }
 
+/* Each pair of a signature and a key walks over the whole payload once more. */
+TEST(how_many_pairs) {
+        Signer s[TRUSTED_KEYS_MAX], other = signer(99);
+
+        for (int i = 0; i < TRUSTED_KEYS_MAX; i++)
+                s[i] = signer((uint8_t) (i + 1));
+        for (size_t keys = 1; keys <= TRUSTED_KEYS_MAX; keys++) {
+                TrustedKeys trusted = trust(s, keys);
+
+                for (size_t n = 1; n <= 16; n++) {      /* the good one is the last in both lists */
+                        _cleanup_json_ cJSON *e = signed_envelope(TYPE, PAYLOAD, NULL, 0);
+
+                        for (size_t i = 1; i < n; i++)
+                                sign(e, TYPE, PAYLOAD, &other);
+                        sign(e, TYPE, PAYLOAD, &s[keys - 1]);
+                        want(e, &trusted, keys * n <= 32 ? "" : "bad_signature", "pairs");
+                }
+        }
+}
+
 TEST(what_is_signed_is_the_type_and_the_bytes) {
         static const char *const types[] = { "application/vnd.molecule.job.v2+json", "", "application/vnd.molecule.job.v1+json ",
                                              "application/vnd.molecule.pins.v1+json" };

@@ -252,6 +252,30 @@ TEST(a_higher_epoch_is_adopted_and_a_lower_one_never) {
         CHECK(root_is(k, 6, 0) && keys_epoch(k) == UINT32_MAX);
 }
 
+TEST(a_higher_epoch_beside_a_missing_root_is_not_remembered) {
+        _cleanup_dir_ TestDir d = test_dir();
+        RootChecks checks = {};
+
+        (void) unsetenv("CREDENTIALS_DIRECTORY");
+        put_root(&d, "keys/root.e1", 'a', KEY_SIZE);
+        keys_free(open_keys(&d, &checks, true));
+        CHECK_INT(unlinkat(d.fd, "keys/root.e1", 0), 0);
+        put_root(&d, "keys/root.e2", 'b', KEY_SIZE);
+        {
+                _cleanup_(keys_freep) Keys *k = open_keys(&d, &checks, false);
+
+                check_fault(k, "epoch 1 is missing");
+        }
+        CHECK_INT(unlinkat(d.fd, "keys/root.e2", 0), 0);
+        put_root(&d, "keys/root.e1", 'a', KEY_SIZE);
+        {
+                _cleanup_(keys_freep) Keys *k = open_keys(&d, &checks, false);
+
+                check_fault(k, NULL);
+                CHECK_INT(keys_epoch(k), 1);
+        }
+}
+
 TEST(more_roots_than_there_is_room_for) {
         _cleanup_dir_ TestDir d = test_dir();
         RootChecks checks = {};

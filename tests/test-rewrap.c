@@ -3,6 +3,8 @@
 /* Rotation of the root: what is wrapped anew and what is left as it is, byte by byte; damage on the way; and an end at any place. */
 
 #include <errno.h>
+#include <linux/capability.h>
+#include <sys/syscall.h>
 
 #include "base/file.h"
 #include "tests/sealed-kit.h"
@@ -178,6 +180,45 @@ TEST(a_damaged_key_is_left_as_it_is_and_stops_nobody) {
         CHECK(!keys_fault(k.keys) && opens(&k, 1, true));
         CHECK_INT(vault_key_check(k.vault, W1, &f), -EBADMSG);
         CHECK(strstr(f.text, "unknown_epoch"));
+}
+
+/* What lets root read everything, off or on again. */
+static void override_modes(bool on) {
+        struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct caps[2] = {};
+
+        CHECK_INT(syscall(SYS_capget, &head, caps), 0);
+        for (size_t i = 0; i < ELEMENTS(caps); i++)
+                caps[i].effective = on ? caps[i].permitted : 0;
+        CHECK_INT(syscall(SYS_capset, &head, caps), 0);
+}
+
+TEST(what_cannot_be_looked_at_keeps_the_old_root) {
+        static const char *const closed[] = { "sealed/" W1, "sealed", "keys" };
+
+        for (size_t i = 0; i < ELEMENTS(closed); i++) {
+                _cleanup_sealed_ SealedKit k = sealed_kit();
+                char host[HOST_KEY_ID_SIZE];
+                Rewrapped done = {};
+                Fault f = {};
+
+                fill(&k);
+                strcpy(host, host_keys_id(k.host));
+                (void) rewrap(&k);
+                second_root(&k);
+                CHECK_INT(fchmodat(k.d.fd, closed[i], 0, 0), 0);
+                override_modes(false);
+                CHECK_INT(keys_rewrap(k.keys, k.d.fd, &k.checks, &done, &f), -EACCES);
+                override_modes(true);
+                CHECK_INT(fchmodat(k.d.fd, closed[i], 0700, 0), 0);
+                CHECK_STR(kit_code(&f), "state_degraded");
+                CHECK_INT(k.checks.wrapped, 1);
+                (void) rewrap(&k);
+                CHECK_INT(k.checks.wrapped, 2);
+                CHECK_INT(unlinkat(k.d.fd, "keys/root.e1", 0), 0);
+                reopen(&k);
+                all_open(&k, host);
+        }
 }
 
 TEST(damage_of_every_kind_on_the_way) {

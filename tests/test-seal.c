@@ -132,7 +132,10 @@ static bool says(const Fault *f, const char *word) {
 
 static void one_reads(const Vector *v, const char *name) {
         const char *word = json_get_string(v->json, "error");
-        int wanted = !word ? 0 : strcmp(word, "unknown_epoch") == 0 ? -ENOKEY : -EBADMSG;
+        bool is_key = v->context.type == SEAL_WORKSPACE_KEY || v->context.type == SEAL_HOST_KEY;
+        int wanted = !word                              ? 0 :
+                     strcmp(word, "unknown_epoch") == 0 ? -ENOKEY :
+                     is_key && strcmp(word, "wrong_org") == 0 ? -EXDEV : -EBADMSG;
         uint8_t *exact = malloc(v->size + !v->size);    /* exactly so large: a read beyond is seen by the sanitizer */
         SealKeys keys = keys_of(v);
         Secret *s = NULL;

@@ -354,6 +354,17 @@ TEST(setting_aside_by_hand) {
         CHECK_STR(kit_set_text(&k, W2, 7, NULL), "A=9");
 }
 
+TEST(a_key_that_was_set_aside_is_destroyed_too) {
+        _cleanup_sealed_ SealedKit k = sealed_kit();
+
+        prepare(&k);
+        CHECK_INT(vault_key_aside(k.vault, W1, "why") | vault_key_aside(k.vault, W2, "why"), 0);
+        CHECK_INT(kit_write(&k, W1, 8, "A=1", NULL), 0);        /* under another key */
+        CHECK_INT(vault_destroy_key(k.vault, W1), 0);
+        CHECK(!vault_has_key(k.vault, W1) && !test_dir_has(&k.d, "quarantine/" W1 ".key.seal"));
+        CHECK(!test_dir_has(&k.d, "quarantine/" W1 ".key.seal.reason") && test_dir_has(&k.d, "quarantine/" W2 ".key.seal"));
+}
+
 /* ── what a crash leaves, what a disk refuses ────────────────────────────────────────────────────────────────── */
 
 TEST(what_a_crash_left_is_swept) {

@@ -54,8 +54,13 @@ TEST(a_blob_is_bound_to_all_that_it_is_for) {
                 char *text = NULL;
                 Fault f = {};
 
-                CHECK_INT(vault_open(k.vault, W1, 7, "payload", file, size, &text, &n, &f), -EBADMSG);
+                CHECK_INT(vault_open(k.vault, W1, 7, "payload", file, size, &text, &n, &f), -ENOKEY);
                 CHECK(strstr(f.text, "wrong_org"));
+                CHECK_INT(vault_key_check(k.vault, W1, NULL), -ENOKEY);
+                CHECK(!test_dir_has(&k.d, "quarantine"));
+                vault_set_org(k.vault, KIT_ORG);        /* and back: a wrong word in the configuration costs nothing */
+                CHECK_INT(vault_open(k.vault, W1, 7, "payload", file, size, &text, &n, NULL), 0);
+                free(text);
         }
         secret_free(value);
 }

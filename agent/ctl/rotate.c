@@ -91,10 +91,19 @@ static int look(Rotation *r) {
 
 /* ── the new one ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* The daemon reads it as its own user, whoever runs the tool. */
+/* The daemon reads it as its own user, whoever runs the tool. Also for one that an interrupted run has left. */
+static int give_file(const Rotation *r, uint32_t epoch) {
+        struct stat st;
+        char name[32];
+
+        file_name(epoch, name);
+        if (fstat(r->state_fd, &st) < 0 || fchownat(r->keys_fd, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+                return say("Cannot give the new root key to the agent's user", -errno);
+        return CTL_OK;
+}
+
 static int make_file(Rotation *r, uint32_t epoch) {
         uint8_t key[KEY_SIZE];
-        struct stat st;
         char name[32];
         int e;
 
@@ -102,11 +111,7 @@ static int make_file(Rotation *r, uint32_t epoch) {
         randombytes_buf(key, sizeof key);
         e = file_write_atomic(r->keys_fd, name, key, sizeof key);
         sodium_memzero(key, sizeof key);
-        if (e < 0)
-                return say("Cannot store the new root key", e);
-        if (fstat(r->state_fd, &st) < 0 || fchownat(r->keys_fd, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
-                return say("Cannot give the new root key to the agent's user", -errno);
-        return CTL_OK;
+        return e < 0 ? say("Cannot store the new root key", e) : give_file(r, epoch);
 }
 
 /* systemd-creds with the key on its standard input: in no argument, no file. */
@@ -133,6 +138,12 @@ static int encrypt(const uint8_t *key, const char *name, const char *path) {
         return e != 0 ? -e : WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
+static int sync_path(const char *path) {
+        _cleanup_close_ int fd = open(path, O_RDONLY|O_CLOEXEC);
+        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* On the disk before it is seen: what is wrapped by it is, and the one before goes soon. */
 static int make_credential(Rotation *r, uint32_t epoch) {
         char path[256], temp[264], name[48];
         uint8_t key[KEY_SIZE];
@@ -145,10 +156,14 @@ static int make_credential(Rotation *r, uint32_t epoch) {
         randombytes_buf(key, sizeof key);
         e = encrypt(key, name, temp);
         sodium_memzero(key, sizeof key);
+        if (e >= 0)
+                e = sync_path(temp);
         if (e >= 0 && rename(temp, path) < 0)
                 e = -errno;
         if (e < 0)
                 (void) unlink(temp);
+        else
+                e = sync_path(r->credstore);
         return e < 0 ? say("systemd-creds could not encrypt the new root key", e) : CTL_OK;
 }
 
@@ -195,10 +210,11 @@ static bool write_dropin(const Rotation *r) {
                 return unlink(DROPIN) == 0;
         (void) mkdir(DROPIN_DIR, 0755);
         f = fopen(DROPIN, "we");
-        if (!f || fputs(text, f) < 0 || fclose(f) != 0) {
+        if (!f || fputs(text, f) < 0 || fflush(f) != 0 || fsync(fileno(f)) < 0 || fclose(f) != 0) {
                 fprintf(stderr, "Cannot write %s: %s\n", DROPIN, strerror(errno));
                 return false;
         }
+        (void) sync_path(DROPIN_DIR);           /* ignoring: run again, it is written again */
         return true;
 }
 
@@ -218,6 +234,8 @@ static int step_make(Rotation *r) {
 static int step_wrap(Rotation *r) {
         bool changed = strcmp(r->credstore, CREDSTORE) == 0 && write_dropin(r);
 
+        if (has_file(r, r->newest) && give_file(r, r->newest) != CTL_OK)
+                return CTL_FAILED;
         if (r->no_restart || unit_do("RestartUnit", changed) < 0) {
                 printf("Restart the agent, so that it wraps its keys with epoch %u, and run this again.\n", r->newest);
                 return CTL_TRY_AGAIN;

@@ -48,7 +48,7 @@ static int open_keys(Store *s, Fault *reterr) {
                 r = keys_look(s->state_fd, s->arena, &s->identity.roots, &s->keys, reterr);
         if (r >= 0 && keys_fault(s->keys))
                 r = fault(reterr, -ENOKEY, FAULT_SECRET_UNDECRYPTABLE, "%s", keys_fault(s->keys)->text);
-        return r < 0 ? r : vault_new(s->state_fd, s->keys, s->org, &s->vault, reterr);
+        return r < 0 ? r : vault_look(s->state_fd, s->keys, s->org, &s->vault, reterr);
 }
 
 int store_open(Store *s) {

@@ -6,6 +6,7 @@ files that are damaged, a root key that is not there. Whoever has nothing to do 
 import json
 import os
 import shutil
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
@@ -13,6 +14,7 @@ import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
+from proxy import before  # noqa: E402
 from sealed import degraded, flip, handed, has, life, order, provisioned, reads, sealed, tool, value, verified, writes  # noqa: E402
 from world import digest_of, new_id, reported  # noqa: E402
 
@@ -305,7 +307,52 @@ def root_lost(stage):
     verified(site)
 
 
-CASES = (key_damaged, payload_damaged, set_damaged, root_lost, record_lost, killed_in_gate, gate_fails, altered_in_memory)
+def root_lost_under_a_job(stage):
+    """the root key is gone when an accepted job is taken up: it is not failed, and succeeds when the root is back"""
+    site = stage.site(engine_proxy=True)
+    old, text, root = Old(site), value("new"), f"{site.agent.state}/keys/root.e1"
+    rule = site.dock.on("GET", f"/containers/json.*{old.id}", before(site.agent.kill))
+    job = order(site, old.id, {"DEMO_A": text}, image_ref=second)
+    rule.wait(30)
+    site.agent.wait()
+    os.rename(root, f"{site.where}/root")
+    site.agent.start()
+    wait_for(lambda: "secret_undecryptable" in degraded(site), 20, "health that says it")
+    old.same()
+    same(site.plane.job(job)["final"], None, "the job")
+    site.agent.stop()
+    os.rename(f"{site.where}/root", root)
+    site.agent.start()
+    report = site.plane.final(job, 60)
+    same(report["state"], "succeeded", report)
+    has(site, old.id, DEMO_A=text)
+
+
+def org_mistaken(stage):
+    """another org_id in the configuration, over a reload and a start, and the right one again: nothing was set aside, all opens"""
+    site = stage.site()
+    old, org = Old(site), site.agent.settings["org_id"]
+    known = site.host()["sealing_key"]
+    site.agent.settings["org_id"] = new_id()
+    site.agent.write()
+    site.agent.kill(signal.SIGHUP)
+    wait_for(lambda: site.agent.lines("The configuration was read anew"), 10, "the reload")
+    site.agent.restart()
+    old.same()
+    site.agent.stop()
+    site.agent.settings["org_id"] = org
+    old.halt()
+    shutil.rmtree(handed(site, old.id))
+    site.agent.start()
+    old.back()
+    must(not os.path.exists(f"{site.agent.state}/quarantine"), "something was set aside")
+    same((site.host()["sealing_key"], site.host()["sealing_key_conflict"]), (known, False), "the host's key")
+    provisioned(site, old.id, hush={"DEMO_A": old.text}, image_ref=second)
+    verified(site)
+
+
+CASES = (key_damaged, payload_damaged, set_damaged, root_lost, root_lost_under_a_job, org_mistaken, record_lost, killed_in_gate,
+         gate_fails, altered_in_memory)
 ALONE = (engine_away_in_gate, reboot)
 
 

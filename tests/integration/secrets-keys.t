@@ -19,7 +19,7 @@ from proxy import before, reply  # noqa: E402
 from seal import b64d  # noqa: E402
 from sealed import (box, degraded, deprovisioned, handed, has, holds, life, order, provisioned, reads, sealed, tool, value,  # noqa: E402
                     verified, writes)
-from world import new_id, payload, spec, volumes  # noqa: E402
+from world import new_id, payload, reported, spec, volumes  # noqa: E402
 
 ALL_GONE = {"key": True, "files": True, "tmpfs": True, "volumes": True}
 lab = good = None                                           # the Lab; the digest reference of an image that works
@@ -362,6 +362,25 @@ def back_without_key(stage):
     wait_for(lambda: tool(site, "secrets", "verify")[0] == 0, 60, "a state directory without what was left behind")
 
 
+def payloads(stage):
+    """payloads of jobs that failed, or that waited and were overtaken, go while the agent runs"""
+    site, never = stage.site(), stage.lab.image("never", keep=True)
+    workspace, _ = provisioned(site, image_ref=good)
+    names = lambda: sorted(int(name.split(".g")[1].split(".")[0]) for name in os.listdir(f"{site.agent.state}/ws") if name.endswith(".payload"))
+    unknown = good[:-8] + "00000000"
+    for generation in (2, 3, 4):
+        same(site.plane.final(order(site, workspace, image_ref=unknown), 60)["state"], "failed", "an image that is not there")
+        same(names(), [1, generation], "the settled one's and the last")
+    slow = order(site, workspace, image_ref=never, probe={"timeout_seconds": 8})
+    reported(site, slow, "configuring_https")
+    for generation in (6, 7):
+        waiting = order(site, workspace, image_ref=good)
+        wait_for(lambda: site.plane.job(waiting)["state"] == "accepted", 20, "acceptance")
+        same(names(), [1, 5, generation], "with one at work and one that waits")
+    same(site.plane.final(waiting, 60)["state"], "succeeded", "the last")
+    same(names(), [7], "in the end")
+
+
 def orphans(stage):
     """rm-orphans: not while the agent runs; then what has no record goes, and nothing else"""
     site, text = stage.site(), value()
@@ -402,7 +421,7 @@ def orphans(stage):
 
 
 CASES = (shared_secret, rotate_host_key, root_as_credential, lost_host_key, killed_without_key, rotate_root, back_without_key, receipt,
-         rotate_credential, orphans, process)
+         rotate_credential, orphans, process, payloads)
 
 
 def main():
