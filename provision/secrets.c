@@ -105,8 +105,14 @@ int secrets_hand_over(const WorkspaceDir *d, const Settings *settings, const cha
                       Fault *reterr) {
         _cleanup_(secret_set_done) SecretSet set = {};
         Fault damaged = {};
-        int r = vault_set_open(d->vault, workspace, generation, &set, &damaged);
+        int r;
 
+        /* The job's own words where they open: a set of its generation may be another job's, of a record that was lost. */
+        if (spec && secrets_open(spec, settings, workspace, vault_arena(d->vault), &set, NULL) == 0) {
+                r = vault_set_write(d->vault, workspace, generation, &set, reterr);
+                return r < 0 ? r : handover_write(settings->runtime_path, workspace, generation, &set, reterr);
+        }
+        r = vault_set_open(d->vault, workspace, generation, &set, &damaged);
         if (r == -EBADMSG) {
                 log_write(LOG_ERR, &(LogFields) { .workspace_id = workspace, .fault = &damaged },
                           "The sealed secrets of generation %llu are set aside and made anew: %s", (unsigned long long) generation, damaged.text);

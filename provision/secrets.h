@@ -10,8 +10,8 @@
  * disclosure marker. Nothing is written. secret_undecryptable, bad_secret, too_large. */
 int secrets_open(const WorkspaceSpec *s, const Settings *settings, const char *workspace, Arena *arena, SecretSet *ret, Fault *reterr);
 
-/* Makes the hand-over of a generation say what its set says. A set that is absent or damaged is made (anew) from spec, or from the stored payload
- * where spec is NULL. Everything durable before it returns 0. */
+/* Makes the hand-over of a generation say what its set says. A set that is absent, damaged or not this spec's is made (anew) from spec, or from the
+ * stored payload where spec is NULL. Everything durable before it returns 0. */
 int secrets_hand_over(const WorkspaceDir *d, const Settings *settings, const char *workspace, uint64_t generation, const WorkspaceSpec *spec,
                       Fault *reterr);
 

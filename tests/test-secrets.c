@@ -249,6 +249,23 @@ TEST(the_set_is_made_from_the_job) {
         CHECK_STR(handed(&s, 7, "A"), "one");
 }
 
+TEST(a_set_of_another_job_is_not_handed_over) {
+        _cleanup_site_ Site s = site();
+        _cleanup_(job_freep) Job *lost = job_of(&s, 7, NULL, "A=old B=old"), *j = job_of(&s, 7, NULL, "A=new");
+        Settings without = *settings(&s);
+
+        if (!is_tmpfs(&s))
+                SKIP(NO_TMPFS);
+        without.host_keys = NULL;
+        CHECK_INT(secrets_hand_over(&s.dir, settings(&s), W1, 7, lost->spec, NULL), 0);
+        for (int i = 0; i < 2; i++) {           /* and again, when the host's key has gone meanwhile */
+                CHECK_INT(secrets_hand_over(&s.dir, i ? &without : settings(&s), W1, 7, j->spec, NULL), 0);
+                CHECK_STR(kit_set_text(&s.k, W1, 7, NULL), "A=new");
+                CHECK_STR(handed(&s, 7, "A"), "new");
+                CHECK_STR(handed(&s, 7, "B"), "(none)");
+        }
+}
+
 TEST(a_set_that_is_damaged_or_gone_is_made_from_the_payload) {
         static const char *const damages[] = { "A.seal", "manifest.seal", NULL };
 
@@ -355,17 +372,6 @@ TEST(while_the_root_is_away_nothing_is_set_aside) {
         CHECK_STR(kit_code(&f), "secret_undecryptable");
         CHECK(!test_dir_has(&s.k.d, "quarantine") && test_dir_has(&s.k.d, SET1 "/A.seal"));
         CHECK_INT(secrets_hand_over_again(&s.dir, settings(&s), W1, 7, NULL), 0);
-}
-
-TEST(a_set_from_another_job_of_the_generation_wins_over_the_spec) {
-        _cleanup_site_ Site s = site();
-        _cleanup_(job_freep) Job *a = job_of(&s, 7, NULL, "A=one"), *b = job_of(&s, 7, NULL, "A=other");
-
-        if (!is_tmpfs(&s))
-                SKIP(NO_TMPFS);
-        CHECK_INT(secrets_hand_over(&s.dir, settings(&s), W1, 7, a->spec, NULL), 0);
-        CHECK_INT(secrets_hand_over(&s.dir, settings(&s), W1, 7, b->spec, NULL), 0);    /* a whole set is not looked at twice */
-        CHECK_STR(handed(&s, 7, "A"), "one");
 }
 
 TEST(a_place_that_is_refused) {
