@@ -26,3 +26,4 @@ int ctl_secrets(int argc, char **argv);
 /* store.c */
 int  ctl_open_state(void);                      /* a descriptor, or negative when it was said why not */
 bool ctl_agent_runs(int state_fd);
+int  ctl_lock(int state_fd);                    /* keeps the daemon out for as long as the descriptor lives; -EWOULDBLOCK: it runs */

@@ -224,6 +224,7 @@ static int on_side(int dirfd, const char *name, void *userdata) {
 /* Only while no daemon can be about to write the record of what has none yet. */
 static int rm_orphans(int argc, char **argv) {
         _cleanup_(store_done) Store s = { .state_fd = -1 };
+        _cleanup_close_ int lock = -1;
         Orphans o = { .store = &s, .ws = -1, .dry = argc == 2 && strcmp(argv[1], "--dry-run") == 0 };
         int r;
 
@@ -232,9 +233,13 @@ static int rm_orphans(int argc, char **argv) {
         r = store_open(&s);
         if (r != CTL_OK)
                 return r;
-        if (!o.dry && ctl_agent_runs(s.state_fd)) {
-                fputs("The agent runs: systemctl stop molecule-agentd first (workspaces run on), or use --dry-run.\n", stderr);
-                return CTL_REFUSED;
+        lock = ctl_lock(s.state_fd);
+        if (!o.dry && lock < 0) {
+                if (lock == -EWOULDBLOCK)
+                        fputs("The agent runs: systemctl stop molecule-agentd first (workspaces run on), or use --dry-run.\n", stderr);
+                else
+                        fprintf(stderr, "The state directory cannot be locked, so nothing is removed: %s\n", strerror(-lock));
+                return lock == -EWOULDBLOCK ? CTL_REFUSED : CTL_FAILED;
         }
         o.ws = openat(s.state_fd, "ws", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
         if (o.ws < 0) {

@@ -25,9 +25,17 @@ int ctl_open_state(void) {
         return fd;
 }
 
-bool ctl_agent_runs(int state_fd) {
+int ctl_lock(int state_fd) {
         _cleanup_close_ int lock = openat(state_fd, "lock", O_RDWR|O_CLOEXEC|O_NOFOLLOW);
-        return lock >= 0 && flock(lock, LOCK_EX|LOCK_NB) < 0 && errno == EWOULDBLOCK;
+
+        if (lock < 0)
+                return -errno;
+        return flock(lock, LOCK_EX|LOCK_NB) < 0 ? -errno : TAKE_FD(lock);
+}
+
+bool ctl_agent_runs(int state_fd) {
+        _cleanup_close_ int lock = ctl_lock(state_fd);
+        return lock == -EWOULDBLOCK;
 }
 
 static char *org_of(int state_fd) {
