@@ -97,6 +97,11 @@ def text_of(thing, name):
 
 # ── the stage ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+def skip(reason):
+    tap.skip("canaries", reason)
+    tap.done()
+
+
 def make_disk():
     """A file system of its own below the state directory and the engine's root, and volumes elsewhere."""
     global disk
@@ -106,7 +111,9 @@ def make_disk():
     with open(f"{disk}/image", "wb") as file:
         file.truncate(2 << 30)
     subprocess.run(["mkfs.ext4", "-q", "-F", f"{disk}/image"], check=True)
-    subprocess.run(["mount", "-o", "loop", f"{disk}/image", f"{disk}/mnt"], check=True)
+    done = subprocess.run(["mount", "-o", "loop", f"{disk}/image", f"{disk}/mnt"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        skip(f"no loop device can be mounted here: {done.stderr.strip()}")
     lab.engine = Dockerd(f"{disk}/mnt/e", f"{lab.short}/e")
     at_end(drop_disk)
 
@@ -321,8 +328,7 @@ def test_the_format_is_documented_well_enough():
 def main():
     global lab, site, workspace
     if not shutil.which("mkfs.ext4"):
-        tap.skip("canaries", "mkfs.ext4 is not installed")
-        tap.done()
+        skip("mkfs.ext4 is not installed")
     lab = Lab("canary")
     make_disk()
     lab.start()
