@@ -10,6 +10,7 @@
 #include "tests/sealed-kit.h"
 
 #define W1 KIT_WORKSPACE
+#define SEALED_W1 "sealed/" W1
 #define W2 KIT_OTHER
 
 static const char *const workspaces[] = { W1, W2 };
@@ -194,7 +195,7 @@ static void override_modes(bool on) {
 }
 
 TEST(what_cannot_be_looked_at_keeps_the_old_root) {
-        static const char *const closed[] = { "sealed/" W1, "sealed", "keys" };
+        static const char *const closed[] = { SEALED_W1, "sealed", "keys" };
 
         for (size_t i = 0; i < ELEMENTS(closed); i++) {
                 _cleanup_sealed_ SealedKit k = sealed_kit();
