@@ -93,13 +93,15 @@ static inline void site(Site *s, bool known) {
                                        .changed = on_changed,
                                        .polled = on_polled,
                                        .userdata = s };
+        const TrustedKeys none = {};
         Config config = cp_config();
 
         *s = (Site) { .d = test_dir(), .credentials = kit_credentials("s1", "admin"), .room = 100 };
         cp_kit_reset();
         identity.registered_at = known;
         if (cp_new(event, http, &identity, &s->cp) < 0 || cp_configure(s->cp, &config, &s->credentials, NULL) < 0 ||
-            pins_open(s->d.fd, &(TrustedKeys) {}, &s->pins, NULL) < 0 || control_new(event, s->cp, s->pins, &identity, &s->loops, &events, &s->control) < 0)
+            pins_open(s->d.fd, &none, &s->pins, NULL) < 0 ||
+            control_new(event, s->cp, s->pins, &identity, &s->loops, &events, &s->control) < 0)
                 abort();
 }
 

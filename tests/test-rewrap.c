@@ -233,15 +233,17 @@ TEST(damage_of_every_kind_on_the_way) {
 
         for (size_t i = 0; i < ELEMENTS(table); i++) {
                 _cleanup_sealed_ SealedKit k = sealed_kit();
-                _cleanup_free_ char *file = NULL, *now = NULL;
+                _cleanup_free_ char *was = NULL, *file = NULL, *now = NULL;
                 size_t size = 0, now_size = 0;
                 Rewrapped done;
 
                 fill(&k);
                 (void) rewrap(&k);
-                file = kit_read(&k.d, "sealed/" W1 "/key.seal", &size);
-                file = realloc(file, size + 4000);
-                memset(file + size, 0, 4000);
+                was = kit_read(&k.d, "sealed/" W1 "/key.seal", &size);
+                file = calloc(1, size + 4000);
+                if (!was || !file)
+                        abort();
+                memcpy(file, was, size);
                 if (table[i].cut)
                         size = (size_t) ((long) size - table[i].cut);
                 else

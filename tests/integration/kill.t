@@ -27,7 +27,7 @@ from world import b64, member, new_id, spec, volumes  # noqa: E402
 
 SITES = int(os.environ.get("MOLECULE_KILL_SITES", "8"))
 CHOSEN = re.compile(os.environ.get("MOLECULE_KILL", ""))
-LIMIT = 400                                                 # seconds until it gives up
+LIMIT = 700                                                 # seconds until it gives up
 FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
 JOBS = ("make", "replace", "replace badly", "remove")
 FILES = {1: {"config.yaml": b"version: one\n", "prompts/a.md": b"first\n"},
