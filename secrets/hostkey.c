@@ -94,7 +94,7 @@ static int read_pair(HostKeys *h, int dirfd, const char *name, Pair *p, Fault *w
         _cleanup_free_ char *file = NULL;
         char expected[64];
         size_t size;
-        int r = file_read(dirfd, name, SEAL_HEADER_MAX + KEY_SIZE + 16, &file, &size);
+        int r = file_read(dirfd, name, SEAL_KEY_MAX, &file, &size);
 
         if (r < 0)
                 return r == -EFBIG ? fault(why, -EBADMSG, FAULT_SECRET_UNDECRYPTABLE, "bad_size: The file is too large.") : r;

@@ -249,18 +249,21 @@ SealKeys keys_for(const Keys *k, const uint8_t *workspace_key) {
 
 /* ── what a root seals ───────────────────────────────────────────────────────────────────────────────────────── */
 
-static int seen(int dirfd, const char *name, void *userdata) {
+bool keys_is_host_key(const char *name) {
         size_t n = strlen(name);
+        return strncmp(name, "host.", 5) == 0 && n > 10 && strcmp(name + n - 5, ".seal") == 0;
+}
 
+static int seen(int dirfd, const char *name, void *userdata) {
         (void) dirfd;
-        *(bool *) userdata |= strncmp(name, "host.", 5) == 0 && n > 10 && strcmp(name + n - 5, ".seal") == 0;
+        *(bool *) userdata |= keys_is_host_key(name);
         return 0;
 }
 
 static int seen_workspace(int dirfd, const char *name, void *userdata) {
         _cleanup_close_ int fd = openat(dirfd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
 
-        *(bool *) userdata |= fd < 0 || faccessat(fd, "key.seal", F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+        *(bool *) userdata |= fd < 0 || faccessat(fd, KEY_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
         return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "secrets/seal.h"
 
 #define ROOTS_MAX 8                             /* epochs known at a time; two while a rotation is under way */
+#define KEY_FILE  "key.seal"                    /* a workspace's key, below sealed/<id> */
 
 typedef struct RootCheck { uint32_t epoch; char check[ROOT_CHECK_SIZE]; } RootCheck;
 
@@ -35,6 +36,7 @@ bool           keys_were_made_now(const Keys *k);       /* … and that keys_ope
 bool           keys_are_made_here(const Keys *k);       /* the current root is a file of this disk, not a credential */
 Arena         *keys_arena(const Keys *k);
 
+bool keys_is_host_key(const char *name);         /* whether a file of keys/ is called as a host key is: host.*.seal */
 bool keys_any_wrapped(int state_fd);            /* whether any key that a root wraps is left: sealed/<id>/key.seal, keys/host.*.seal */
 
 typedef struct Rewrapped {

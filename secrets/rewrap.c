@@ -45,7 +45,7 @@ static int rewrap_file(Walk *w, SealType type, const char *workspace, int dirfd,
         size_t size, n;
         int r;
 
-        r = file_read(dirfd, name, SEAL_HEADER_MAX + KEY_SIZE + 16, &file, &size);
+        r = file_read(dirfd, name, SEAL_KEY_MAX, &file, &size);
         if (r == -ENOENT || r == -EFBIG)
                 return 0;
         if (r < 0)
@@ -60,9 +60,7 @@ static int rewrap_file(Walk *w, SealType type, const char *workspace, int dirfd,
 }
 
 static int on_host_key(int dirfd, const char *name, void *userdata) {
-        size_t n = strlen(name);
-        return strncmp(name, "host.", 5) == 0 && n > 10 && strcmp(name + n - 5, ".seal") == 0 ?
-                       rewrap_file(userdata, SEAL_HOST_KEY, "host", dirfd, name) : 0;
+        return keys_is_host_key(name) ? rewrap_file(userdata, SEAL_HOST_KEY, "host", dirfd, name) : 0;
 }
 
 static int on_workspace(int dirfd, const char *id, void *userdata) {
@@ -71,7 +69,7 @@ static int on_workspace(int dirfd, const char *id, void *userdata) {
 
         if (fd < 0)                             /* a key that was not looked at may be one that only the old root opens */
                 return errno == ENOENT ? 0 : fault(&w->fault, -errno, FAULT_STATE_DEGRADED, "Cannot open '%s': %m", id);
-        return rewrap_file(w, SEAL_WORKSPACE_KEY, id, fd, "key.seal");
+        return rewrap_file(w, SEAL_WORKSPACE_KEY, id, fd, KEY_FILE);
 }
 
 /* -ENOENT: there is none, and so no key in it. */

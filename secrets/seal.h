@@ -11,6 +11,7 @@
 #define SEAL_MANIFEST_MAX ((size_t) 256 * 1024)
 #define SEAL_BLOB_MAX    ((size_t) 32 * 1024 * 1024)
 #define SEAL_HEADER_MAX  1024
+#define SEAL_KEY_MAX     (SEAL_HEADER_MAX + KEY_SIZE + 16)         /* the largest file of a wrapped key */
 #define SEAL_FILE_MAX    (SEAL_BLOB_MAX + 64 + 16 + SEAL_HEADER_MAX)   /* the largest file there can be */
 
 typedef enum SealType {

@@ -42,7 +42,7 @@ static void set_work_done(SetWork *w) {
 }
 
 static SealContext context(const SetWork *w, SealType type, const char *name) {
-        return (SealContext) { .type = type, .org = w->vault->org, .workspace = w->workspace, .name = name, .generation = w->generation };
+        return own_context(w->vault, type, w->workspace, w->generation, name);
 }
 
 static int file_name(const char *name, char ret[static 160]) {

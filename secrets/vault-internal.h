@@ -6,7 +6,6 @@
 #include "base/text.h"
 #include "secrets/vault.h"
 
-#define KEY_FILE      "key.seal"
 #define MANIFEST_FILE "manifest.seal"
 #define SET_NAME_SIZE 24
 
@@ -21,6 +20,8 @@ int workspace_dir_make(const Vault *v, const char *workspace);
 /* make: a new one where there is none, or where the one that is there is damaged and goes to quarantine. -ENOENT without make. */
 int workspace_key(Vault *v, const char *workspace, bool make, Secret **ret, Fault *reterr);
 int key_for(Vault *v, const char *workspace, Secret **ret, Fault *reterr);      /* for a file that is there, so that its key should be: else -EBADMSG */
+
+SealContext own_context(const Vault *v, SealType type, const char *workspace, uint64_t generation, const char *name);    /* views */
 
 void sets_sweep(int workspace_fd);              /* what a crash left of a set's writing */
 const char *set_name(uint64_t generation, char ret[static SET_NAME_SIZE]);      /* "g<generation>" */

@@ -100,16 +100,16 @@ int workspace_dir_make(const Vault *v, const char *workspace) {
         return fd == -ENOENT ? file_open_dir(v->fd, workspace) : fd;
 }
 
-static SealContext key_context(const Vault *v, const char *workspace) {
-        return (SealContext) { .type = SEAL_WORKSPACE_KEY, .org = v->org, .workspace = workspace, .name = "" };
+SealContext own_context(const Vault *v, SealType type, const char *workspace, uint64_t generation, const char *name) {
+        return (SealContext) { .type = type, .org = v->org, .workspace = workspace, .name = name, .generation = generation };
 }
 
 static int key_read(const Vault *v, int fd, const char *workspace, Secret **ret, Fault *reterr) {
         _cleanup_free_ char *file = NULL;
-        SealContext c = key_context(v, workspace);
+        SealContext c = own_context(v, SEAL_WORKSPACE_KEY, workspace, 0, "");
         SealKeys keys = keys_for(v->keys, NULL);
         size_t size;
-        int r = file_read(fd, KEY_FILE, SEAL_HEADER_MAX + KEY_SIZE + 16, &file, &size);
+        int r = file_read(fd, KEY_FILE, SEAL_KEY_MAX, &file, &size);
 
         if (r == -ENOENT)
                 return r;
@@ -125,7 +125,7 @@ static int key_read(const Vault *v, int fd, const char *workspace, Secret **ret,
 static int key_make(const Vault *v, int fd, const char *workspace, Secret **ret, Fault *reterr) {
         _cleanup_(secret_freep) Secret *key = secret_alloc(keys_arena(v->keys), KEY_SIZE);
         _cleanup_free_ uint8_t *file = NULL;
-        SealContext c = key_context(v, workspace);
+        SealContext c = own_context(v, SEAL_WORKSPACE_KEY, workspace, 0, "");
         uint32_t epoch = keys_epoch(v->keys);
         size_t size;
         int r;
@@ -174,10 +174,6 @@ int vault_key_check(Vault *v, const char *workspace, Fault *reterr) {
 
 /* ── blobs and single secrets ───────────────────────────────────────────────────────────────────────────────── */
 
-static SealContext own_context(const Vault *v, SealType type, const char *workspace, uint64_t generation, const char *name) {
-        return (SealContext) { .type = type, .org = v->org, .workspace = workspace, .name = name, .generation = generation };
-}
-
 static int seal_own(Vault *v, const SealContext *c, const void *data, size_t size, uint8_t **ret, size_t *ret_size, Fault *reterr) {
         _cleanup_(secret_freep) Secret *key = NULL;
         int r = workspace_key(v, c->workspace, true, &key, reterr);
@@ -191,6 +187,15 @@ int key_for(Vault *v, const char *workspace, Secret **ret, Fault *reterr) {
         return r == -ENOENT ? fault(reterr, -EBADMSG, FAULT_SECRET_UNDECRYPTABLE, "no_key: The workspace has no key any more.") : r;
 }
 
+static int keys_to_open(Vault *v, const char *workspace, Secret **ret_key, SealKeys *ret, Fault *reterr) {
+        int r = key_for(v, workspace, ret_key, reterr);
+
+        if (r < 0)
+                return r;
+        *ret = keys_for(v->keys, (*ret_key)->data);
+        return 0;
+}
+
 int vault_seal(Vault *v, const char *workspace, uint64_t generation, const char *what, const void *data, size_t size, uint8_t **ret,
                size_t *ret_size, Fault *reterr) {
         SealContext c = own_context(v, SEAL_BLOB, workspace, generation, what);
@@ -202,12 +207,9 @@ int vault_open(Vault *v, const char *workspace, uint64_t generation, const char 
         _cleanup_(secret_freep) Secret *key = NULL;
         SealContext c = own_context(v, SEAL_BLOB, workspace, generation, what);
         SealKeys keys;
-        int r = key_for(v, workspace, &key, reterr);
+        int r = keys_to_open(v, workspace, &key, &keys, reterr);
 
-        if (r < 0)
-                return r;
-        keys = keys_for(v->keys, key->data);
-        return seal_open_plain(&c, &keys, file, size, ret, ret_size, reterr);
+        return r < 0 ? r : seal_open_plain(&c, &keys, file, size, ret, ret_size, reterr);
 }
 
 int vault_secret_seal(Vault *v, const char *workspace, uint64_t generation, const char *name, const Secret *value, uint8_t **ret,
@@ -221,12 +223,9 @@ int vault_secret_open(Vault *v, const char *workspace, uint64_t generation, cons
         _cleanup_(secret_freep) Secret *key = NULL;
         SealContext c = own_context(v, SEAL_SECRET, workspace, generation, name);
         SealKeys keys;
-        int r = key_for(v, workspace, &key, reterr);
+        int r = keys_to_open(v, workspace, &key, &keys, reterr);
 
-        if (r < 0)
-                return r;
-        keys = keys_for(v->keys, key->data);
-        return seal_open(&c, &keys, file, size, keys_arena(v->keys), ret, reterr);
+        return r < 0 ? r : seal_open(&c, &keys, file, size, keys_arena(v->keys), ret, reterr);
 }
 
 /* ── what goes ───────────────────────────────────────────────────────────────────────────────────────────────── */
