@@ -327,6 +327,24 @@ TEST(a_place_that_is_not_there) {
         CHECK_INT(handover_remove(d.path, W1, 7) | handover_remove_all(d.path, W1), 0);
 }
 
+static void reopen(TestDir *d) {
+        (void) close(d->fd);
+        d->fd = open(d->path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+}
+
+/* Over the directory comes one that is soon full. */
+static bool small_mounted(TestDir *d) {
+        if (mount("tmpfs", d->path, "tmpfs", 0, "size=128k,mode=0700") < 0)
+                return false;
+        reopen(d);
+        return true;
+}
+
+static void small_unmounted(TestDir *d) {
+        CHECK_INT(umount2(d->path, MNT_DETACH), 0);
+        reopen(d);
+}
+
 TEST(a_full_one) {
         _cleanup_runtime_ TestDir d = runtime();
         _cleanup_free_ char *large = kit_fill('v', SEAL_SECRET_MAX);
@@ -335,10 +353,8 @@ TEST(a_full_one) {
 
         if (d.fd < 0)
                 SKIP(NO_TMPFS);
-        if (mount("tmpfs", d.path, "tmpfs", 0, "size=128k,mode=0700") < 0)
+        if (!small_mounted(&d))
                 SKIP("this user may not mount");
-        (void) close(d.fd);
-        d.fd = open(d.path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
         CHECK_INT(write_set(&d, W1, 7, "A=1", NULL), 0);
         for (char name[] = "A"; name[0] <= 'B'; name[0]++)
                 CHECK_INT(secret_set_add(&s, name, secret_new(kit_shared_arena(), large, SEAL_SECRET_MAX)), 0);
@@ -349,9 +365,7 @@ TEST(a_full_one) {
         CHECK(handover_write(d.path, W1, 7, &s, NULL) < 0);
         CHECK(!test_dir_has(&d, PLACE "/secrets/.new") && !test_dir_has(&d, PLACE "/.new"));
         secret_set_done(&s);
-        CHECK_INT(umount2(d.path, MNT_DETACH), 0);
-        (void) close(d.fd);
-        d.fd = open(d.path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        small_unmounted(&d);
 }
 
 /* There is room for the env or for the values, not for both: whoever finds the env must find the values. */
@@ -362,19 +376,15 @@ TEST(the_env_comes_last) {
 
         if (d.fd < 0)
                 SKIP(NO_TMPFS);
-        if (mount("tmpfs", d.path, "tmpfs", 0, "size=128k,mode=0700") < 0)
+        if (!small_mounted(&d))
                 SKIP("this user may not mount");
-        (void) close(d.fd);
-        d.fd = open(d.path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
         for (char name[] = "A"; name[0] <= 'B'; name[0]++)
                 CHECK_INT(secret_set_add(&s, name, secret_new(kit_shared_arena(), half, 36 * 1024)), 0);
         CHECK(handover_write(d.path, W1, 7, &s, NULL) < 0);
         CHECK(!handover_is_whole(d.path, W1, 7) && !test_dir_has(&d, PLACE "/env"));
         CHECK_INT(test_dir_count(&d, PLACE "/secrets"), 2);
         secret_set_done(&s);
-        CHECK_INT(umount2(d.path, MNT_DETACH), 0);
-        (void) close(d.fd);
-        d.fd = open(d.path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        small_unmounted(&d);
 }
 
 /* ── what there is, and what goes ────────────────────────────────────────────────────────────────────────────── */

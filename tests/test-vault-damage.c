@@ -91,6 +91,18 @@ static void prepare(SealedKit *k) {
         CHECK_INT(kit_write(k, W1, 6, "A=6 B=6", NULL) | kit_write(k, W1, 7, "A=1 B=2", NULL) | kit_write(k, W2, 7, "A=9", NULL), 0);
 }
 
+/* The key of the first workspace, as its file has it. */
+static Secret *key_of_first(SealedKit *k) {
+        const SealContext wrap = { SEAL_WORKSPACE_KEY, KIT_ORG, W1, "", 0 };
+        SealKeys keys = keys_for(k->keys, NULL);
+        size_t size = 0;
+        _cleanup_free_ char *wrapped = kit_read(&k->d, S1 "/key.seal", &size);
+        Secret *key = NULL;
+
+        CHECK_INT(seal_open(&wrap, &keys, (const uint8_t *) wrapped, size, k->arena, &key, NULL), 0);
+        return key;
+}
+
 typedef struct Bad { char text[1000]; } Bad;
 
 static void on_bad(const char *file, const char *reason, void *userdata) {
@@ -214,16 +226,14 @@ TEST(authentic_manifests_that_make_no_sense) {
                 { "{\"generation\":\"7\",\"files\":{\"manifest\":\"\"}}", "manifest: missing: " },
                 { "{\"generation\":\"7\",\"files\":{}}", NULL },
         };
-        const SealContext wrap = { SEAL_WORKSPACE_KEY, KIT_ORG, W1, "", 0 }, manifest = { SEAL_MANIFEST, KIT_ORG, W1, "", 7 };
+        const SealContext manifest = { SEAL_MANIFEST, KIT_ORG, W1, "", 7 };
         _cleanup_sealed_ SealedKit k = sealed_kit();
         _cleanup_(secret_freep) Secret *key = NULL;
-        _cleanup_free_ char *wrapped = NULL;
-        SealKeys keys = keys_for(k.keys, NULL);
         size_t size = 0;
 
         prepare(&k);
-        wrapped = kit_read(&k.d, S1 "/key.seal", &size);
-        if (!CHECK_INT(seal_open(&wrap, &keys, (const uint8_t *) wrapped, size, k.arena, &key, NULL), 0))
+        key = key_of_first(&k);
+        if (!key)
                 return;
         for (size_t i = 0; i < ELEMENTS(table); i++) {
                 _cleanup_free_ uint8_t *file = NULL;
@@ -240,16 +250,14 @@ TEST(authentic_manifests_that_make_no_sense) {
 }
 
 TEST(a_manifest_of_more_than_there_may_be) {
-        const SealContext wrap = { SEAL_WORKSPACE_KEY, KIT_ORG, W1, "", 0 }, manifest = { SEAL_MANIFEST, KIT_ORG, W1, "", 7 };
+        const SealContext manifest = { SEAL_MANIFEST, KIT_ORG, W1, "", 7 };
         _cleanup_sealed_ SealedKit k = sealed_kit();
         _cleanup_(secret_freep) Secret *key = NULL;
-        _cleanup_free_ char *wrapped = NULL;
-        SealKeys keys = keys_for(k.keys, NULL);
         size_t size = 0;
 
         prepare(&k);
-        wrapped = kit_read(&k.d, S1 "/key.seal", &size);
-        if (!CHECK_INT(seal_open(&wrap, &keys, (const uint8_t *) wrapped, size, k.arena, &key, NULL), 0))
+        key = key_of_first(&k);
+        if (!key)
                 return;
         for (int n = SECRETS_MAX; n <= SECRETS_MAX + 1; n++) {
                 _cleanup_json_ cJSON *json = kit_json("{\"generation\":\"7\"}"), *files = cJSON_CreateObject();

@@ -17,8 +17,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import tap  # noqa: E402
+from cases import must  # noqa: E402
 from lab import TREE, LabError, binary  # noqa: E402
 from proc import at_end  # noqa: E402
+from sealed import flip  # noqa: E402
 from world import new_id  # noqa: E402
 
 CALLS = ("openat", "mkdirat", "write", "fsync", "close", "renameat", "unlinkat", "unlink", "fchmod", "fchownat", "ftruncate")
@@ -27,11 +29,6 @@ ORG = "11111111-1111-4111-8111-111111111111"
 COUNT, SIZE = 3, 100
 where = tempfile.mkdtemp(prefix="skill-", dir="/dev/shm" if shutil.disk_usage("/dev/shm").free > 1 << 28 else None)
 at_end(lambda: shutil.rmtree(where, ignore_errors=True))
-
-
-def must(truth, words):
-    if not truth:
-        raise LabError(words)
 
 
 def run(*words, env=None, want=(0,)):
@@ -80,8 +77,13 @@ def copy(state):
 
 def each(points, attempt):
     """Tries all points, some at a time; at least nine of ten must have hit. Returns how many."""
+    def one(point):
+        try:
+            return attempt(point)
+        except LabError as error:
+            raise LabError(f"killed at {point}: {error}") from error
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        hits = list(pool.map(attempt, points))
+        hits = list(pool.map(one, points))
     must(points and sum(hits) >= len(points) * 0.9, f"only {sum(hits)} of {len(points)} points were hit")
     tap.diag(f"{sum(hits)} points")
     return sum(hits)
@@ -101,26 +103,34 @@ def leftovers(state, workspace):
     return [name for name in os.listdir(f"{state}/sealed/{workspace}") if name.startswith(".new.")]
 
 
-def set_written(prepare, readable):
-    """prepare(state, workspace) makes what is there before; readable: generations that must open whenever the kill comes."""
-    def case():
-        base, workspace = f"{where}/base-{new_id()}", new_id()
-        os.makedirs(base)
-        prepare(base, workspace)
+def writing_killed(prepare, whenever, afterwards):
+    """prepare(state, workspace) makes what is there before; whenever() must hold after each kill, afterwards() once it was done again."""
+    base, workspace = f"{where}/base-{new_id()}", new_id()
+    os.makedirs(base)
+    prepare(base, workspace)
 
-        def attempt(point):
-            state = copy(base)
-            hit = killed(write(state, workspace, 9), {"STATE_DIRECTORY": state}, point)
-            for generation in readable:
-                read(state, workspace, generation)
-            read(state, workspace, 9, want=(0, 3))          # whole or not at all
-            run(*write(state, workspace, 9))
-            read(state, workspace, 9)
-            must(not leftovers(state, workspace), f"left over after {point}: {leftovers(state, workspace)}")
-            return hit
-        first = copy(base)
-        each(reference(write(first, workspace, 9), {"STATE_DIRECTORY": first}), attempt)
-    return case
+    def attempt(point):
+        state = copy(base)
+        hit = killed(write(state, workspace, 9), {"STATE_DIRECTORY": state}, point)
+        whenever(state, workspace)
+        run(*write(state, workspace, 9))
+        read(state, workspace, 9)
+        afterwards(state, workspace)
+        return hit
+    first = copy(base)
+    each(reference(write(first, workspace, 9), {"STATE_DIRECTORY": first}), attempt)
+
+
+def set_written(prepare, readable):
+    """readable: generations that must open whenever the kill comes."""
+    def whenever(state, workspace):
+        for generation in readable:
+            read(state, workspace, generation)
+        read(state, workspace, 9, want=(0, 3))              # whole or not at all
+
+    def afterwards(state, workspace):
+        must(not leftovers(state, workspace), f"left over: {leftovers(state, workspace)}")
+    return lambda: writing_killed(prepare, whenever, afterwards)
 
 
 def nothing_before(state, workspace):
@@ -134,30 +144,18 @@ def an_older_set(state, workspace):
 def a_damaged_set(state, workspace):
     run(*write(state, workspace, 8))
     run(*write(state, workspace, 9))
-    with open(f"{state}/sealed/{workspace}/g9/manifest.seal", "r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        last = file.read(1)[0]
-        file.seek(-1, os.SEEK_END)
-        file.write(bytes([last ^ 1]))
+    flip(f"{state}/sealed/{workspace}/g9/manifest.seal")
 
 
 def damaged_set_replaced():
     """Until it is set aside the damaged one is there, and says that it is."""
-    base, workspace = f"{where}/base-{new_id()}", new_id()
-    os.makedirs(base)
-    a_damaged_set(base, workspace)
-
-    def attempt(point):
-        state = copy(base)
-        hit = killed(write(state, workspace, 9), {"STATE_DIRECTORY": state}, point)
+    def whenever(state, workspace):
         read(state, workspace, 8)
         must(read(state, workspace, 9, want=(0, 1, 3)) != 1 or os.path.isdir(f"{state}/sealed/{workspace}/g9"), "unreadable, and not there")
-        run(*write(state, workspace, 9))
-        read(state, workspace, 9)
+
+    def afterwards(state, _workspace):
         must(os.listdir(f"{state}/quarantine"), "the damaged one was not set aside")
-        return hit
-    first = copy(base)
-    each(reference(write(first, workspace, 9), {"STATE_DIRECTORY": first}), attempt)
+    writing_killed(a_damaged_set, whenever, afterwards)
 
 
 # ── the rotation of the root ───────────────────────────────────────────────────────────────────────────────────

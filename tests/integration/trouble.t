@@ -7,24 +7,24 @@ Each case has its own control plane and agent; several run side by side. What ta
 
 import json
 import os
-import queue
-import re
 import shutil
 import signal
 import sqlite3
 import sys
 import threading
 import time
-import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import cases  # noqa: E402
 import image  # noqa: E402
 import tap  # noqa: E402
+from cases import must  # noqa: E402
 from engine import Registry  # noqa: E402
-from lab import Lab, LabError, wait_for  # noqa: E402
+from lab import Lab, wait_for  # noqa: E402
 from plane import Authority  # noqa: E402
 from proc import end_now, free_port  # noqa: E402
 from proxy import Proxy, drop_after, edit, html, reply  # noqa: E402
+from sealed import life  # noqa: E402
 from world import b64, events, new_id, now, spec  # noqa: E402
 
 SIDE_BY_SIDE = 5
@@ -32,17 +32,12 @@ LIMIT = 300                                                 # seconds until it g
 FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
 
 
-def must(truth, words):
-    if not truth:
-        raise LabError(words)
-
-
 class Case:
     """A site and, once stand_by() was called, a workspace on it that must not notice anything."""
 
-    def __init__(self, lab, **how):
-        self.lab, self.site, self.bystander = lab, lab.site(**how), None
-        self.good = lab.image("ok", page="good", keep=True)
+    def __init__(self, stage, **how):
+        self.lab, self.site, self.bystander = stage, stage.site(start=False, **how), None
+        self.good = stage.image("ok", page="good", keep=True)
 
     def order(self, workspace, ref=None, **fields):
         return self.site.plane.order(self.site.host()["host_id"], "workspace.provision", workspace,
@@ -56,8 +51,7 @@ class Case:
         return self
 
     def seen(self):
-        found = self.site.container(self.bystander)
-        return found and (found["Id"], found["State"]["StartedAt"], found["State"]["Running"], found["RestartCount"])
+        return life(self.site, self.bystander)
 
     def ends_well(self, order, workspace, timeout=60, state="succeeded"):
         """The job's end, stored once, and one container that runs and answers."""
@@ -462,77 +456,21 @@ SHARED = (truncated_json, control_plane_down_in_mid_job, registry_down_in_mid_pu
           bad_certificates, retry_after, html_instead_of_json, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
           org_row_not_yet_there, create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, sighup, once)
 ALONE = (engine_killed_in_mid_job,)
-lock = threading.Lock()
 
 
-def attempt(test, lab):
-    """One case, one answer."""
-    began, error, case = time.monotonic(), "", None
-    name = test.__name__.replace("_", " ")
-    sites = []
-    mine = Sites(lab, sites)
-    try:
-        case = test(mine)
-        if case.bystander and case.seen() != case.before:
-            error = f"the bystander noticed: {case.before} is now {case.seen()}"
-    except Exception:
-        error = traceback.format_exc() + "".join(site.tail(60) for site in sites)
-    for site in sites:
-        try:
-            end_now(site.end)
-        except Exception as ending:
-            error += f"\n{ending}"
-    with lock:
-        tap.ok(not error, f"{name} ({time.monotonic() - began:.1f} s)", error)
-
-
-class Sites:
-    """The lab, remembering which sites it gave; several threads may ask it for an image."""
-
-    def __init__(self, lab, sites):
-        self.lab, self.sites = lab, sites
-
-    def __getattr__(self, name):
-        return getattr(self.lab, name)
-
-    def site(self, **how):
-        with lock:
-            self.sites.append(self.lab.site(**how))
-        return self.sites[-1]
-
-    def image(self, *words, **how):
-        with lock:
-            return self.lab.image(*words, **how)
-
-
-def work(cases, lab):
-    while True:
-        try:
-            attempt(cases.get_nowait(), lab)
-        except queue.Empty:
-            return
+def watched(test):
+    """The test as a case of its stage, and the bystander did not notice."""
+    def case(stage):
+        of = test(stage)
+        must(not of.bystander or of.seen() == of.before, f"the bystander noticed: {of.bystander and (of.before, of.seen())}")
+    case.__name__ = test.__name__
+    return case
 
 
 def main():
-    began = time.monotonic()
-    chosen = re.compile(os.environ.get("MOLECULE_TROUBLE", "."))
     with Lab("trouble") as lab:
         lab.image("ok", page="good", keep=True)
-        cases = queue.Queue()
-        for test in SHARED:
-            if chosen.search(test.__name__):
-                cases.put(test)
-        threads = [threading.Thread(target=work, args=(cases, lab), daemon=True) for _ in range(SIDE_BY_SIDE)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(LIMIT - (time.monotonic() - began), 1))
-        with lock:
-            tap.ok(cases.empty() and not any(thread.is_alive() for thread in threads), "the cases side by side ended in time")
-        for test in ALONE:
-            if chosen.search(test.__name__):
-                attempt(test, lab)
-    tap.diag(f"done after {time.monotonic() - began:.1f} s")
+        cases.run(lab, [watched(test) for test in SHARED], [watched(test) for test in ALONE], SIDE_BY_SIDE, LIMIT)
     tap.done()
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases side by side, one answer each. A case is a function of its Stage; it makes its own sites there and may stop and start what is
-theirs: a process ends with the thread that started it, and a case is one thread. $MOLECULE_CASES chooses by name."""
+"""Cases side by side, one answer each. A case is a function of its Stage, which is the lab to it; it makes its own sites there and may stop
+and start what is theirs: a process ends with the thread that started it, and a case is one thread. $MOLECULE_CASES chooses by name."""
 
 import os
 import queue
@@ -18,13 +18,20 @@ lock = threading.RLock()
 
 class Stage:
     def __init__(self, lab):
-        self.lab, self.engine, self.sites = lab, lab.engine, []
+        self.lab, self.sites = lab, []
 
     def site(self, plane_words=(), start=True, **settings):
         """A control plane and an agent of the case's own, started unless start is False."""
         with lock:
             self.sites.append(self.lab.site(plane_words=plane_words, **settings))
         return self.sites[-1].start() if start else self.sites[-1]
+
+    def image(self, *words, **how):
+        with lock:
+            return self.lab.image(*words, **how)
+
+    def __getattr__(self, name):
+        return getattr(self.lab, name)
 
 
 def attempt(case, lab):
@@ -71,9 +78,8 @@ def run(lab, cases, alone=(), side_by_side=6, limit=270):
         thread.start()
     for thread in threads:
         thread.join(max(limit - (time.monotonic() - began), 1))
-    if any(thread.is_alive() for thread in threads):
-        with lock:
-            tap.ok(False, "the cases side by side end in time")
+    with lock:
+        tap.ok(waiting.empty() and not any(thread.is_alive() for thread in threads), "the cases side by side ended in time")
     for case in alone:
         if chosen.search(case.__name__):
             attempt(case, lab)
