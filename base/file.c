@@ -16,6 +16,8 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "base/ballast.h"
+
 #define NONCE_DIGITS 16
 
 static int name_check(const char *name) {
@@ -75,7 +77,7 @@ static int sync_dir(int dirfd) {
         return fsync(dirfd) < 0 ? -errno : 0;
 }
 
-int file_write_atomic(int dirfd, const char *name, const void *data, size_t size) {
+static int write_once(int dirfd, const char *name, const void *data, size_t size) {
         char temp[NAME_MAX + 1];
         int fd, r;
 
@@ -97,6 +99,11 @@ int file_write_atomic(int dirfd, const char *name, const void *data, size_t size
                 return r;
         }
         return sync_dir(dirfd);
+}
+
+int file_write_atomic(int dirfd, const char *name, const void *data, size_t size) {
+        int r = write_once(dirfd, name, data, size);
+        return r == -ENOSPC && ballast_release() ? write_once(dirfd, name, data, size) : r;
 }
 
 /* O_NONBLOCK: opening a fifo would wait for its writer. */

@@ -11,7 +11,8 @@
 #include "base/cleanup.h"
 
 /* Temp name (0600, O_EXCL) -> write -> fsync -> close -> rename -> fsync of the directory. 0 or negative errno; after a failure the temp
- * file is gone and the old file is as it was (or, when only the directory's fsync failed, either: the caller says "not done"). */
+ * file is gone and the old file is as it was (or, when only the directory's fsync failed, either: the caller says "not done"). On a full disk the ballast
+ * is given up for it (base/ballast.h). */
 int file_write_atomic(int dirfd, const char *name, const void *data, size_t size);
 
 int file_write_full(int fd, const void *data, size_t size);     /* all of it, or negative errno */
