@@ -24,6 +24,7 @@
 #include "base/retry.h"
 #include "base/text.h"
 #include "engine/image.h"
+#include "engine/registry-auth.h"
 
 #define WATCH_USEC        (5 * USEC_PER_SEC)
 #define WATCH_LEAST_USEC  (20 * USEC_PER_MSEC)
@@ -298,6 +299,17 @@ static void watch_arm(Pull *p) {
         timer_arm(p, quarter < WATCH_USEC ? quarter : WATCH_USEC);
 }
 
+static int ask_for_it(Pull *p, Fault *reterr) {
+        char *auth;
+        int r = registry_auth_header(p->images->options.auth_file, p->ref, &auth, reterr);
+
+        if (r < 0)
+                return r;
+        r = engine_image_pull(p->images->engine, p->ref, auth, &p->progress, on_progress, on_pulled, p, &p->call);
+        free(auth); /* wiped: base/heap */
+        return r;
+}
+
 static void pull_begin(Pull *p) {
         Fault why = {};
         int r;
@@ -312,8 +324,10 @@ static void pull_begin(Pull *p) {
         p->mark_bytes = p->mark_steps = 0;      /* each try counts from nothing; the time does not */
         p->progress = (PullProgress) {};
         p->state = PULL_PULLING;
-        r = engine_image_pull(p->images->engine, p->ref, NULL, &p->progress, on_progress, on_pulled, p, &p->call);
-        if (r < 0)
+        r = ask_for_it(p, &why);
+        if (r < 0 && why.set)
+                pull_end(p, r, &why, NULL);
+        else if (r < 0)
                 pull_fail(p, r);
         else
                 watch_arm(p);

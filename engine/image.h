@@ -14,6 +14,7 @@ typedef struct ImageOptions {
         uint64_t stall_usec;            /* no progress for so long (over all tries of one pull): pull_stalled, or what the last try said */
         uint64_t stall_bytes;           /* … and at least so many bytes within it: 1 MiB */
         uint64_t min_free_bytes;        /* kept free on the engine's disk */
+        const char *auth_file;          /* registry credentials, read before each pull; borrowed; NULL: none */
         uint64_t unknown_size_bytes;    /* what an image of unknown size is taken for: 10 GiB */
 } ImageOptions;
 

@@ -29,6 +29,7 @@ E500 = r"""printf "Status: 500 broken\\r\\nContent-Type: text/plain\\r\\n\\r\\nb
 VARIANTS = {
     "ok": "page; serve",                                    # its page at /, the DEMO_ part of its env at /env, its files at /configs/
     "crash": "echo 'cannot go on' >&2; exit 3",
+    "chatty": "env; page; serve",                           # as ok, and says all its env first
     "never": "exec sleep 1000000",                          # runs, listens nowhere
     "once": f"cgi '{ONCE}'; serve",                         # answers one request and dies
     "e500": f"cgi '{E500}'; serve",
