@@ -115,8 +115,8 @@ lint: ## cppcheck, clang-tidy, shellcheck, mandoc; every finding is an error
 	@tests/lab/deps.sh build lint
 	@tests/lab/lint.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(SOURCES) $(LAUNCH)
 
-size: all ## the stripped sizes: of the daemon at most 300000 bytes, of the launcher 40000
-	@for limit in agentd:300000 launch:40000; do program=molecule-$${limit%:*}; strip -o $(BIN)/stripped $(BIN)/$$program; \
+size: all ## the stripped sizes: of the daemon at most 400000 bytes, of the launcher 40000
+	@for limit in agentd:400000 launch:40000; do program=molecule-$${limit%:*}; strip -o $(BIN)/stripped $(BIN)/$$program; \
 	size=$$(wc -c <$(BIN)/stripped) && echo $$program $$size && [ $$size -le $${limit#*:} ] || exit 1; done
 
 format: ## clang-format over the lines of .c files that differ from the last commit

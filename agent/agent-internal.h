@@ -39,6 +39,8 @@ struct Agent {
         uint64_t         started_at;            /* microseconds since the epoch */
         Fault            config_fault;          /* the file is invalid; the last good one is in force */
         Fault            enrol_fault;           /* not_enrolled and its like */
+        char             slug[64];              /* as register said it; "" */
+        char            *hold_file;
         bool             started_control, stopping, polled_once, foreign_state;
         int              exit_code;
 };
@@ -59,6 +61,7 @@ void agent_close_sealed(Agent *a);
 int  agent_load_credentials(Agent *a, Fault *reterr);           /* those of the sources, or the refreshed one in place of it */
 void agent_secret_refreshed(Agent *a, const char *secret);
 int  agent_prove_key(Agent *a, const char *challenge, Fault *reterr);
+bool agent_destroy_keys(Agent *a);                      /* after a teardown: false where not all could go */
 void agent_rotate_host_key(Agent *a);                   /* if an operator has asked for it, and the control plane knows the current one */
 
 /* agent-view.c */

@@ -108,6 +108,34 @@ void agent_close_sealed(Agent *a) {
         arena_free(a->arena);
 }
 
+static int destroy_one(Vault *v, const char *workspace, void *userdata) {
+        bool *well = userdata;
+
+        if (vault_destroy_key(v, workspace) < 0 || vault_destroy_sets(v, workspace) < 0)
+                *well = false;
+        return 0;
+}
+
+static int unlink_one(int dirfd, const char *name, void *userdata) {
+        if (file_remove(dirfd, name) < 0)
+                *(bool *) userdata = false;
+        return 0;
+}
+
+/* With the host's keys in memory nothing is sealed any more; what was sealed to them cannot be opened by anyone. A root that systemd gave is not ours
+ * to destroy, and seals nothing that is left. */
+bool agent_destroy_keys(Agent *a) {
+        _cleanup_close_ int fd = file_open_dir(a->state_fd, KEYS_DIR);
+        bool well = true;
+
+        if (vault_each(a->vault, destroy_one, &well) < 0 || fd < 0 || file_each(fd, unlink_one, &well) < 0 ||
+            file_remove(a->state_fd, "credentials.seal") < 0)
+                well = false;
+        a->settings.host_keys = a->host_keys = host_keys_free(a->host_keys);
+        log_notice(well ? "The keys of this host are destroyed." : "Not every key of this host could be destroyed.");
+        return well;
+}
+
 /* ── the shared secret ───────────────────────────────────────────────────────────────────────────────────────── */
 
 int agent_load_credentials(Agent *a, Fault *reterr) {

@@ -2,6 +2,7 @@
 
 /* What the agent tells of itself. Formats: protocol.md §2 and §5, docs/openapi/agent.yaml. */
 
+#include <errno.h>
 #include <string.h>
 
 #include "agent/agent-internal.h"
@@ -57,7 +58,7 @@ cJSON *agent_register_body(void *userdata) {
             (a->host_keys && !json_add_item(json, "sealing_key", sealing_key(a->host_keys))) ||
             (a->key_proof[0] && !json_add_string(json, "previous_key_proof", a->key_proof)) ||
             !json_add_i64(json, "max_tier", a->settings.max_tier) || !json_add_item(json, "holding", queue_holding(a->queue)) ||
-            !json_add_item(json, "open_jobs", queue_open_jobs(a->queue)) || !json_add_u64_text(json, "host_generation", 0))
+            !json_add_item(json, "open_jobs", queue_open_jobs(a->queue)) || !json_add_u64_text(json, "host_generation", queue_host_generation(a->queue)))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -69,10 +70,12 @@ static bool add_code(cJSON *list, const Fault *f) {
 static cJSON *degraded(const Agent *a) {
         _cleanup_json_ cJSON *list = cJSON_CreateArray();
         const Fault *control = control_fault(a->control);
-        Fault state = {};
+        Fault state = {}, torn = {};
 
         (void) queue_is_degraded(a->queue, &state);
-        if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, engine_fault(a->engine)) ||
+        if (queue_is_torn_down(a->queue))
+                (void) fault(&torn, -ESHUTDOWN, FAULT_TORN_DOWN, "This host was torn down.");
+        if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, &torn) || !add_code(list, engine_fault(a->engine)) ||
             !add_code(list, vault_fault(a->vault)) ||
             (control && control->code == FAULT_SEALING_KEY_CONFLICT && !add_code(list, control)))
                 return NULL;
@@ -100,8 +103,8 @@ cJSON *agent_health_view(void *userdata) {
         if (!json || !json_add_string(json, "version", VERSION) || !json_add_time(json, "started_at", a->started_at) ||
             !json_add_u64_text(json, "memory_bytes", host_agent_memory()) || !json_add_item(json, "loops", loops_view(&a->loops)) ||
             !json_add_i64(json, "outbox_depth", (int64_t) outbox_depth(a->outbox)) ||
-            !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) || !json_add_bool(json, "draining", false) ||
-            !json_add_bool(json, "held", false) || !json_add_item(json, "degraded", degraded(a)) ||
+            !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) ||
+            !json_add_bool(json, "draining", queue_is_draining(a->queue)) || !json_add_bool(json, "held", queue_is_held(a->queue)) || !json_add_item(json, "degraded", degraded(a)) ||
             !cJSON_AddNullToObject(json, "audit_head") || !json_add_i64(json, "reports_refused", reporter_refused(a->reporter)) ||
             !json_add_item(json, "last_error", error_view(worst(a))))
                 return NULL;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/agent-internal.h"
@@ -32,6 +33,10 @@ void agent_settings(Agent *a) {
                           .probe_path = c->probe_path,
                           .probe_timeout_seconds = (unsigned) c->probe_timeout_seconds,
                           .crash_loop_restarts = (unsigned) c->crash_loop_restarts,
+                          .crash_loop_window_seconds = (unsigned) c->crash_loop_window_seconds,
+                          .volume_grace_seconds = (unsigned) c->volume_grace_seconds,
+                          .prefetch_spread_seconds = (unsigned) c->prefetch_spread_seconds,
+                          .prefetch = c->prefetch,
                           .job_deadline_seconds = (unsigned) c->job_deadline_seconds,
                           .engine_wait_seconds = (unsigned) c->engine_wait_seconds,
                           .registries = (const char *const *) c->registry_list,
@@ -51,8 +56,7 @@ EngineOptions agent_engine_options(const Agent *a) {
 }
 
 ImageOptions agent_image_options(const Agent *a) {
-        return (ImageOptions) { .stall_usec = a->config->pull_stall_seconds * USEC_PER_SEC, .stall_bytes = STALL_BYTES,
-                                .min_free_bytes = a->config->min_free_bytes, .unknown_size_bytes = UNKNOWN_SIZE_BYTES };
+        return (ImageOptions){ .stall_usec = a->config->pull_stall_seconds * USEC_PER_SEC, .stall_bytes = STALL_BYTES, .min_free_bytes = a->config->min_free_bytes, .auth_file = a->config->registry_auth_file, .unknown_size_bytes = UNKNOWN_SIZE_BYTES };
 }
 
 /* ── engine ──────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -100,6 +104,18 @@ static void on_recovered(void *userdata) {
         agent_start_control(userdata);
 }
 
+static uint64_t on_time(void *userdata) {
+        const Cp *cp = ((Agent *) userdata)->cp;
+        return cp ? cp_time(cp) : 0;
+}
+
+static const char *on_slug(void *userdata) {
+        const Agent *a = userdata;
+        return a->slug[0] ? a->slug : a->config->org_slug;
+}
+
+static bool on_torn_down(void *userdata) { return agent_destroy_keys(userdata); }
+
 static void on_stopped(void *userdata) { agent_exit(userdata, ((Agent *) userdata)->exit_code); }
 
 static void on_swept(void *userdata) {
@@ -145,6 +161,11 @@ static void on_registered(uint64_t heartbeat_usec, void *userdata) {
         open_loops(a, heartbeat_usec);
 }
 
+static void on_told_slug(const char *slug, void *userdata) {
+        Agent *a = userdata;
+        (void) snprintf(a->slug, sizeof a->slug, "%s", slug);
+}
+
 static void on_refreshed(const char *secret, void *userdata) {
         agent_secret_refreshed(userdata, secret);
 }
@@ -168,6 +189,7 @@ static void on_polled(void *userdata) {
         Agent *a = userdata;
 
         a->polled_once = true;
+        queue_pins_changed(a->queue);
         agent_once_check(a);
 }
 
@@ -230,17 +252,22 @@ static int wire_provision(Agent *a, Fault *reterr) {
                               .vault = a->vault,
                               .settings = &a->settings,
                               .state_fd = a->state_fd,
+                              .hold_file = a->hold_file,
                               .userdata = a,
                               .events = { .report = on_report,
                                           .changed = on_changed,
                                           .recovered = on_recovered,
                                           .stopped = on_stopped,
-                                          .swept = on_swept } };
+                                          .swept = on_swept,
+                                          .time = on_time,
+                                          .slug = on_slug,
+                                          .torn_down = on_torn_down } };
         return queue_new(&qo, &a->queue, reterr);
 }
 
 static int wire_control(Agent *a) {
         ControlEvents ce = { .register_body = agent_register_body, .room = on_room, .delivery = on_delivery, .registered = on_registered,
+                             .told_slug = on_told_slug,
                              .refreshed = on_refreshed, .challenged = on_challenged, .changed = on_control_changed, .polled = on_polled, .userdata = a };
         ReporterEvents re = { .acked = on_acked, .answered = on_answered, .idle = on_outbox_idle, .userdata = a };
         HealthSources hs = { .agent = agent_health_view, .pins = agent_pins_view, .foreign = foreign_view, .workspaces = workspaces_view,

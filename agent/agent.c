@@ -12,9 +12,11 @@
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/ballast.h"
 #include "base/hash.h"
 #include "base/log.h"
 
+#define HOLD_DEFAULT    "/etc/molecule-agent/hold"
 #define STATE_DEFAULT   "/var/lib/molecule-agent"
 #define FALLBACK_USEC   (5 * USEC_PER_SEC)      /* the engine is away: the control plane hears of it all the same */
 #define GIVE_UP_USEC    (20 * USEC_PER_SEC)     /* of SIGTERM */
@@ -195,6 +197,15 @@ static int load_config(Agent *a, Fault *reterr) {
         return 0;
 }
 
+/* `hold` beside the configuration: a person under pressure makes it with touch. */
+static char *hold_file(const AgentOptions *options) {
+        const char *slash = options->config_path ? strrchr(options->config_path, '/') : NULL;
+
+        if (!options->config_path)
+                return strdup(HOLD_DEFAULT);
+        return slash ? str_printf("%.*s/hold", (int) (slash - options->config_path), options->config_path) : strdup("hold");
+}
+
 int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         _cleanup_(agent_freep) Agent *a = calloc(1, sizeof *a);
         const char *state = getenv("STATE_DIRECTORY") ?: STATE_DEFAULT;
@@ -207,6 +218,9 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         a->state_fd = state_open(state, reterr);
         if (a->state_fd < 0)
                 return a->state_fd;
+        r = ballast_make(a->state_fd);
+        if (r < 0)
+                log_warning("There is no room kept for a disk that fills up: %s", strerror(-r));
         r = load_config(a, reterr);
         if (r < 0)
                 return r;
@@ -220,6 +234,9 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         if (a->foreign_state)
                 log_error("The state directory was another machine's; it was set aside and this host has a new identity.");
         agent_settings(a);
+        a->hold_file = hold_file(options);
+        if (!a->hold_file)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         r = agent_open_sealed(a, reterr);
         if (r < 0)
                 return r;
@@ -280,6 +297,7 @@ Agent *agent_free(Agent *a) {
         sd_event_unref(a->event);
         agent_close_sealed(a);
         config_free(a->config);
+        free(a->hold_file);
         if (a->state_fd > 0)
                 (void) close(a->state_fd);
         free(a);

@@ -109,9 +109,16 @@ static const Setting settings[] = {
         { "probe_path",                KIND_TEXT,   AT(probe_path),                "/", 0, 0, rule_path, NULL },
         { "probe_timeout_seconds",     KIND_NUMBER, AT(probe_timeout_seconds),     "300", 1, 7200, NULL, NULL },
         { "crash_loop_restarts",       KIND_NUMBER, AT(crash_loop_restarts),       "5", 1, 1000, NULL, NULL },
+        { "crash_loop_window_seconds", KIND_NUMBER, AT(crash_loop_window_seconds), "600", 1, 86400, NULL, NULL },
+        { "volume_grace_seconds",      KIND_NUMBER, AT(volume_grace_seconds),      "86400", 0, 365 * 86400, NULL, NULL },
         { "job_deadline_seconds",      KIND_NUMBER, AT(job_deadline_seconds),      "7200", 1, 86400, NULL, NULL },
         { "registries",                KIND_TEXT,   AT(registries),                REGISTRY_DEFAULT, 0, 0, NULL, "MOLECULE_IMAGE_REGISTRY" },
         { "pull_stall_seconds",        KIND_NUMBER, AT(pull_stall_seconds),        "120", 1, 86400, NULL, NULL },
+        { "registry_auth_file",        KIND_TEXT,   AT(registry_auth_file),        NULL, 0, 0, rule_path, NULL },
+        { "prefetch",                  KIND_BOOL,   AT(prefetch),                  "yes", 0, 0, NULL, NULL },
+        { "prefetch_spread_seconds",   KIND_NUMBER, AT(prefetch_spread_seconds),   "300", 0, 86400, NULL, NULL },
+        { "gc_high_percent",           KIND_NUMBER, AT(gc_high_percent),           "85", 1, 100, NULL, NULL },
+        { "gc_low_percent",            KIND_NUMBER, AT(gc_low_percent),            "75", 1, 100, NULL, NULL },
         { "min_free_bytes",            KIND_BYTES,  AT(min_free_bytes),            "5G", 0, UINT64_MAX, NULL, NULL },
         { "launcher",                  KIND_TEXT,   AT(launcher),                  LAUNCHER_DEFAULT, 0, 0, rule_path, NULL },
         { "require_signed_jobs",       KIND_BOOL,   AT(require_signed_jobs),       "no", 0, 0, NULL, NULL },
@@ -354,6 +361,10 @@ static int check_whole(Config *c, Fault *reterr) {
         if (c->cp_url && strncmp(c->cp_url, "http://", 7) == 0 && !(c->allow_insecure_loopback && http_url_is_loopback(c->cp_url)))
                 return fault(reterr, -EINVAL, FAULT_CONFIG_INVALID,
                              "cp_url must be https; plain http only to a loopback address with allow_insecure_loopback=yes.");
+        if (c->gc_low_percent >= c->gc_high_percent)
+                return fault(reterr, -EINVAL, FAULT_CONFIG_INVALID,
+                             "gc_low_percent (%llu) must be below gc_high_percent (%llu).", (unsigned long long) c->gc_low_percent,
+                             (unsigned long long) c->gc_high_percent);
         for (char *end = c->cp_url ? c->cp_url + strlen(c->cp_url) : NULL; end && end > c->cp_url && end[-1] == '/'; end--)
                 end[-1] = 0;
         r = split_registries(c, reterr);

@@ -16,14 +16,14 @@
 typedef struct Config {
         char    *cp_url, *cp_prefix, *org_id, *org_slug, *ca_file, *proxy, *no_proxy, *log_level;
         char    *engine_socket, *network, *advertise_host, *probe_path, *registries;
-        char    *provision_secret_file, *admin_token_file, *launcher, *signing_keys;
+        char    *provision_secret_file, *admin_token_file, *launcher, *signing_keys, *registry_auth_file;
         uint64_t connect_timeout_seconds, engine_timeout_seconds, engine_wait_seconds;
         uint64_t port_low, port_high;
         uint64_t max_parallel_jobs, max_workspaces, max_tier;
         uint64_t tier_memory_mb[5], tier_cpu_shares[5];
-        uint64_t stop_timeout_seconds, probe_timeout_seconds, crash_loop_restarts, job_deadline_seconds;
-        uint64_t pull_stall_seconds, min_free_bytes;
-        bool     allow_insecure_loopback, require_signed_jobs, allow_unlocked_memory;
+        uint64_t stop_timeout_seconds, probe_timeout_seconds, crash_loop_restarts, crash_loop_window_seconds, volume_grace_seconds, job_deadline_seconds;
+        uint64_t pull_stall_seconds, prefetch_spread_seconds, gc_high_percent, gc_low_percent, min_free_bytes;
+        bool     allow_insecure_loopback, require_signed_jobs, allow_unlocked_memory, prefetch;
         TrustedKeys trusted;                    /* signing_keys, decoded */
         char    *registry_list[CONFIG_REGISTRIES_MAX + 1];      /* registries, split; NULL-terminated */
 } Config;

@@ -228,6 +228,8 @@ static void on_register(const CpAnswer *a, void *userdata) {
         c->wait_seconds = bounded(json_get_i64(a->json, "wait_seconds", WAIT_SECONDS), 0, 300);
         c->max_jobs = bounded(json_get_i64(a->json, "max_jobs", MAX_JOBS), 1, 100);
         log_info("Registered with %s.", cp_host(c->cp));
+        if (c->events.told_slug && json_get_string(a->json, "org_slug"))
+                c->events.told_slug(json_get_string(a->json, "org_slug"), c->events.userdata);
         registered(c, bounded(json_get_i64(a->json, "heartbeat_seconds", 30), 1, 3600) * USEC_PER_SEC, REGISTER_EVERY_USEC);
 }
 

@@ -21,6 +21,7 @@ typedef struct ControlEvents {
         unsigned (*room)(unsigned max, void *userdata);                 /* how many jobs may be delivered now; 0: none can be stored */
         void (*delivery)(const cJSON *delivery, void *userdata);        /* one job, in order */
         void (*registered)(uint64_t heartbeat_usec, void *userdata);
+        void (*told_slug)(const char *slug, void *userdata);            /* NULL is fine: the organization's slug, as register says it */
         void (*refreshed)(const char *secret, void *userdata);          /* another provision secret was handed out */
         int  (*challenged)(const char *challenge, Fault *ret, void *userdata);  /* it knows another sealing key: 0 when register_body() can prove ours now */
         void (*changed)(void *userdata);                                /* state() or fault() changed */

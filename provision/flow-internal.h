@@ -21,17 +21,19 @@ typedef enum Step {
         STEP_STOP,              /* the old one; from here the workspace is down */
         STEP_SEED,
         STEP_READ_BACK,
+        STEP_START,             /* … and up again: names, which only follow, come after it */
         STEP_PREV,              /* old -> .prev */
         STEP_NAME,              /* new -> ws-<id> */
-        STEP_START,
         STEP_GATE,
         STEP_UNDO_FIND,
+        STEP_UNDO_RESCUE,       /* what the new one said, before it goes */
         STEP_UNDO_REMOVE,       /* the new one */
         STEP_UNDO_SECRETS,      /* the old one's own, in memory again */
         STEP_UNDO_FILES,        /* the kept bytes go back */
         STEP_UNDO_NAME,
         STEP_UNDO_START,
         STEP_UNDO_VOLUMES,      /* those a fresh provision made, unless it was started */
+        STEP_RESCUE,            /* deprovision of what had failed: the same */
         STEP_FORGET_KEY,        /* deprovision that erases: the workspace's key, before anything else */
         STEP_ERASE,             /* … and its volumes */
         STEP_FORGET,            /* deprovision: sealed sets, and what is in memory */
@@ -46,7 +48,8 @@ struct Flow {
         const Step        *way;
         size_t             at;                  /* way[at] is the step at work */
         bool               expired;             /* past its deadline; fails at the next step */
-        bool               paused, superseded, removed_by, ended;
+        bool               paused, superseded, removed_by, cancelled, held, ended;
+        uint64_t           deadline_left;       /* while it is held, microseconds */
 
         EngineCall        *call;                /* at most one of these four is waited for */
         ImageWait         *image_wait;
@@ -72,6 +75,7 @@ struct Flow {
         bool               names_unknown;       /* a rename's answer was lost */
         bool               port_retried, started, kept_running, volumes_gone;
         EngineContainer    container;           /* as the gate saw it last */
+        char              *rescue;
 };
 
 static inline Step flow_step(const Flow *f) { return f->way[f->at]; }
@@ -110,6 +114,7 @@ void step_prev(Flow *f);
 void step_name(Flow *f);
 void step_start(Flow *f);
 void step_gate(Flow *f);
+void step_rescue(Flow *f);
 void step_undo_remove(Flow *f);
 void step_undo_secrets(Flow *f);
 void step_undo_files(Flow *f);

@@ -55,7 +55,7 @@ void step_image(Flow *f) {
 /* From here on this job's memory holds no secret: what the container needs is sealed and handed over. */
 void step_secrets(Flow *f) {
         Fault why = {};
-        int r = secrets_hand_over(f->context->dir, f->context->settings, f->w->id, f->w->work->generation, f->job->spec, &why);
+        int r = secrets_hand_over(f->context->dir, f->context->settings, f->w->id, f->w->work->spec_generation, f->job->spec, &why);
 
         spec_forget_secrets(f->job->spec);
         if (r < 0)
@@ -118,7 +118,7 @@ static bool is_old(const Flow *f, const EngineContainer *c) {
 
 static bool is_new(const Flow *f, const EngineContainer *c) {
         const Work *k = f->w->work;
-        return str_equal(c->labels.job, k->job_id) && c->labels.generation == k->generation;
+        return str_equal(c->labels.job, k->job_id) && c->labels.generation == k->spec_generation;
 }
 
 static int classify(Flow *f, const EngineContainer *c) {
@@ -168,9 +168,9 @@ static void on_found(const EngineAnswer *a, void *userdata) {
 
 /* A provision with restart:false leaves a running container alone: its spec waits for the next restart. */
 void flow_find_done(Flow *f) {
-        if (flow_step(f) == STEP_FIND && f->job && f->w->settled && f->old_running && !f->w->work->local && !spec_restarts(f->job->spec)) {
+        if (flow_step(f) == STEP_FIND && f->job && f->w->settled && f->old_running && f->w->work->type == JOB_PROVISION && !f->w->work->local && !spec_restarts(f->job->spec)) {
                 f->kept_running = true;
-                while (flow_step(f) != STEP_GATE)
+                while (flow_step(f) != STEP_NAME)       /* the last before the end */
                         f->at++;
         }
         flow_next(f);
@@ -261,7 +261,7 @@ static void on_volume(const EngineAnswer *a, void *userdata) {
 
 /* The engine answers a create of what is there with what is there, labels and all: one call tells fresh, ours and a stranger's apart. */
 void step_volumes(Flow *f) {
-        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = f->w->work->job_id, .generation = f->w->work->generation };
+        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = f->w->work->job_id, .generation = f->w->work->spec_generation };
         Volume volumes[VOLUMES_MAX];
         IdentityLabels labels;
 
@@ -341,7 +341,7 @@ static int check_runnable(const Flow *f, Fault *reterr) {
 
 void step_create(Flow *f) {
         const Work *k = f->w->work;
-        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = k->job_id, .generation = k->generation, .image_id = f->image.id,
+        ContainerIdentity id = { .workspace_id = f->w->id, .job_id = k->job_id, .generation = k->spec_generation, .image_id = f->image.id,
                                  .image_digest = image_ref_digest(k->image_ref), .port = f->w->port,
                                  .entrypoint = (const char *const *) f->image.entrypoint, .cmd = (const char *const *) f->image.cmd };
         _cleanup_(container_plan_freep) ContainerPlan *plan = NULL;

@@ -73,11 +73,21 @@ void step_stop(Flow *f) {
 
 /* ── names ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* A way that goes back comes by here again. */
+static void note_name(Flow *f) {
+        if (flow_step(f) == STEP_NAME)
+                (void) container_name(f->w->id, CONTAINER_CURRENT, f->new_name);
+        else
+                (void) container_name(f->w->id, flow_step(f) == STEP_PREV ? CONTAINER_PREV : CONTAINER_CURRENT, f->old_name);
+}
+
 static void on_renamed(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         Fault why = {};
 
         f->names_unknown = a->r != 0;
+        if (a->r == 0)
+                note_name(f);
         if (a->r == -EEXIST) {
                 f->call = NULL;
                 (void) fault(&why, a->r, FAULT_NAME_CONFLICT, "A container that is not this workspace's holds a name it needs.");

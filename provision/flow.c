@@ -35,17 +35,19 @@ static const StepInfo steps[_STEP_MAX] = {
         [STEP_STOP]         = { "stop",         STAGE_STARTING,   step_stop },
         [STEP_SEED]         = { "seed",         STAGE_STARTING,   step_seed },
         [STEP_READ_BACK]    = { "read_back",    STAGE_STARTING,   step_read_back },
-        [STEP_PREV]         = { "prev",         STAGE_STARTING,   step_prev },
-        [STEP_NAME]         = { "name",         STAGE_STARTING,   step_name },
         [STEP_START]        = { "start",        STAGE_STARTING,   step_start },
+        [STEP_PREV]         = { "prev",         STAGE_CONFIGURING_HTTPS,  step_prev },
+        [STEP_NAME]         = { "name",         STAGE_CONFIGURING_HTTPS,  step_name },
         [STEP_GATE]         = { "gate",         STAGE_CONFIGURING_HTTPS, step_gate, true },
         [STEP_UNDO_FIND]    = { "undo_find",    STAGE_FAILED,     step_find },
+        [STEP_UNDO_RESCUE]  = { "undo_rescue",  STAGE_FAILED,     step_rescue },
         [STEP_UNDO_REMOVE]  = { "undo_remove",  STAGE_FAILED,     step_undo_remove },
         [STEP_UNDO_SECRETS] = { "undo_secrets", STAGE_FAILED,     step_undo_secrets },
         [STEP_UNDO_FILES]   = { "undo_files",   STAGE_FAILED,     step_undo_files },
         [STEP_UNDO_NAME]    = { "undo_name",    STAGE_FAILED,     step_undo_name },
         [STEP_UNDO_START]   = { "undo_start",   STAGE_FAILED,     step_undo_start },
         [STEP_UNDO_VOLUMES] = { "undo_volumes", STAGE_FAILED,     step_undo_volumes },
+        [STEP_RESCUE]       = { "rescue",       STAGE_STARTING,   step_rescue },
         [STEP_FORGET_KEY]   = { "forget_key",   STAGE_STARTING,   step_forget_key },
         [STEP_ERASE]        = { "erase",        STAGE_STARTING,   step_erase },
         [STEP_FORGET]       = { "forget",       STAGE_STARTING,   step_forget },
@@ -54,12 +56,13 @@ static const StepInfo steps[_STEP_MAX] = {
 
 static const Step provision_way[] = {
         STEP_IMAGE, STEP_SECRETS, STEP_NETWORK, STEP_FIND, STEP_CLEAR, STEP_VOLUMES, STEP_CREATE, STEP_COMPARE, STEP_KEEP,
-        STEP_STOP, STEP_SEED, STEP_READ_BACK, STEP_PREV, STEP_NAME, STEP_START, STEP_GATE, STEP_END,
+        STEP_STOP, STEP_SEED, STEP_READ_BACK, STEP_START, STEP_GATE, STEP_PREV, STEP_NAME, STEP_END,
 };
 static const Step undo_way[] = {
-        STEP_UNDO_FIND, STEP_UNDO_REMOVE, STEP_UNDO_SECRETS, STEP_UNDO_FILES, STEP_UNDO_NAME, STEP_UNDO_START, STEP_UNDO_VOLUMES, STEP_END,
+        STEP_UNDO_FIND, STEP_UNDO_RESCUE, STEP_UNDO_REMOVE, STEP_UNDO_SECRETS, STEP_UNDO_FILES, STEP_UNDO_NAME, STEP_UNDO_START,
+        STEP_UNDO_VOLUMES, STEP_END,
 };
-static const Step deprovision_way[] = { STEP_FORGET_KEY, STEP_FIND, STEP_CLEAR, STEP_ERASE, STEP_FORGET, STEP_END };
+static const Step deprovision_way[] = { STEP_FIND, STEP_RESCUE, STEP_FORGET_KEY, STEP_CLEAR, STEP_ERASE, STEP_FORGET, STEP_END };
 
 static void begin(Flow *f);
 
@@ -110,8 +113,12 @@ static void end_superseded(Flow *f) {
 
 static void end_failed(Flow *f) {
         const Work *k = f->w->work;
-        FlowEnd end = { .state = REPORT_FAILED, .fault = k->cause, .undone = true };
+        FlowEnd end = { .state = REPORT_FAILED, .fault = k->cause, .undone = true, .rescue = f->rescue };
 
+        if (k->cancelled) {
+                flow_end(f, &(FlowEnd) { .state = REPORT_CANCELLED, .undone = true });
+                return;
+        }
         if (k->old_container_id && f->old_id) {
                 end.fault = (Fault) {};
                 (void) fault(&end.fault, -EIO, FAULT_ROLLED_BACK, "%s: %s The old version %s.", fault_code_name(k->cause.code),
@@ -121,7 +128,7 @@ static void end_failed(Flow *f) {
 }
 
 static void end_rollback_failed(Flow *f, const Fault *why) {
-        FlowEnd end = { .state = REPORT_FAILED, .undone = false };
+        FlowEnd end = { .state = REPORT_FAILED, .undone = false, .rescue = f->rescue };
 
         (void) fault(&end.fault, -EIO, FAULT_ROLLBACK_FAILED, "%s: %s Undoing failed: %s", fault_code_name(f->w->work->cause.code),
                      f->w->work->cause.text, why->text);
@@ -183,6 +190,50 @@ static bool must_yield(const Flow *f) {
         return f->removed_by || !flow_touches(f);
 }
 
+/* The steps that a hold keeps from being begun: all that change something while it can still be left alone. */
+static bool may_be_held(const Flow *f) {
+        if (f->w->work->phase != WORK_BEGUN || is_undoing(f))
+                return false;
+        if (f->way == deprovision_way)
+                return f->at == 0;
+        for (size_t i = 0; i <= f->at; i++)
+                if (f->way[i] == STEP_SEED)
+                        return false;
+        return true;
+}
+
+static bool hold(Flow *f) {
+        uint64_t due = 0, now = now_boottime();
+
+        if (!may_be_held(f) || !f->context->events.held(f->w, f->context->userdata))
+                return false;
+        if (!f->held) {
+                (void) sd_event_source_get_time(f->deadline, &due);
+                f->deadline_left = due > now ? due - now : 0;
+                (void) sd_event_source_set_enabled(f->deadline, SD_EVENT_OFF);
+                log_write(LOG_NOTICE, &(LogFields) { .workspace_id = f->w->id, .job_id = f->w->work->job_id },
+                          "Job %s waits: a hold forbids changes.", job_type_name(f->w->work->type));
+        }
+        f->held = true;
+        f->context->events.rested(f->w, f->context->userdata);
+        return true;
+}
+
+static void unhold(Flow *f) {
+        if (!f->held)
+                return;
+        f->held = false;
+        (void) sd_event_source_set_time_relative(f->deadline, f->deadline_left);
+        (void) sd_event_source_set_enabled(f->deadline, SD_EVENT_ONESHOT);
+}
+
+static void fail_cancelled(Flow *f) {
+        Fault why = {};
+
+        (void) fault(&why, -ECANCELED, FAULT_INTERNAL, "The job was cancelled.");
+        flow_fail(f, -ECANCELED, &why);
+}
+
 static void begin(Flow *f) {
         Step s = flow_step(f);
 
@@ -196,10 +247,17 @@ static void begin(Flow *f) {
                 end_superseded(f);
                 return;
         }
+        if (f->cancelled && !is_undoing(f)) {
+                fail_cancelled(f);
+                return;
+        }
         if (f->expired && !is_undoing(f)) {
                 fail_expired(f);
                 return;
         }
+        if (s != STEP_END && hold(f))
+                return;
+        unhold(f);
         if (s == STEP_END) {
                 if (is_undoing(f))
                         end_failed(f);
@@ -303,13 +361,36 @@ bool flow_is_ours(const Flow *f, const EngineLabels *l) {
 
 /* ── from outside ────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* It is to take another turn: at once where it only waits, else when what is in flight is over. The turn comes from the loop, as always. */
+static void turn(Flow *f) {
+        if (!f->held && !steps[flow_step(f)].waits && sd_event_source_get_enabled(f->timer, NULL) <= 0)
+                return;
+        drop_waits(f);
+        flow_again(f, 0);
+}
+
 void flow_supersede(Flow *f, bool removes) {
         f->superseded = true;
         f->removed_by = f->removed_by || removes;
-        if (f->ended || !must_yield(f) || !(steps[flow_step(f)].waits || sd_event_source_get_enabled(f->timer, NULL) > 0))
-                return;
-        drop_waits(f);
-        flow_again(f, 0);               /* the end comes from the loop, as always */
+        if (!f->ended && must_yield(f))
+                turn(f);
+}
+
+int flow_cancel(Flow *f) {
+        Fault ignored = {};
+
+        if (f->ended || is_undoing(f) || flow_touches(f) || f->way == deprovision_way)
+                return -EALREADY;
+        f->cancelled = f->w->work->cancelled = true;
+        (void) flow_save(f, &ignored);          /* ignoring: a restart before the undo would only go on with the job, and be asked again */
+        turn(f);
+        return 0;
+}
+
+bool flow_is_held(const Flow *f) { return f->held && !f->ended; }
+void flow_resume(Flow *f) {
+        if (flow_is_held(f))
+                flow_again(f, 0);
 }
 
 bool flow_pause(Flow *f) {
@@ -322,7 +403,7 @@ bool flow_pause(Flow *f) {
 static const Step *way_of(const Work *k) {
         if (k->phase == WORK_UNDOING)
                 return undo_way;
-        return k->type == JOB_DEPROVISION ? deprovision_way : provision_way;
+        return k->type == JOB_DEPROVISION ? deprovision_way : provision_way;    /* a restart, a roll: the same way, with a spec that is there */
 }
 
 int flow_new(const FlowContext *context, Workspace *w, Job *job, Flow **ret) {
@@ -372,6 +453,7 @@ Flow *flow_free(Flow *f) {
         free(f->differs);
         cJSON_Delete(f->undo);
         job_free(f->job);
+        free(f->rescue);
         free(f);
         return NULL;
 }

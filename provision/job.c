@@ -8,18 +8,28 @@
 #include <errno.h>
 #include <string.h>
 
-typedef struct Deprovision { bool prune; } Deprovision;
-
-static const char *const type_names[_JOB_TYPE_MAX] = {
-        [JOB_PROVISION] = "workspace.provision",
-        [JOB_DEPROVISION] = "workspace.deprovision",
+static const struct { const char *name; JobLine line; bool workspace; } types[_JOB_TYPE_MAX] = {
+        [JOB_PROVISION]    = { "workspace.provision",   LINE_SPEC,     true },
+        [JOB_DEPROVISION]  = { "workspace.deprovision", LINE_SPEC,     true },
+        [JOB_RESTART]      = { "workspace.restart",     LINE_RESTART,  true },
+        [JOB_CONSOLE]      = { "workspace.console",     LINE_NONE,     true },
+        [JOB_IMAGE_ENSURE] = { "image.ensure",          LINE_NONE,     false },
+        [JOB_REDEPLOY]     = { "host.redeploy",         LINE_REDEPLOY, false },
+        [JOB_DRAIN]        = { "host.drain",            LINE_DRAIN,    false },
+        [JOB_UNDRAIN]      = { "host.undrain",          LINE_DRAIN,    false },
+        [JOB_HOLD]         = { "host.hold",             LINE_HOLD,     false },
+        [JOB_RELEASE]      = { "host.release",          LINE_HOLD,     false },
+        [JOB_TEARDOWN]     = { "host.teardown",         LINE_TEARDOWN, false },
+        [JOB_CANCEL]       = { "job.cancel",            LINE_NONE,     false },
 };
 
-const char *job_type_name(JobType t) { return type_names[t]; }
+const char *job_type_name(JobType t) { return types[t].name; }
+JobLine     job_type_line(JobType t) { return types[t].line; }
+bool        job_type_names_workspace(JobType t) { return types[t].workspace; }
 
 int job_type_find(const char *name, JobType *ret) {
         for (int t = 0; t < _JOB_TYPE_MAX; t++)
-                if (str_equal(name, type_names[t])) {
+                if (str_equal(name, types[t].name)) {
                         *ret = (JobType) t;
                         return 0;
                 }
@@ -37,17 +47,12 @@ static const JsonField head_fields[] = {
         { "type",             cJSON_String, json_set_string, offsetof(Head, type), JSON_REQUIRED, 64, NULL },
         { "org_id",           cJSON_String, json_set_uuid, offsetof(Head, job.org_id), JSON_REQUIRED, 0, NULL },
         { "host_id",          cJSON_String, json_set_uuid, offsetof(Head, job.host_id), JSON_REQUIRED, 0, NULL },
-        { "workspace_id",     cJSON_String, json_set_uuid, offsetof(Head, job.workspace_id), JSON_REQUIRED, 0, NULL },
-        { "generation",       cJSON_String, json_set_u64_text, offsetof(Head, job.generation), JSON_REQUIRED, 0, NULL },
+        { "workspace_id",     cJSON_String, json_set_uuid, offsetof(Head, job.workspace_id), JSON_OPTIONAL, 0, NULL },
+        { "generation",       cJSON_String, json_set_u64_text, offsetof(Head, job.generation), JSON_OPTIONAL, 0, NULL },
         { "issued_at",        cJSON_String, json_set_time, offsetof(Head, job.issued_at), JSON_REQUIRED, 0, NULL },
         { "expires_at",       cJSON_String, json_set_time, offsetof(Head, job.expires_at), JSON_OPTIONAL, 0, NULL },
         { "deadline_seconds", cJSON_Number, json_set_u32, offsetof(Head, job.deadline_seconds), JSON_OPTIONAL, 86400, NULL },
         { "spec",             cJSON_Object, json_set_value, offsetof(Head, spec), JSON_REQUIRED, 0, NULL },
-        {}
-};
-
-static const JsonField deprovision_fields[] = {
-        { "prune", cJSON_True|cJSON_False, json_set_bool, offsetof(Deprovision, prune), JSON_REQUIRED, 0, NULL },
         {}
 };
 
@@ -73,22 +78,6 @@ static void label_fill(JobLabel *label, const cJSON *json) {
         label->has_generation = generation && u64_parse(generation, &label->generation) == 0;
 }
 
-static int parse_spec(Job *j, const cJSON *spec, const JobRules *rules, Fault *reterr) {
-        Deprovision d = {};
-        int r;
-
-        switch (j->type) {
-        case JOB_PROVISION:
-                return spec_parse(spec, &rules->spec, &j->spec, reterr);
-        case JOB_DEPROVISION:
-                r = json_dispatch(spec, deprovision_fields, JSON_STRICT, &d, reterr);
-                j->prune = d.prune;
-                return r < 0 ? fault_prefix(reterr, r, "spec: ") : 0;
-        default:
-                return fault(reterr, -EINVAL, FAULT_INTERNAL, "A job type has no parser.");
-        }
-}
-
 static int check_head(const Head *h, const JobRules *rules, Fault *reterr) {
         const Job *j = &h->job;
 
@@ -97,7 +86,22 @@ static int check_head(const Head *h, const JobRules *rules, Fault *reterr) {
                              rules->org_id);
         if (strcmp(j->host_id, rules->host_id) != 0)
                 return fault(reterr, -EPERM, FAULT_WRONG_HOST, "The job is for host %s; this is %s.", j->host_id, rules->host_id);
-        if (j->generation == 0)
+        return 0;
+}
+
+/* Whether the payload has what its type needs, and nothing that its type does not know. */
+static int check_place(const Job *j, bool has_generation, Fault *reterr) {
+        bool ordered = types[j->type].line != LINE_NONE;
+
+        if (types[j->type].workspace && !j->workspace_id[0])
+                return fault(reterr, -EINVAL, FAULT_BAD_JSON, "The field 'workspace_id' is missing.");
+        if (!types[j->type].workspace && j->workspace_id[0])
+                return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_FIELD, "A job of type %s has no 'workspace_id'.", types[j->type].name);
+        if (ordered && !has_generation)
+                return fault(reterr, -EINVAL, FAULT_BAD_JSON, "The field 'generation' is missing.");
+        if (!ordered && has_generation)
+                return fault(reterr, -EINVAL, FAULT_UNSUPPORTED_FIELD, "A job of type %s has no 'generation'.", types[j->type].name);
+        if (ordered && j->generation == 0)
                 return fault(reterr, -EINVAL, FAULT_BAD_JSON, "'generation' must be 1 or more.");
         return 0;
 }
@@ -121,14 +125,15 @@ int job_parse(const char *payload, size_t size, const JobRules *rules, JobLabel 
         if (job_type_find(h.type, &h.job.type) < 0)
                 return fault(reterr, -EOPNOTSUPP, FAULT_UNSUPPORTED_TYPE, "This agent does not know jobs of that type.");
         r = check_head(&h, rules, reterr);
-        if (r < 0)
+        if (r < 0 || (r = check_place(&h.job, json_get(json, "generation") != NULL, reterr)) < 0)
                 return r;
 
         j = malloc(sizeof *j);
         if (!j)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         *j = h.job;
-        r = parse_spec(j, h.spec, rules, reterr);
+        r = j->type == JOB_PROVISION ? spec_parse(h.spec, &rules->spec, &j->spec, reterr) :
+                                       job_args_parse(j->type, h.spec, rules, &j->args, reterr);
         if (r < 0)
                 return r;
         hash_text(payload, size, j->payload_hash);
@@ -159,6 +164,7 @@ Job *job_free(Job *j) {
         if (!j)
                 return NULL;
         spec_free(j->spec);
+        job_args_done(&j->args);
         free(j->payload);
         free(j);
         return NULL;

@@ -14,10 +14,35 @@
 typedef enum JobType {
         JOB_PROVISION,
         JOB_DEPROVISION,
+        JOB_RESTART,
+        JOB_CONSOLE,
+        JOB_IMAGE_ENSURE,
+        JOB_REDEPLOY,
+        JOB_DRAIN,
+        JOB_UNDRAIN,
+        JOB_HOLD,
+        JOB_RELEASE,
+        JOB_TEARDOWN,
+        JOB_CANCEL,
         _JOB_TYPE_MAX,
 } JobType;
+
+/* What a job's generation is a place in. */
+typedef enum JobLine {
+        LINE_NONE,                      /* ordered by nothing, told apart by job_id */
+        LINE_SPEC,                      /* the workspace's: what it should be */
+        LINE_RESTART,                   /* the workspace's: when it was last to be made anew */
+        LINE_REDEPLOY,                  /* the host's, from here on, a floor each */
+        LINE_DRAIN,
+        LINE_HOLD,                      /* one for each workspace besides */
+        LINE_TEARDOWN,
+        _LINE_MAX,
+} JobLine;
+
 const char *job_type_name(JobType t);           /* the wire name */
-int job_type_find(const char *name, JobType *ret);      /* -ENOENT */
+int         job_type_find(const char *name, JobType *ret);      /* -ENOENT */
+JobLine     job_type_line(JobType t);
+bool        job_type_names_workspace(JobType t);        /* in workspace_id of the payload */
 
 /* Whose job it must be, and by which rules. time_usec: the control plane's time, 0 when unknown (then nothing expires). */
 typedef struct JobRules {
@@ -35,15 +60,33 @@ typedef struct JobLabel {
         uint64_t generation;
 } JobLabel;
 
+typedef struct JobImage { char *runtime, *image_ref; } JobImage;
+
+/* The `spec` of every type but workspace.provision. */
+typedef struct JobArgs {
+        bool       prune;                       /* deprovision */
+        uint32_t   lines;                       /* console; 0: not said */
+        char      *runtime, *image_ref;         /* image.ensure: one of them */
+        uint64_t   image_size_bytes;            /* 0: unknown */
+        JobImage  *images; size_t n_images;     /* redeploy: by runtime */
+        StringList runtimes, workspaces;        /* redeploy: only these; none: all */
+        bool       continue_on_error;
+        char      *reason;                      /* drain, undrain, hold, release */
+        uint32_t   seconds;                     /* hold; 0: until released */
+        char       workspace_id[UUID_SIZE];     /* hold, release; "": the host */
+        char      *confirm;                     /* teardown: the organization's slug */
+        char       job_id[UUID_SIZE];           /* cancel */
+} JobArgs;
+
 typedef struct Job {
         JobType   type;
-        char      job_id[UUID_SIZE], org_id[UUID_SIZE], host_id[UUID_SIZE], workspace_id[UUID_SIZE];
-        uint64_t  generation;
+        char      job_id[UUID_SIZE], org_id[UUID_SIZE], host_id[UUID_SIZE], workspace_id[UUID_SIZE];   /* the last "" where the type has none */
+        uint64_t  generation;                   /* 0 where the type has none */
         uint64_t  issued_at, expires_at;        /* microseconds since the epoch; expires_at 0: never */
         uint32_t  deadline_seconds;             /* 0: the host's */
         char      payload_hash[HASH_TEXT_SIZE];
         WorkspaceSpec *spec;                    /* JOB_PROVISION */
-        bool      prune;                        /* JOB_DEPROVISION */
+        JobArgs   args;                         /* every other type */
         char     *payload;                      /* the bytes as they were delivered; NULL once they are stored */
         size_t    payload_size;
 } Job;
@@ -53,4 +96,8 @@ int  job_open(const cJSON *delivery /* {delivery_id, envelope} */, const JobRule
 int  job_parse(const char *payload, size_t size, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr);
 bool job_expired(const Job *j, uint64_t time_usec);
 Job *job_free(Job *j);
+
+/* job-args.c: the tables of the types, and what is in them. */
+int  job_args_parse(JobType t, const cJSON *spec, const JobRules *rules, JobArgs *ret, Fault *reterr);
+void job_args_done(JobArgs *a);
 DEFINE_CLEANUP(Job *, job_free)

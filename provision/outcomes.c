@@ -15,16 +15,19 @@
 struct Outcomes {
         int    state_fd;
         cJSON *reports[OUTCOMES_MAX];
+        uint64_t added[OUTCOMES_MAX];   /* boottime; 0: before this start */
         size_t n, oldest;               /* a ring once it is full */
 };
 
-static void put(Outcomes *o, cJSON *report) {
+static void put(Outcomes *o, cJSON *report, uint64_t added) {
         if (o->n < OUTCOMES_MAX) {
+                o->added[o->n] = added;
                 o->reports[o->n++] = report;
                 return;
         }
         cJSON_Delete(o->reports[o->oldest]);
         o->reports[o->oldest] = report;
+        o->added[o->oldest] = added;
         o->oldest = (o->oldest + 1) % OUTCOMES_MAX;
 }
 
@@ -42,7 +45,7 @@ int outcomes_open(int state_fd, Outcomes **ret, Fault *reterr) {
                 return r;
         list = (cJSON *) json_get(json, "outcomes");
         while (list && (item = cJSON_DetachItemFromArray(list, 0)))
-                put(o, item);
+                put(o, item, 0);
         *ret = TAKE_PTR(o);
         return 0;
 }
@@ -61,6 +64,18 @@ const cJSON *outcomes_find(const Outcomes *o, const char *job_id) {
                 if (str_equal(json_get_string(o->reports[i], "job_id"), job_id))
                         return o->reports[i];
         return NULL;
+}
+
+cJSON *outcomes_since(const Outcomes *o, uint64_t since, size_t max) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+        size_t first = o->n;
+
+        while (first > 0 && o->n - first < max && o->added[(o->oldest + first - 1) % OUTCOMES_MAX] >= since)
+                first--;
+        for (; list && first < o->n; first++)
+                if (!cJSON_AddItemToArray(list, cJSON_Duplicate(o->reports[(o->oldest + first) % OUTCOMES_MAX], true)))
+                        return NULL;
+        return TAKE_PTR(list);
 }
 
 static int save(const Outcomes *o, Fault *reterr) {
@@ -85,6 +100,6 @@ int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
         if (!copy)
                 return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for an outcome.");
         cJSON_DeleteItemFromObjectCaseSensitive(copy, "result");
-        put(o, copy);
+        put(o, copy, now_boottime());
         return save(o, reterr);
 }

@@ -207,5 +207,12 @@ const Pin *pins_find(const Pins *p, const char *runtime, const char *region) {
         return global;
 }
 
+bool pins_has_digest(const Pins *p, const char *digest) {
+        for (size_t i = 0; i < p->n; i++)
+                if (str_equal(p->rows[i].image_digest, digest))
+                        return true;
+        return false;
+}
+
 const char *pins_etag(const Pins *p) { return p->etag ?: ""; }
 uint64_t    pins_fetched_at(const Pins *p) { return p->fetched_at; }

@@ -31,5 +31,6 @@ DEFINE_CLEANUP(Pins *, pins_free)
 int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now_realtime_usec, Fault *reterr);
 
 const Pin  *pins_find(const Pins *p, const char *runtime, const char *region);  /* region's row, else global's; NULL. Borrowed until replaced */
+bool        pins_has_digest(const Pins *p, const char *digest);
 const char *pins_etag(const Pins *p);           /* "" before the first table */
 uint64_t    pins_fetched_at(const Pins *p);     /* microseconds since the epoch; 0: never */

@@ -18,6 +18,8 @@ static const char *status(const Entry *e) {
                 return "online";                /* it passed its gate; the engine has not said otherwise since */
         if (!e->present)
                 return e->flow ? "provisioning" : "failed";
+        if (e->crashing)
+                return "degraded";
         if (e->seen.running && !e->seen.restarting && e->seen.health != ENGINE_HEALTH_UNHEALTHY)
                 return "online";
         return e->seen.running || e->seen.restarting ? "degraded" : "failed";
@@ -63,7 +65,7 @@ static cJSON *each(const Queue *q, bool (*which)(const Entry *e), cJSON *(*one)(
 cJSON *queue_holding(const Queue *q) { return each(q, is_held, holding_one); }
 
 static bool add_open(cJSON *list, const Work *k) {
-        return !k || k->local || k->reported || cJSON_AddItemToArray(list, cJSON_CreateString(k->job_id));
+        return !k || k->local || k->of_host || k->reported || cJSON_AddItemToArray(list, cJSON_CreateString(k->job_id));
 }
 
 cJSON *queue_open_jobs(const Queue *q) {
@@ -71,6 +73,9 @@ cJSON *queue_open_jobs(const Queue *q) {
 
         for (size_t i = 0; list && i < q->n_entries; i++)
                 if (!add_open(list, q->entries[i]->w->work) || !add_open(list, q->entries[i]->w->next))
+                        return NULL;
+        for (size_t i = 0; list && i < q->host->n_jobs; i++)
+                if (!cJSON_AddItemToArray(list, cJSON_CreateString(q->host->jobs[i]->job->job_id)))
                         return NULL;
         return TAKE_PTR(list);
 }

@@ -8,15 +8,19 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/ballast.h"
 #include "base/log.h"
 #include "base/retry.h"
-#include "provision/queue-internal.h"
+#include "provision/host-run.h"
+#include "provision/secrets.h"
 
 #define WS_DIR         "ws"
+#define RESCUE_DIR     "rescue"
 #define DEGRADED_AFTER 2
 
 Entry *queue_find(const Queue *q, const char *workspace_id) {
@@ -65,18 +69,24 @@ void queue_remove(Queue *q, Entry *e) {
         entry_free(e);
 }
 
-/* One failed write may be chance; two in a row mean that our promises no longer hold. */
-void queue_wrote(Queue *q, int r, const Fault *why) {
-        if (r >= 0) {
-                q->write_failures = 0;
-                return;
-        }
+static void degrade(Queue *q, int r, const char *words) {
         q->good_probes = 0;
-        if (++q->write_failures < DEGRADED_AFTER || q->degraded.set)
+        if (q->degraded.set)
                 return;
-        (void) fault(&q->degraded, r, FAULT_STATE_DEGRADED, "%s", why->text);
-        log_write(LOG_ERR, &(LogFields) { .fault = &q->degraded }, "State cannot be written, no new job is accepted: %s", why->text);
+        (void) fault(&q->degraded, r, FAULT_STATE_DEGRADED, "%s", words);
+        log_write(LOG_ERR, &(LogFields){ .fault = &q->degraded }, "State cannot be written, no new job is accepted: %s", words);
         q->o.events.changed(q->o.userdata);
+}
+
+/* One failed write may be chance; two in a row mean that our promises no longer hold. So does one that took the last room there was. */
+void queue_wrote(Queue *q, int r, const Fault *why) {
+        q->write_failures = r < 0 ? q->write_failures + 1 : 0;
+        if (ballast_is_out())
+                degrade(q, -ENOSPC, "The disk is full; the room that was kept for the ends of jobs is in use.");
+        else if (q->write_failures >= DEGRADED_AFTER)
+                degrade(q, r, why->text);
+        else if (r < 0)
+                q->good_probes = 0;
 }
 
 int queue_save(Queue *q, Entry *e, Fault *reterr) {
@@ -104,6 +114,8 @@ static int on_run(sd_event_source *s, void *userdata) {
 void queue_wake(Queue *q) { (void) sd_event_source_set_enabled(q->run, SD_EVENT_ONESHOT); }
 
 void queue_tell(Queue *q, cJSON *report, bool durable) {
+        if (report && q->capture && !*q->capture)
+                *q->capture = cJSON_Duplicate(report, true);
         if (report)
                 q->o.events.report(report, durable, q->o.userdata);
         else
@@ -192,7 +204,7 @@ static int load_one(int dirfd, const char *name, void *userdata) {
                 quarantine(q, name, &why);
                 return 0;
         }
-        if (w->outcome)
+        if (w->outcome && json_get_string(w->outcome, "job_id"))
                 (void) outcomes_add(q->outcomes, w->outcome, NULL);     /* ignoring: it is there in memory */
         if (!w->work)
                 w->work = TAKE_PTR(w->next);
@@ -204,15 +216,66 @@ static int load_one(int dirfd, const char *name, void *userdata) {
         return 0;
 }
 
+static int on_hold_file(sd_event_source *s, const struct inotify_event *event, void *userdata) {
+        (void) s;
+        (void) event;
+        queue_hold_changed(userdata);
+        return 0;
+}
+
+/* The directory of the hold file is watched; one that is not there is looked at by the sweeps. */
+static void watch_hold(Queue *q) {
+        _cleanup_free_ char *dir = q->o.hold_file ? strdup(q->o.hold_file) : NULL;
+        char *slash = dir ? strrchr(dir, '/') : NULL;
+
+        if (slash && slash > dir) {
+                *slash = 0;
+                (void) sd_event_add_inotify(q->o.event, &q->hold_watch, dir, IN_CREATE|IN_DELETE|IN_MOVE|IN_ATTRIB, on_hold_file, q);
+        }
+        q->was_held = queue_is_held(q);
+        if (q->was_held)
+                log_notice("Held: nothing is changed on this host until the hold is released.");
+}
+
+/* What lies beside the records of the workspaces. */
+static int open_rest(Queue *q, Fault *reterr) {
+        JobRules rules = secrets_payload_rules(q->o.settings);
+        Fault damaged = {};
+        int r;
+
+        r = outcomes_open(q->o.state_fd, &q->outcomes, &damaged);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "%s", damaged.text);
+        if (damaged.set)
+                log_warning("The record of outcomes is damaged and starts anew: %s", damaged.text);
+        damaged = (Fault) {};
+        r = tombstones_open(q->o.state_fd, &q->tombstones, &damaged);
+        if (r < 0)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the tombstones: %s", damaged.text);
+        if (damaged.set)
+                log_error("The tombstones are damaged and set aside; the order of removed workspaces is the control plane's word now: %s", damaged.text);
+        damaged = (Fault) {};
+        r = host_state_open(q->o.state_fd, &rules, &q->host, &damaged);
+        if (r < 0)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the record of the host: %s", damaged.text);
+        if (damaged.set)
+                log_error("The record of the host is damaged and set aside; holds and drain are forgotten, say them anew: %s", damaged.text);
+        for (int i = 0; i < cJSON_GetArraySize(q->host->finals); i++)
+                (void) outcomes_add(q->outcomes, cJSON_GetArrayItem(q->host->finals, i), NULL);        /* ignoring: it is there in memory */
+        return 0;
+}
+
 int queue_new(const QueueOptions *options, Queue **ret, Fault *reterr) {
         _cleanup_(queue_freep) Queue *q = calloc(1, sizeof *q);
-        Fault damaged = {};
         int r;
 
         if (!q)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         q->o = *options;
-        q->dir.vault = options->vault;
+        q->dir = (WorkspaceDir) { .vault = options->vault };
+        q->dir.rescue_fd = file_open_dir(options->state_fd, RESCUE_DIR);
+        if (q->dir.rescue_fd < 0)
+                return fault(reterr, q->dir.rescue_fd, FAULT_STATE_DEGRADED, "Cannot open the directory of rescue tails: %m");
         q->dir.fd = file_open_dir(options->state_fd, WS_DIR);
         if (q->dir.fd < 0)
                 return fault(reterr, q->dir.fd, FAULT_STATE_DEGRADED, "Cannot open the directory of workspaces: %m");
@@ -225,17 +288,18 @@ int queue_new(const QueueOptions *options, Queue **ret, Fault *reterr) {
                 r = sd_event_source_set_enabled(q->run, SD_EVENT_OFF);
         if (r >= 0)
                 r = sweep_new(q);
+        if (r >= 0)
+                r = prefetch_new(q, &q->prefetch);
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot set up the queue: %m");
-        r = outcomes_open(options->state_fd, &q->outcomes, &damaged);
+        r = open_rest(q, reterr);
         if (r < 0)
-                return fault(reterr, r, FAULT_INTERNAL, "%s", damaged.text);
-        if (damaged.set)
-                log_warning("The record of outcomes is damaged and starts anew: %s", damaged.text);
+                return r;
         r = file_each(q->dir.fd, load_one, q);
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot read the records of the workspaces: %m");
         (void) file_each(q->dir.fd, tidy_one, q);
+        watch_hold(q);
         *ret = TAKE_PTR(q);
         return 0;
 }
@@ -244,14 +308,21 @@ Queue *queue_free(Queue *q) {
         if (!q)
                 return NULL;
         sweep_done(q);
+        host_run_free_all(q);
+        prefetch_free(q->prefetch);
         while (q->n_entries > 0)
                 entry_free(q->entries[--q->n_entries]);
         free(q->entries);
         outcomes_free(q->outcomes);
+        tombstones_free(q->tombstones);
+        host_state_free(q->host);
+        sd_event_source_disable_unref(q->hold_watch);
         sd_event_source_disable_unref(q->run);
         cJSON_Delete(q->foreign);
         if (q->dir.fd > 0)
                 (void) close(q->dir.fd);
+        if (q->dir.rescue_fd > 0)
+                (void) close(q->dir.rescue_fd);
         free(q);
         return NULL;
 }
@@ -280,7 +351,7 @@ bool queue_is_idle(const Queue *q) {
                 if (q->entries[i]->flow || q->entries[i]->final ||
                     (q->entries[i]->w->work && !q->entries[i]->w->work->reported && !queue_waits_for_root(q, q->entries[i])))
                         return false;
-        return q->recovered;
+        return q->recovered && !q->runs && q->host->n_jobs == 0;
 }
 
 unsigned queue_jobs_running(const Queue *q) {
@@ -288,6 +359,8 @@ unsigned queue_jobs_running(const Queue *q) {
 
         for (size_t i = 0; i < q->n_entries; i++)
                 n += q->entries[i]->flow != NULL;
+        for (const HostRun *r = q->runs; r; r = r->next)
+                n++;
         return n;
 }
 
@@ -302,6 +375,21 @@ void queue_check_stopped(Queue *q) {
         q->stopped = true;
         q->o.events.stopped(q->o.userdata);
 }
+
+bool queue_keeps_image(const Queue *q, const char *digest) {
+        for (size_t i = 0; i < q->n_entries; i++) {
+                const Workspace *w = q->entries[i]->w;
+                const char *refs[] = { w->settled ? w->settled->image_ref : NULL, w->wanted ? w->wanted->image_ref : NULL,
+                                       w->work ? w->work->image_ref : NULL, w->next ? w->next->image_ref : NULL, w->roll_image_ref };
+
+                for (size_t k = 0; k < ELEMENTS(refs); k++)
+                        if (refs[k] && str_equal(image_ref_digest(refs[k]), digest))
+                                return true;
+        }
+        return pins_has_digest(q->o.pins, digest);
+}
+
+void queue_pins_changed(Queue *q) { prefetch_look(q->prefetch); }
 
 void queue_stop(Queue *q) {
         q->stopping = true;

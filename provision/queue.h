@@ -18,6 +18,9 @@ typedef struct QueueEvents {
         void (*recovered)(void *userdata);                              /* once: every settled workspace was looked after */
         void (*stopped)(void *userdata);                                /* after queue_stop(): no engine change is in flight */
         void (*swept)(void *userdata);                                  /* a sweep ended: the loop lives */
+        uint64_t (*time)(void *userdata);                               /* the control plane's clock, microseconds since the epoch; 0: unknown */
+        const char *(*slug)(void *userdata);                            /* the organization's; NULL: unknown */
+        bool (*torn_down)(void *userdata);                              /* everything of the organization is gone: destroy the keys; true: done */
 } QueueEvents;
 
 typedef struct QueueOptions {
@@ -29,6 +32,7 @@ typedef struct QueueOptions {
         Vault          *vault;
         const Settings *settings;       /* borrowed; may change its members */
         int             state_fd;       /* borrowed */
+        const char     *hold_file;      /* exists or unreadable: hold. Borrowed; NULL: none */
         QueueEvents     events;
         void           *userdata;
 } QueueOptions;
@@ -44,6 +48,19 @@ void queue_engine_event(Queue *q, const EngineEvent *event);
 /* One delivery of the control plane. Answers by reports only. cp_time_usec: its clock, 0 when unknown. */
 void queue_admit(Queue *q, const cJSON *delivery, uint64_t cp_time_usec);
 
+void queue_pins_changed(Queue *q);      /* the pin table is another one */
+
+/* One job of this host from a file: a DSSE envelope, or a bare payload object where no signature is required. dry_run: judged only. Answers by reports as
+ * a delivery does; *ret_report is the first answer (accepted or final), owned by the caller. */
+int queue_apply(Queue *q, const cJSON *envelope_or_payload, bool dry_run, uint64_t cp_time_usec, cJSON **ret_report, Fault *reterr);
+
+/* What an operator on the host wants, without a generation; durable when 0. workspace_id NULL: the host; seconds 0: until released. */
+int queue_hold_local(Queue *q, const char *workspace_id, uint64_t seconds, const char *reason, Fault *reterr);
+int queue_release_local(Queue *q, const char *workspace_id, const char *reason, Fault *reterr);
+int queue_drain_local(Queue *q, bool drain, const char *reason, Fault *reterr);
+int queue_restart_local(Queue *q, const char *workspace_id, Fault *reterr);
+int queue_cancel_local(Queue *q, const char *job_id, Fault *reterr);
+
 void queue_stop(Queue *q);              /* SIGTERM: pulls and gates are dropped, no step is begun; stopped() comes when nothing is in flight */
 bool queue_is_idle(const Queue *q);     /* no job is at work or waits */
 void queue_wrote(Queue *q, int r, const Fault *fault);  /* a part of the state was written, or not: counts towards `degraded` */
@@ -58,4 +75,11 @@ cJSON *queue_holding(const Queue *q);   /* register: [{workspace_id, generation,
 cJSON *queue_open_jobs(const Queue *q); /* register: [job_id] */
 cJSON *queue_view(const Queue *q);      /* health: workspaces[] */
 cJSON *queue_foreign(const Queue *q);   /* health: containers managed by another host id, last seen */
+cJSON *queue_hold_view(const Queue *q); /* {held, draining, torn_down, hold_file, drain_reason?, holds: [{workspace_id?, reason, until?}]} */
+cJSON *queue_outcomes_since(const Queue *q, uint64_t boottime_usec);    /* finals since then without results, newest last, at most 50 */
 unsigned queue_jobs_running(const Queue *q);
+bool     queue_is_held(const Queue *q);         /* the host as a whole */
+bool     queue_is_draining(const Queue *q);
+bool     queue_is_torn_down(const Queue *q);
+uint64_t queue_host_generation(const Queue *q);
+bool     queue_keeps_image(const Queue *q, const char *digest); /* wanted, settled, at work or pinned: not to be collected */

@@ -18,6 +18,8 @@ static const ReconcileWorkspace *owner(const ReconcileWorkspace *workspaces, siz
 static bool must_start(const ReconcileRules *rules, const ReconcileWorkspace *w, const EngineContainer *c) {
         if (c->running || c->restarting || w->touched || (w->busy && !rules->starting))
                 return false;
+        if (w->held)
+                return (rules->starting || w->at_once) && !w->stopped;
         return rules->starting || w->at_once || (w->stopped_since && rules->now - w->stopped_since >= STOPPED_GRACE_USEC);
 }
 
@@ -45,11 +47,11 @@ size_t reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspac
                 if (str_equal(c->id, w->settled_container)) { /* by its id it is ours, whatever the config says of org and host now */
                         if (must_start(rules, w, c))
                                 ret[used++] = (ReconcileAction) { RECONCILE_START, (size_t) (w - workspaces), c->id };
-                } else if (!w->busy && is_ours(rules, &c->labels) && is_leftover(w, c))
+                } else if (!w->busy && !w->held && is_ours(rules, &c->labels) && is_leftover(w, c))
                         ret[used++] = (ReconcileAction) { RECONCILE_REMOVE, (size_t) (w - workspaces), c->id };
         }
         for (size_t i = 0; i < n && used < max; i++)
-                if (workspaces[i].settled_container && !workspaces[i].busy && !is_found(found, workspaces[i].settled_container))
+                if (workspaces[i].settled_container && !workspaces[i].busy && !workspaces[i].held && !is_found(found, workspaces[i].settled_container))
                         ret[used++] = (ReconcileAction) { RECONCILE_MAKE, i, NULL };
         return used;
 }

@@ -15,6 +15,8 @@ typedef struct ReconcileWorkspace {
         bool        touched;            /* that job is past the stop */
         uint64_t    floor;              /* what carries a higher generation is not judged: this state may be an older copy */
         bool        at_once;            /* not seen running since the agent's start: no five minutes */
+        bool        held;               /* nothing is changed; at the agent's start what no one had stopped is started all the same */
+        bool        stopped;            /* someone else had stopped the settled one */
         bool        removed;            /* deprovisioned: whatever of it turns up is a leftover */
         uint64_t    stopped_since;      /* boottime at which the settled one was first seen stopped; 0: not */
 } ReconcileWorkspace;

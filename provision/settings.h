@@ -4,6 +4,7 @@
 /* What the host's configuration says about workspaces. Filled by agent/config; borrowed by everything here and re-read at each use, so that a
  * reload takes effect from the next step on. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "secrets/envelope.h"
@@ -22,6 +23,10 @@ typedef struct Settings {
         const char        *probe_path;
         unsigned           probe_timeout_seconds;
         unsigned           crash_loop_restarts;           /* so many ends of the process fail the gate */
+        unsigned           crash_loop_window_seconds;     /* … within so long are a crash loop of a settled workspace */
+        unsigned           volume_grace_seconds;          /* volumes outlive a deprovision that does not say otherwise by so long */
+        unsigned           prefetch_spread_seconds;       /* a prefetch begins at a random moment within it */
+        bool               prefetch;                      /* a pin's image is fetched before a job asks for it */
         unsigned           job_deadline_seconds;
         unsigned           engine_wait_seconds;
         const char        *cgroup_parent;               /* NULL: the engine's own */

@@ -210,14 +210,14 @@ static int check_tier(WorkspaceSpec *s, const SpecRules *rules, Fault *reterr) {
         return 0;
 }
 
-static int check_image(const WorkspaceSpec *s, const SpecRules *rules, Fault *reterr) {
-        if (!s->image_ref)
+int spec_check_image(const char *image_ref, const SpecRules *rules, const char *what, Fault *reterr) {
+        if (!image_ref)
                 return 0;
-        if (!image_ref_is_pinned(s->image_ref))
+        if (!image_ref_is_pinned(image_ref))
                 return fault(reterr, -EINVAL, FAULT_IMAGE_REF_NOT_PINNED,
-                             "'image_ref' is not NAME@sha256:DIGEST: a tag says nothing about what runs.");
-        if (rules->registries && !image_ref_registry_allowed(s->image_ref, rules->registries))
-                return fault(reterr, -EPERM, FAULT_REGISTRY_NOT_ALLOWED, "The registry of 'image_ref' is not in this host's `registries`.");
+                             "'%s' is not NAME@sha256:DIGEST: a tag says nothing about what runs.", what);
+        if (rules->registries && !image_ref_registry_allowed(image_ref, rules->registries))
+                return fault(reterr, -EPERM, FAULT_REGISTRY_NOT_ALLOWED, "The registry of '%s' is not in this host's `registries`.", what);
         return 0;
 }
 
@@ -231,14 +231,14 @@ int spec_parse(const cJSON *json, const SpecRules *rules, WorkspaceSpec **ret, F
         r = json_dispatch(json, spec_fields, JSON_STRICT, s, reterr);
         if (r < 0)
                 return fault_prefix(reterr, r, "spec: ");
-        if ((r = check_plain(s, reterr)) < 0 || (r = check_tier(s, rules, reterr)) < 0 || (r = check_image(s, rules, reterr)) < 0 ||
+        if ((r = check_plain(s, reterr)) < 0 || (r = check_tier(s, rules, reterr)) < 0 || (r = spec_check_image(s->image_ref, rules, "image_ref", reterr)) < 0 ||
             (r = platform_url_check(s->platform_url, reterr)) < 0 || (r = env_check(s, reterr)) < 0)
                 return r;
         *ret = TAKE_PTR(s);
         return 0;
 }
 
-static void list_done(StringList *l) {
+void string_list_done(StringList *l) {
         for (size_t i = 0; i < l->n; i++)
                 free(l->items[i]);
         free(l->items);
@@ -271,8 +271,8 @@ WorkspaceSpec *spec_free(WorkspaceSpec *s) {
         }
         free(s->env);
         free(s->files);
-        list_done(&s->workspace_secret_keys);
-        list_done(&s->required_env);
+        string_list_done(&s->workspace_secret_keys);
+        string_list_done(&s->required_env);
         free(s->runtime);
         free(s->template_name);
         free(s->instance_type);

@@ -67,6 +67,10 @@ int  spec_parse(const cJSON *json, const SpecRules *rules, WorkspaceSpec **ret, 
 WorkspaceSpec *spec_free(WorkspaceSpec *s);
 DEFINE_CLEANUP(WorkspaceSpec *, spec_free)
 
+/* Whether an image may run here: by digest, from an allowed registry. `what` is the field, for the words. */
+int  spec_check_image(const char *image_ref, const SpecRules *rules, const char *what, Fault *reterr);
+void string_list_done(StringList *l);
+
 /* Wipes what is secret: boxes, and the values (not the names) of env that is treated as one. */
 void spec_forget_secrets(WorkspaceSpec *s);
 

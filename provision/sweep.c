@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/ballast.h"
 #include "base/log.h"
 #include "base/record.h"
 #include "provision/queue-internal.h"
@@ -44,14 +45,14 @@ static void clear_found(Sweep *s) {
         s->n_actions = s->at = 0;
 }
 
-/* Degraded ends when the disk takes two probe records in a row. */
+/* Degraded ends when the disk takes two probe records in a row, and has room for the ballast. */
 static void probe_disk(Queue *q) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         Fault why = {};
 
         if (!q->degraded.set || !json)
                 return;
-        if (record_write(q->o.state_fd, "probe", "probe", json, &why) < 0) {
+        if (ballast_make(q->o.state_fd) == -ENOSPC || record_write(q->o.state_fd, "probe", "probe", json, &why) < 0) {
                 q->good_probes = 0;
                 return;
         }
@@ -77,6 +78,7 @@ static void retry_undo(Queue *q) {
 static void sweep_end(Queue *q) {
         Sweep *s = &q->sweep;
 
+        s->done_looking = s->listed;
         if (s->listed)
                 queue_tidy_sealed(q, &s->found);
         clear_found(s);
@@ -88,6 +90,8 @@ static void sweep_end(Queue *q) {
         }
         probe_disk(q);
         sweep_store_finals(q);
+        if (s->done_looking && !q->stopping)
+                upkeep(q);
         if (!q->stopping)
                 retry_undo(q);
         if (s->wanted)
@@ -122,6 +126,7 @@ static void on_inspect(const EngineAnswer *a, void *userdata) {
                         q->o.events.changed(q->o.userdata);
                 engine_container_done(&e->seen);
                 e->seen = c;
+                upkeep_note_restarts(q, e, c.restart_count);
         } else
                 engine_container_done(&c);
         inspect(q);
@@ -210,6 +215,14 @@ static void act(Queue *q) {
 
 /* ── list ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* Kept over a reboot: under a hold, what someone stopped stays stopped. */
+static void note_stopped(Queue *q, Entry *e, bool stopped) {
+        if (e->w->stopped == stopped)
+                return;
+        e->w->stopped = stopped;
+        (void) queue_save(q, e, NULL);          /* ignoring: it is started once more than it should */
+}
+
 static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
         const EngineContainer *c = NULL;
         bool was = e->present, ran = e->seen.running;
@@ -221,11 +234,16 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
                 return;
         e->looked = true;
         e->present = c != NULL;
-        if (c && (!e->seen.id || c->running != ran))
+        if (c && (!e->seen.id || c->running != ran)) {
                 e->inspect = true;
+                e->seen.running = c->running;   /* whoever waits for a look need not wait for the close one */
+                e->seen.restarting = c->restarting;
+                q->o.events.changed(q->o.userdata);
+        }
         if (c && c->running) {
                 e->stopped_since = 0;
                 e->at_once = false;
+                note_stopped(q, e, false);
                 if (e->last_error.set && e->last_error.code == FAULT_STOPPED_EXTERNALLY)
                         e->last_error = (Fault) {};
         }
@@ -234,7 +252,10 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
                 if (q->recovered && !e->at_once) {
                         e->last_error = (Fault) {};
                         (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY,
-                                     "Someone else stopped the container; it is started again after 5 minutes.");
+                                     "Someone else stopped the container; it is started again after 5 minutes%s.",
+                                     queue_holds(q, e->w->id) ? ", once it is not held any more" : "");
+                        note_stopped(q, e, true);
+                        q->o.events.changed(q->o.userdata);
                         log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s",
                                   e->last_error.text);
                 }
@@ -289,6 +310,8 @@ static int decide(Queue *q) {
                                               .removed = e->w->removed,
                                               .floor = e->w->spec_floor,
                                               .at_once = e->at_once,
+                                              .held = queue_holds(q, e->w->id),
+                                              .stopped = e->w->stopped,
                                               .stopped_since = e->stopped_since };
         }
         s->n_actions = q->stopping ? 0 : reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);

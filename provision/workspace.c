@@ -26,6 +26,8 @@ static const JsonField version_fields[] = {
         { "tier",             cJSON_Number, json_set_u32, offsetof(Version, tier), JSON_REQUIRED, 4, NULL },
         { "image_ref",        cJSON_String, json_set_string, offsetof(Version, image_ref), JSON_NULLABLE, 0, NULL },
         { "container_id",     cJSON_String, json_set_string, offsetof(Version, container_id), JSON_NULLABLE, 0, NULL },
+        { "own_image",        cJSON_True|cJSON_False, json_set_bool, offsetof(Version, own_image), JSON_OPTIONAL, 0, NULL },
+        { "failed",           cJSON_True|cJSON_False, json_set_bool, offsetof(Version, failed), JSON_OPTIONAL, 0, NULL },
         {}
 };
 
@@ -82,6 +84,10 @@ static const JsonField work_fields[] = {
         { "type",             cJSON_String, set_type, offsetof(Work, type), JSON_REQUIRED, 0, NULL },
         { "local",            cJSON_True|cJSON_False, json_set_bool, offsetof(Work, local), JSON_REQUIRED, 0, NULL },
         { "generation",       cJSON_String, json_set_u64_text, offsetof(Work, generation), JSON_REQUIRED, 0, NULL },
+        { "of_host",          cJSON_True|cJSON_False, json_set_bool, offsetof(Work, of_host), JSON_OPTIONAL, 0, NULL },
+        { "spec_generation",  cJSON_String, json_set_u64_text, offsetof(Work, spec_generation), JSON_OPTIONAL, 0, NULL },
+        { "image_over",       cJSON_String, json_set_string, offsetof(Work, image_over), JSON_NULLABLE, 0, NULL },
+        { "cancelled",        cJSON_True|cJSON_False, json_set_bool, offsetof(Work, cancelled), JSON_OPTIONAL, 0, NULL },
         { "deadline_seconds", cJSON_Number, json_set_u32, offsetof(Work, deadline_seconds), JSON_REQUIRED, 0, NULL },
         { "prune",            cJSON_True|cJSON_False, json_set_bool, offsetof(Work, prune), JSON_REQUIRED, 0, NULL },
         { "phase",            cJSON_String, set_phase, offsetof(Work, phase), JSON_REQUIRED, 0, NULL },
@@ -106,11 +112,13 @@ static int set_work(const JsonField *f, const cJSON *v, void *place, Fault *rete
         r = json_dispatch(v, work_fields, JSON_STRICT, work, reterr);
         if (r < 0)
                 return fault_prefix(reterr, r, "%s: ", f->name);
+        if (!json_get(v, "spec_generation"))
+                work->spec_generation = work->generation;
         *(Work **) place = TAKE_PTR(work);
         return 0;
 }
 
-typedef struct RecordView { Workspace w; char *spec_hash; } RecordView;
+typedef struct RecordView { Workspace w; char *spec_hash, *restart_hash; } RecordView;
 
 static const JsonField record_fields[] = {
         { "workspace_id",  cJSON_String, json_set_uuid, offsetof(RecordView, w.id), JSON_REQUIRED, 0, NULL },
@@ -119,6 +127,13 @@ static const JsonField record_fields[] = {
         { "restart_floor", cJSON_String, json_set_u64_text, offsetof(RecordView, w.restart_floor), JSON_REQUIRED, 0, NULL },
         { "spec_hash",     cJSON_String, json_set_text, offsetof(RecordView, spec_hash), JSON_REQUIRED, HASH_TEXT_SIZE - 1, NULL },
         { "spec_job_id",   cJSON_String, json_set_uuid, offsetof(RecordView, w.spec_job_id), JSON_NULLABLE, 0, NULL },
+        { "restart_hash",  cJSON_String, json_set_text, offsetof(RecordView, restart_hash), JSON_NULLABLE, HASH_TEXT_SIZE - 1, NULL },
+        { "restart_job_id", cJSON_String, json_set_uuid, offsetof(RecordView, w.restart_job_id), JSON_NULLABLE, 0, NULL },
+        { "roll_image_ref", cJSON_String, json_set_string, offsetof(RecordView, w.roll_image_ref), JSON_NULLABLE, 0, NULL },
+        { "roll_over",     cJSON_String, json_set_string, offsetof(RecordView, w.roll_over), JSON_NULLABLE, 0, NULL },
+        { "roll",          cJSON_Object, json_set_value, offsetof(RecordView, w.roll), JSON_NULLABLE, 0, NULL },
+        { "stopped",       cJSON_True|cJSON_False, json_set_bool, offsetof(RecordView, w.stopped), JSON_OPTIONAL, 0, NULL },
+        { "erase_at",      cJSON_String, json_set_u64_text, offsetof(RecordView, w.erase_at), JSON_OPTIONAL, 0, NULL },
         { "port",          cJSON_Number, set_port, offsetof(RecordView, w.port), JSON_REQUIRED, 65535, NULL },
         { "removed",       cJSON_True|cJSON_False, json_set_bool, offsetof(RecordView, w.removed), JSON_REQUIRED, 0, NULL },
         { "wanted",        cJSON_Object, set_version, offsetof(RecordView, w.wanted), JSON_NULLABLE, 0, NULL },
@@ -141,7 +156,10 @@ int workspace_from_json(const cJSON *json, Workspace **ret, Fault *reterr) {
         *w = view.w;
         if (view.spec_hash)
                 strcpy(w->spec_hash, view.spec_hash);
+        if (view.restart_hash)
+                strcpy(w->restart_hash, view.restart_hash);
         free(view.spec_hash);
+        free(view.restart_hash);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(w);
@@ -169,13 +187,16 @@ int workspace_load(const WorkspaceDir *d, const char *id, Workspace **ret, Fault
 
 static bool add_text(cJSON *json, const char *name, const char *value) { return !value || !value[0] || json_add_string(json, name, value); }
 
+static bool add_flag(cJSON *json, const char *name, bool value) { return !value || json_add_bool(json, name, true); }
+
 static cJSON *version_json(const Version *v) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_u64_text(json, "generation", v->generation) || !json_add_string(json, "job_id", v->job_id) ||
             !json_add_string(json, "runtime", v->runtime) || !add_text(json, "kind", v->kind) ||
             !add_text(json, "data_persistence", v->data_persistence) || !json_add_i64(json, "tier", v->tier) ||
-            !add_text(json, "image_ref", v->image_ref) || !add_text(json, "container_id", v->container_id))
+            !add_text(json, "image_ref", v->image_ref) || !add_text(json, "container_id", v->container_id) ||
+            !add_flag(json, "own_image", v->own_image) || !add_flag(json, "failed", v->failed))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -196,6 +217,8 @@ static cJSON *work_json(const Work *k) {
         if (!json || !json_add_string(json, "job_id", k->job_id) || !add_text(json, "delivery_id", k->delivery_id) ||
             !add_text(json, "accepted_report_id", k->accepted_report_id) || !json_add_string(json, "type", job_type_name(k->type)) ||
             !json_add_bool(json, "local", k->local) || !json_add_u64_text(json, "generation", k->generation) ||
+            !add_flag(json, "of_host", k->of_host) || !json_add_u64_text(json, "spec_generation", k->spec_generation) ||
+            !add_text(json, "image_over", k->image_over) || !add_flag(json, "cancelled", k->cancelled) ||
             !json_add_i64(json, "deadline_seconds", k->deadline_seconds) || !json_add_bool(json, "prune", k->prune) ||
             !json_add_string(json, "phase", phase_names[k->phase]) || !add_text(json, "image_ref", k->image_ref) ||
             !json_add_u64_text(json, "image_size_bytes", k->image_size_bytes) || !add_text(json, "container_id", k->container_id) ||
@@ -206,13 +229,20 @@ static cJSON *work_json(const Work *k) {
         return TAKE_PTR(json);
 }
 
+static bool add_roll(cJSON *json, const Workspace *w) {
+        return add_text(json, "roll_image_ref", w->roll_image_ref) && add_text(json, "roll_over", w->roll_over) &&
+               (!w->roll || json_add_item(json, "roll", cJSON_Duplicate(w->roll, true)));
+}
+
 static cJSON *workspace_json(const Workspace *w) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_string(json, "workspace_id", w->id) || !json_add_u64_text(json, "spec_floor", w->spec_floor) ||
             !json_add_u64_text(json, "restart_floor", w->restart_floor) ||
             !json_add_u64_text(json, "first_generation", w->first_generation) || !json_add_string(json, "spec_hash", w->spec_hash) ||
-            !add_text(json, "spec_job_id", w->spec_job_id) || !json_add_i64(json, "port", w->port) ||
+            !add_text(json, "spec_job_id", w->spec_job_id) || !add_text(json, "restart_hash", w->restart_hash) ||
+            !add_text(json, "restart_job_id", w->restart_job_id) || !add_roll(json, w) || !add_flag(json, "stopped", w->stopped) ||
+            (w->erase_at && !json_add_u64_text(json, "erase_at", w->erase_at)) || !json_add_i64(json, "port", w->port) ||
             !json_add_bool(json, "removed", w->removed) || (w->wanted && !json_add_item(json, "wanted", version_json(w->wanted))) ||
             (w->settled && !json_add_item(json, "settled", version_json(w->settled))) ||
             (w->work && !json_add_item(json, "work", work_json(w->work))) ||
@@ -302,7 +332,7 @@ int undo_load(const WorkspaceDir *d, const char *id, uint64_t generation, cJSON 
 
 bool workspace_names_generation(const Workspace *w, uint64_t generation) {
         return (w->wanted && w->wanted->generation == generation) || (w->settled && w->settled->generation == generation) ||
-               (w->work && w->work->generation == generation) || (w->next && w->next->generation == generation);
+               (w->work && w->work->spec_generation == generation) || (w->next && w->next->spec_generation == generation);
 }
 
 bool workspace_names(const Workspace *w, const char *file) {
@@ -351,6 +381,9 @@ Workspace *workspace_free(Workspace *w) {
         work_free(w->work);
         work_free(w->next);
         cJSON_Delete(w->outcome);
+        cJSON_Delete(w->roll);
+        free(w->roll_image_ref);
+        free(w->roll_over);
         free(w);
         return NULL;
 }
@@ -371,6 +404,20 @@ Version *version_new(const Job *j, const char *image_ref) {
         v->tier = j->spec->tier;
         if (copy(&v->runtime, j->spec->runtime) < 0 || copy(&v->kind, j->spec->kind) < 0 ||
             copy(&v->data_persistence, j->spec->data_persistence) < 0 || copy(&v->image_ref, image_ref) < 0)
+                return NULL;
+        return TAKE_PTR(v);
+}
+
+Version *version_copy(const Version *from) {
+        _cleanup_(version_freep) Version *v = calloc(1, sizeof *v);
+
+        if (!v)
+                return NULL;
+        *v = (Version) { .generation = from->generation, .tier = from->tier, .own_image = from->own_image, .failed = from->failed };
+        memcpy(v->job_id, from->job_id, UUID_SIZE);
+        if (copy(&v->runtime, from->runtime) < 0 || copy(&v->kind, from->kind) < 0 ||
+            copy(&v->data_persistence, from->data_persistence) < 0 || copy(&v->image_ref, from->image_ref) < 0 ||
+            copy(&v->container_id, from->container_id) < 0)
                 return NULL;
         return TAKE_PTR(v);
 }
@@ -396,9 +443,9 @@ Work *work_new(const Job *j, const char *delivery_id) {
         if (delivery_id)
                 memcpy(k->delivery_id, delivery_id, UUID_SIZE);
         k->type = j->type;
-        k->generation = j->generation;
+        k->generation = k->spec_generation = j->generation;
         k->deadline_seconds = j->deadline_seconds;
-        k->prune = j->prune;
+        k->prune = j->args.prune;
         if (uuid_make(k->accepted_report_id) < 0)
                 return work_free(k);
         return k;
@@ -408,6 +455,7 @@ Work *work_free(Work *k) {
         if (!k)
                 return NULL;
         free(k->image_ref);
+        free(k->image_over);
         free(k->container_id);
         free(k->old_container_id);
         free(k);

@@ -19,7 +19,9 @@ typedef struct Version {
         char     *runtime, *kind, *data_persistence;
         uint32_t  tier;
         char     *image_ref;            /* settled: what runs, by digest; wanted: only where the operator gave one */
+        bool      own_image;            /* settled: its job said so, no pin and no roll */
         char     *container_id;         /* settled only */
+        bool      failed;               /* wanted only: its job came to nothing; only a restart or a newer job takes it up */
 } Version;
 
 /* How far a job is, as far as a restart must know; what lies between is ensured again. */
@@ -33,17 +35,21 @@ typedef enum WorkPhase {
 typedef struct Work {
         char      job_id[UUID_SIZE], delivery_id[UUID_SIZE], accepted_report_id[UUID_SIZE];
         JobType   type;
-        bool      local;                /* ours, without a job of the control plane: a settled container that has to be made again */
-        uint64_t  generation;
+        bool      local;                /* ours, without a job of the control plane: a settled container that has to be made again, an erasure */
+        bool      of_host;              /* a part of a job of the host (job_id is that one's): its end is told by that job */
+        uint64_t  generation;           /* the job's place in its line */
+        uint64_t  spec_generation;      /* whose payload and secrets it takes; a provision's own */
         uint32_t  deadline_seconds;
         bool      prune;
         WorkPhase phase;
         char     *image_ref;            /* resolved at acceptance: job or pin */
+        char     *image_over;           /* image_ref came from a roll's `images`: the digest of the pin at that time, or "none" */
         uint64_t  image_size_bytes;
         char     *container_id, *old_container_id;
         bool      old_ran;              /* the old one ran before its stop */
         bool      started;              /* the new container was started: its volumes may hold its data */
         uint16_t  old_port;             /* of the old container, once the swap began; 0 */
+        bool      cancelled;            /* it is being undone because someone wanted it so */
         bool      reported;             /* its outcome is out (rollback_failed); undo goes on with every sweep */
         Fault     cause;
 } Work;
@@ -54,6 +60,12 @@ typedef struct Workspace {
         uint64_t  first_generation;     /* of the job that made this record: what runs with a lower one is from before it was lost */
         char      spec_hash[HASH_TEXT_SIZE];    /* payload_hash of the job that moved the spec floor */
         char      spec_job_id[UUID_SIZE];
+        char      restart_hash[HASH_TEXT_SIZE], restart_job_id[UUID_SIZE];      /* the same of the restart floor */
+        char     *roll_image_ref;       /* a roll's image, kept over restarts until the pin of the runtime is another than roll_over; NULL */
+        char     *roll_over;
+        cJSON    *roll;                 /* how its part in the last roll ended: {job_id, phase, error?}; NULL */
+        bool      stopped;              /* someone else stopped the settled container */
+        uint64_t  erase_at;             /* when what is left of it goes, in microseconds since the epoch by the best clock; 0: no such end */
         uint16_t  port;                 /* 0: none yet */
         bool      removed;              /* deprovisioned: a tombstone */
         Version  *wanted, *settled;
@@ -62,11 +74,13 @@ typedef struct Workspace {
         bool      outcome_acked;        /* the control plane has it */
 } Workspace;
 
-typedef struct WorkspaceDir { int fd; Vault *vault; } WorkspaceDir;     /* <state>/ws, and what seals what lies in it. Borrowed */
+/* <state>/ws, <state>/rescue, and what seals what lies in them. Borrowed. */
+typedef struct WorkspaceDir { int fd, rescue_fd; Vault *vault; } WorkspaceDir;
 
 Workspace *workspace_new(const char *id, uint64_t first_generation);
 Workspace *workspace_free(Workspace *w);
 Version   *version_new(const Job *j, const char *image_ref);    /* NULL when out of memory */
+Version   *version_copy(const Version *v);                       /* the same */
 Version   *version_free(Version *v);
 Work      *work_new(const Job *j, const char *delivery_id);
 Work      *work_free(Work *w);

@@ -75,6 +75,8 @@ TEST(defaults) {
         CHECK(c->connect_timeout_seconds == 10 && c->engine_timeout_seconds == 60 && c->engine_wait_seconds == 600);
         CHECK(c->stop_timeout_seconds == 10 && c->probe_timeout_seconds == 300 && c->job_deadline_seconds == 7200 &&
               c->pull_stall_seconds == 120);
+        CHECK(c->crash_loop_window_seconds == 600 && c->volume_grace_seconds == 86400 && !c->registry_auth_file);
+        CHECK(c->prefetch && c->prefetch_spread_seconds == 300 && c->gc_high_percent == 85 && c->gc_low_percent == 75);
         CHECK_INT(c->min_free_bytes, INT64_C(5) << 30);
         CHECK_STR(c->launcher, "/usr/lib/molecule-agent/molecule-launch");
         CHECK(!c->require_signed_jobs && !c->signing_keys && c->trusted.n == 0 && !c->allow_unlocked_memory);
@@ -239,6 +241,13 @@ static const struct { const char *key, *value; } bad[] = {
         { "crash_loop_restarts", "0" },
         { "job_deadline_seconds", "86401" },
         { "pull_stall_seconds", "0" },
+        { "crash_loop_window_seconds", "0" },
+        { "volume_grace_seconds", "31536001" },
+        { "registry_auth_file", "config.json" },
+        { "prefetch", "later" },
+        { "prefetch_spread_seconds", "86401" },
+        { "gc_high_percent", "101" },
+        { "gc_low_percent", "0" },
         { "min_free_bytes", "5X" },
         { "min_free_bytes", "G" },
         { "min_free_bytes", "-5G" },
@@ -464,9 +473,11 @@ TEST(keys_imply_that_all_is_signed) {
         }
 }
 
-TEST(keys_that_are_none) {
+TEST(keys_that_are_none_and_marks_that_cross) {
         static const struct { const char *text, *words; } table[] = {
                 { "require_signed_jobs = yes\n", "signing_keys" },
+                { "gc_low_percent = 85\n", "gc_low_percent (85) must be below gc_high_percent (85)" },
+                { "gc_high_percent = 75\n", "gc_low_percent (75) must be below gc_high_percent (75)" },
                 { "require_signed_jobs = yes\nsigning_keys = ,\n", "signing_keys" },
                 { "signing_keys = x\n", "number 1" },
                 { "signing_keys = " KEY_A " AAAA\n", "number 2" },
@@ -519,7 +530,7 @@ TEST(the_last_good_one_there_and_back) {
                 "[agent]\ncp_url = https://cp.example:8443\ncp_prefix = /cp\norg_id = " KIT_ORG "\norg_slug = slug\nca_file = /etc/ca.pem\n"
                 "proxy = http://proxy.example:3128\nno_proxy = a,b\nlog_level = debug\nport_range = 21000-21010\nmax_tier = 4\nregistries "
                 "= a.example, b.example\n"
-                "min_free_bytes = 7M\nallow_insecure_loopback = yes\ntier1_memory_mb = 99\nprovision_secret_file = /run/secret\nprobe_path "
+                "min_free_bytes = 7M\ngc_high_percent = 76\nregistry_auth_file = /etc/auth.json\nprefetch = no\nallow_insecure_loopback = yes\ntier1_memory_mb = 99\nprovision_secret_file = /run/secret\nprobe_path "
                 "= /healthz\n";
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(config_freep) Config *c = NULL, *back = NULL;

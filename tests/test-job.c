@@ -111,7 +111,7 @@ TEST(a_good_deprovision) {
                 if (!CHECK_INT(o.r, 0))
                         continue;
                 CHECK_INT(o.job->type, JOB_DEPROVISION);
-                CHECK_INT(o.job->prune, prune);
+                CHECK_INT(o.job->args.prune, prune);
                 CHECK(o.job->spec == NULL);
                 CHECK_INT(o.job->deadline_seconds, 86400);
         }
@@ -153,7 +153,7 @@ TEST(types_have_names) {
                 CHECK_INT(job_type_find(job_type_name((JobType) i), &t), 0);
                 CHECK_INT(t, i);
         }
-        CHECK_INT(job_type_find("host.teardown", &t), -ENOENT);
+        CHECK_INT(job_type_find("host.upgrade", &t), -ENOENT);
         CHECK_INT(job_type_find("", &t), -ENOENT);
 }
 
@@ -167,10 +167,10 @@ static const struct { const char *field, *value, *code; } fields[] = {
         { "type", NULL, "bad_json" },
         { "type", "7", "bad_json" },
         { "type", "\"\"", "bad_json" },
-        { "type", "\"workspace.restart\"", "unsupported_type" },
+        { "type", "\"workspace.restarted\"", "unsupported_type" },
         { "type", "\"WORKSPACE.PROVISION\"", "unsupported_type" },
         { "type", "\"workspace.provision \"", "unsupported_type" },
-        { "type", "\"host.teardown\"", "unsupported_type" },
+        { "type", "\"host.redeploy\"", "unsupported_field" },
         { "org_id", NULL, "bad_json" },
         { "org_id", "\"\"", "bad_json" },
         { "org_id", "\"" KIT_OTHER "\"", "wrong_tenant" },
@@ -307,7 +307,7 @@ TEST(a_refusal_knows_what_it_refuses) {
         _cleanup_free_ char *text = NULL;
         _cleanup_outcome_ Outcome o = {};
 
-        kit_set(payload, "type", "\"host.redeploy\"");
+        kit_set(payload, "type", "\"host.upgrade\"");
         kit_set(payload, "unknown", "1");
         text = json_print(payload);
         delivery = delivery_of(text, strlen(text));
@@ -316,7 +316,7 @@ TEST(a_refusal_knows_what_it_refuses) {
         CHECK_STR(o.label.delivery_id, DELIVERY);
         CHECK_STR(o.label.job_id, KIT_JOB);
         CHECK_STR(o.label.workspace_id, KIT_WORKSPACE);
-        CHECK_STR(o.label.type, "host.redeploy");
+        CHECK_STR(o.label.type, "host.upgrade");
         CHECK(o.label.has_generation && o.label.generation == 7);
 }
 

@@ -62,13 +62,25 @@ static Workspace *full(void) {
         w->restart_floor = 11;
         memset(w->spec_hash, 'a', 64);
         strcpy(w->spec_job_id, KIT_JOB);
+        memset(w->restart_hash, 'b', 64);
+        strcpy(w->restart_job_id, KIT_OTHER);
+        w->roll_image_ref = copy_of("registry.example/r@" KIT_DIGEST_2);
+        w->roll_over = copy_of("none");
+        w->roll = kit_json("{\"job_id\":\"" KIT_OTHER "\",\"phase\":\"rolled_back\"}");
+        w->stopped = true;
+        w->erase_at = UINT64_MAX;
         w->port = 65535;
         w->removed = true;
         w->wanted = version(12);
         w->settled = version(10);
+        w->wanted->failed = true;
+        w->settled->own_image = true;
         w->settled->container_id = copy_of("c0ffee");
         w->work = work(12);
         w->work->local = w->work->prune = w->work->old_ran = w->work->started = w->work->reported = true;
+        w->work->of_host = w->work->cancelled = true;
+        w->work->spec_generation = 10;
+        w->work->image_over = copy_of(KIT_DIGEST_2);
         w->work->old_port = 65534;
         w->work->phase = WORK_UNDOING;
         w->work->image_ref = copy_of("registry.example/b@" KIT_DIGEST_2);
@@ -86,7 +98,7 @@ static Workspace *full(void) {
 static void check_version(const Version *a, const Version *b) {
         if (!CHECK(a && b))
                 return;
-        CHECK(a->generation == b->generation && a->tier == b->tier);
+        CHECK(a->generation == b->generation && a->tier == b->tier && a->failed == b->failed && a->own_image == b->own_image);
         CHECK_STR(a->job_id, b->job_id);
         CHECK_STR(a->runtime, b->runtime);
         CHECK_STR(a->kind, b->kind);
@@ -107,9 +119,16 @@ static void check_work(const Work *a, const Work *b) {
         CHECK(a->type == b->type && a->phase == b->phase && a->generation == b->generation && a->deadline_seconds == b->deadline_seconds);
         CHECK(a->local == b->local && a->prune == b->prune && a->old_ran == b->old_ran && a->started == b->started &&
               a->old_port == b->old_port);
+        CHECK(a->of_host == b->of_host && a->cancelled == b->cancelled && a->spec_generation == b->spec_generation);
+        CHECK_STR(a->image_over, b->image_over);
         CHECK(a->reported == b->reported && a->image_size_bytes == b->image_size_bytes);
         CHECK(a->cause.set == b->cause.set && a->cause.code == b->cause.code);
         CHECK_STR(a->cause.text, b->cause.text);
+}
+
+static bool same_json(const cJSON *a, const cJSON *b) {
+        _cleanup_free_ char *x = a ? json_print(a) : NULL, *y = b ? json_print(b) : NULL;
+        return str_equal(x, y);
 }
 
 static void check_same(const Workspace *a, const Workspace *b) {
@@ -121,6 +140,11 @@ static void check_same(const Workspace *a, const Workspace *b) {
         CHECK(a->removed == b->removed && a->outcome_acked == b->outcome_acked);
         CHECK_STR(a->spec_hash, b->spec_hash);
         CHECK_STR(a->spec_job_id, b->spec_job_id);
+        CHECK_STR(a->restart_hash, b->restart_hash);
+        CHECK_STR(a->restart_job_id, b->restart_job_id);
+        CHECK_STR(a->roll_image_ref, b->roll_image_ref);
+        CHECK_STR(a->roll_over, b->roll_over);
+        CHECK(a->stopped == b->stopped && a->erase_at == b->erase_at && same_json(a->roll, b->roll));
         CHECK_STR(x, y);
 }
 
@@ -300,7 +324,7 @@ TEST(what_no_version_of_ours_wrote) {
 
 TEST(a_directory_that_cannot_be_written_is_state_degraded) {
         _cleanup_sealed_ SealedKit k = sealed_kit();
-        const WorkspaceDir dir = { -1, k.vault };
+        const WorkspaceDir dir = { .fd = -1, .vault = k.vault };
         _cleanup_(workspace_freep) Workspace *w = full();
         _cleanup_(job_freep) Job *j = job(7);
         Fault f = {}, g = {};
@@ -322,7 +346,7 @@ static bool holds(const SealedKit *k, const char *name, const char *text) {
 
 TEST(payloads_lie_sealed) {
         _cleanup_sealed_ SealedKit k = sealed_kit();
-        const WorkspaceDir dir = { k.d.fd, k.vault };
+        const WorkspaceDir dir = { .fd = k.d.fd, .vault = k.vault };
         _cleanup_(job_freep) Job *j = job(7), *back = NULL;
         const JobRules other = { .org_id = KIT_OTHER, .host_id = KIT_HOST, .spec = { .max_tier = 2 } };
         Job *none = NULL;
@@ -346,7 +370,7 @@ TEST(payloads_lie_sealed) {
 
 TEST(undo_sets_lie_sealed) {
         _cleanup_sealed_ SealedKit k = sealed_kit();
-        const WorkspaceDir dir = { k.d.fd, k.vault };
+        const WorkspaceDir dir = { .fd = k.d.fd, .vault = k.vault };
         _cleanup_json_ cJSON *json = kit_json("{\"files\":{\"a\":\"AAE=\"},\"absent\":[\"b\"]}"), *back = NULL, *none = NULL;
         _cleanup_free_ char *wanted = json_print(json), *found = NULL;
 
