@@ -5,11 +5,13 @@ job ends well, once; what cannot be trusted is never talked to; and a workspace 
 
 Each case has its own control plane and agent; several run side by side. What takes the engine away comes last, alone."""
 
+import errno
 import json
 import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -22,7 +24,7 @@ from cases import must  # noqa: E402
 from engine import Registry  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
 from plane import Authority  # noqa: E402
-from proc import end_now, free_port  # noqa: E402
+from proc import at_end, end_now, free_port  # noqa: E402
 from proxy import Proxy, drop_after, edit, html, reply  # noqa: E402
 from sealed import life  # noqa: E402
 from world import b64, events, new_id, now, spec  # noqa: E402
@@ -163,6 +165,32 @@ def registry_down_in_mid_pull(lab):
     must(case.site.plane.job(order)["final"] is None, "the job ended while the registry was down")
     registry.start()
     case.ends_well(order, workspace, 120)
+    end_now(registry.process.stop)
+    return case
+
+
+def registry_credentials(lab):
+    """no credentials, then wrong ones, then a file that is none are image_auth each; once the file is right the next job needs no restart"""
+    registry = Registry(f"{lab.where}/r3", {"bot": "s3cr3t-of-the-registry"})
+    registry.start()
+    locked = image.make(lab.engine, registry, "ok", page="locked", filler=os.urandom(4096))
+    path = f"{lab.where}/docker-config.json"
+    case = Case(lab, registries=f"{lab.registry.address} {registry.address}", registry_auth_file=path)
+    case.site.start()
+    case.stand_by()
+    for text in (None, json.dumps({"auths": {registry.address: {"username": "bot", "password": "not-this-one"}}}), "{", registry.docker_config()):
+        if text:
+            with open(path, "w") as file:
+                file.write(text)
+        workspace = new_id()
+        order = case.order(workspace, locked)
+        if text == registry.docker_config():
+            case.ends_well(order, workspace)
+            continue
+        final = case.site.plane.final(order)
+        must((final["state"], final["error"]["code"]) == ("failed", "image_auth"), f"{text}: {final['state']} {final.get('error')}")
+        must("not-this-one" not in final["error"]["message"], "a password in words")
+    must(not case.site.agent.lines("s3cr3t"), "a password in the log")
     end_now(registry.process.stop)
     return case
 
@@ -417,6 +445,38 @@ def sigterm_in_gate(lab):
     return case
 
 
+def state_disk_full(lab):
+    """a job's end is stored on a disk that has filled up, no new one is taken, and all is well once there is room"""
+    case = Case(lab)
+    state = case.site.agent.state
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", state], check=True)
+    at_end(lambda: subprocess.run(["umount", "-l", state], check=False))
+    case.site.start()
+    case.stand_by()
+    workspace = new_id()
+    order = case.order(workspace, lab.image("slow", page="slow", delay=4, keep=True))
+    case.reported(order, "configuring_https")
+    filler = f"{state}/filler"
+    with open(filler, "wb") as file:
+        try:
+            while file.write(bytes(65536)):
+                file.flush()
+        except OSError as error:
+            must(error.errno == errno.ENOSPC, str(error))
+    case.ends_well(order, workspace)
+    must(not os.path.exists(f"{state}/ballast"), "the ballast was not needed")
+    wait_for(lambda: "state_degraded" in case.health().get("agent", {}).get("degraded", []), 20, "state_degraded in health")
+    waits = case.order(new_id())
+    case.site.agent.restart(signal.SIGKILL)
+    wait_for(lambda: case.site.agent.lines("no new job is accepted"), 20, "words of the full disk")
+    must(case.site.plane.job(waits)["final"] is None, "a job was taken")
+    os.unlink(filler)
+    must(case.site.plane.final(waits, 120)["state"] == "succeeded", "the job that waited did not end well")
+    wait_for(lambda: os.path.getsize(f"{state}/ballast") == 16 << 20, 20, "the ballast")
+    must(case.site.fetch(workspace)[0] == 200, "no page after it")
+    return case
+
+
 def sighup(lab):
     case = Case(lab)
     case.site.start()
@@ -452,9 +512,9 @@ def once(lab):
     return case
 
 
-SHARED = (truncated_json, control_plane_down_in_mid_job, registry_down_in_mid_pull, host_unknown, registry_says_429_at_first, redirects,
+SHARED = (truncated_json, control_plane_down_in_mid_job, registry_down_in_mid_pull, registry_credentials, host_unknown, registry_says_429_at_first, redirects,
           bad_certificates, retry_after, html_instead_of_json, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
-          org_row_not_yet_there, create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, sighup, once)
+          org_row_not_yet_there, create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, state_disk_full, sighup, once)
 ALONE = (engine_killed_in_mid_job,)
 
 
