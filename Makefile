@@ -11,7 +11,7 @@ WERROR  ?=
 O       := build/obj$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(COVERAGE),-cov)
 BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
 
-PKGS       := libcurl libssl libcrypto libcjson libsystemd libsodium
+PKGS       := libcurl libssl libcrypto libcjson libsystemd libsodium libmicrohttpd
 DEVCP_PKGS := libmicrohttpd sqlite3 libcjson libsystemd libsodium
 
 # Small before fast: it waits for disks, networks and an engine, and what it computes is done by libraries.

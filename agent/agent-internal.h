@@ -4,6 +4,7 @@
 /* What agent.c (life), agent-wire.c (who hears of what) and agent-view.c (what is told) share. */
 
 #include "agent/agent.h"
+#include "agent/api.h"
 #include "agent/control.h"
 #include "agent/health.h"
 #include "agent/outbox.h"
@@ -36,6 +37,7 @@ struct Agent {
         Control         *control;
         Reporter        *reporter;
         Health          *health;
+        Api             *api;                   /* NULL: --once, or it could not be had */
         uint64_t         started_at;            /* microseconds since the epoch */
         Fault            config_fault;          /* the file is invalid; the last good one is in force */
         Fault            enrol_fault;           /* not_enrolled and its like */
@@ -68,3 +70,4 @@ void agent_rotate_host_key(Agent *a);                   /* if an operator has as
 cJSON *agent_register_body(void *userdata);
 cJSON *agent_health_view(void *userdata);
 cJSON *agent_pins_view(void *userdata);
+cJSON *agent_error_view(const Fault *f);        /* {code, message}; JSON null where none is set */

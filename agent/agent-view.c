@@ -82,7 +82,7 @@ static cJSON *degraded(const Agent *a) {
         return TAKE_PTR(list);
 }
 
-static cJSON *error_view(const Fault *f) {
+cJSON *agent_error_view(const Fault *f) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!f || !f->set)
@@ -106,7 +106,7 @@ cJSON *agent_health_view(void *userdata) {
             !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) ||
             !json_add_bool(json, "draining", queue_is_draining(a->queue)) || !json_add_bool(json, "held", queue_is_held(a->queue)) || !json_add_item(json, "degraded", degraded(a)) ||
             !cJSON_AddNullToObject(json, "audit_head") || !json_add_i64(json, "reports_refused", reporter_refused(a->reporter)) ||
-            !json_add_item(json, "last_error", error_view(worst(a))))
+            !json_add_item(json, "last_error", agent_error_view(worst(a))))
                 return NULL;
         return TAKE_PTR(json);
 }

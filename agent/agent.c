@@ -256,6 +256,7 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
 }
 
 int agent_run(Agent *a) {
+        Fault why = {};
         int r;
 
         r = engine_start(a->engine);
@@ -267,6 +268,8 @@ int agent_run(Agent *a) {
                 log_error("Cannot start: %s", strerror(-r));
                 return 1;
         }
+        if (!a->options.once && api_start(a->event, a->settings.runtime_path, a, &a->api, &why) < 0)
+                log_write(LOG_ERR, &(LogFields){ .fault = &why }, "%s", why.text);
         loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
         log_notice("molecule-agentd %s, host %s, start %llu.", VERSION, a->identity.host_id, (unsigned long long) a->identity.boot_epoch);
         (void) sd_notify(0, "READY=1\nSTATUS=Running.");
@@ -281,6 +284,7 @@ int agent_run(Agent *a) {
 Agent *agent_free(Agent *a) {
         if (!a)
                 return NULL;
+        api_stop(a->api);
         health_free(a->health);
         reporter_free(a->reporter);
         control_free(a->control);

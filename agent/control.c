@@ -41,6 +41,9 @@ struct Control {
         ControlState     state;
         Fault            fault, key_fault;              /* the second: registered, but with another sealing key than is known */
         bool             once, refresh_tried, proof_sent;
+        bool hanging; /* call is a poll that may wait for long */
+        bool now;     /* someone on the host waits for all that the control plane has */
+        ControlRounds rounds;
         uint64_t         started, register_again_at, sent_at, pins_retry_at;
         unsigned         wait_seconds, max_jobs, quick;
         char             pins_etag[256];                /* what the control plane says its table has */
@@ -49,6 +52,11 @@ struct Control {
 };
 
 static void step(Control *c);
+
+static void drop_call(Control *c) {
+        c->call = cp_call_cancel(c->call);
+        c->hanging = false;
+}
 
 static void arm(Control *c, uint64_t usec) {
         (void) sd_event_source_set_time_relative(c->timer, usec);
@@ -138,6 +146,7 @@ static void trouble(Control *c, const CpAnswer *a) {
         uint64_t wait = cp_pace(c->cp, &c->pace, a->kind);
         bool race = in_race_window(c) && (a->kind == CP_AUTH || a->kind == CP_NOT_FOUND);
 
+        c->rounds.failed++;
         if (!race && a->kind != CP_NOT_FOUND)
                 set_fault(c, &a->fault);
         switch (a->kind) {
@@ -250,9 +259,14 @@ static void forget_jobs(Control *c) {
         c->jobs = NULL;
 }
 
+/* Only an answer without jobs says that there are no more. */
 static void hand_on(Control *c, const cJSON *jobs) {
         const cJSON *item;
 
+        if (c->now && cJSON_GetArraySize(jobs) == 0) {
+                c->now = false;
+                c->rounds.done++;
+        }
         cJSON_ArrayForEach(item, jobs)
                 c->events.delivery(item, c->events.userdata);
         c->events.polled(c->events.userdata);
@@ -314,6 +328,7 @@ static void on_poll(const CpAnswer *a, void *userdata) {
         bool quick = now_boottime() - c->sent_at < QUICK_USEC, empty;
 
         c->call = NULL;
+        c->hanging = false;
         if (a->kind != CP_OK) {
                 trouble(c, a);
                 return;
@@ -355,13 +370,14 @@ static void query_escape(const char *s, char *ret, size_t size) {
 static void poll_jobs(Control *c) {
         /* While a table cannot be fetched, its ETag is named as if we had it, lest every poll be answered at once. */
         const char *etag = is_bad_for_now(c) ? c->pins_etag : pins_etag(c->pins);
-        unsigned wait = c->once ? 0 : c->wait_seconds;
+        unsigned wait = c->once || c->now ? 0 : c->wait_seconds;
         char escaped[800], path[1000];
 
         query_escape(etag, escaped, sizeof escaped);
         (void) snprintf(path, sizeof path, "/hosts/%s/jobs?wait=%u&max=%u&pins_etag=%s", c->identity->host_id, wait,
                         c->events.room(c->max_jobs, c->events.userdata), escaped);
         c->sent_at = now_boottime();
+        c->hanging = true;
         ask(c, &(CpRequest) { .path = path, .answer_max = JOBS_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC }, on_poll);
 }
 
@@ -391,7 +407,7 @@ void control_start(Control *c, bool once) {
         if (c->state == CONTROL_PARKED)
                 return;
         c->once = once;
-        c->call = cp_call_cancel(c->call);
+        drop_call(c);
         forget_jobs(c);
         c->state = CONTROL_REGISTERING;
         c->pace = (CpPace) CP_PACE_INIT;
@@ -403,16 +419,28 @@ void control_start(Control *c, bool once) {
 void control_register(Control *c) {
         if (c->state != CONTROL_POLLING)
                 return;
-        c->call = cp_call_cancel(c->call);
+        drop_call(c);
         forget_jobs(c);
         set_state(c, CONTROL_REGISTERING);
         arm(c, 0);
 }
 
+/* What was delivered into the poll that is dropped here comes again: nothing of it was accepted. */
+ControlRounds control_poll_now(Control *c) {
+        c->now = true;
+        c->pins_bad[0] = 0;
+        if (c->hanging)
+                drop_call(c);
+        step(c);
+        return c->rounds;
+}
+
+ControlRounds control_rounds(const Control *c) { return c->rounds; }
+
 void control_stop(Control *c) {
         if (c->state == CONTROL_PARKED)
                 return;
-        c->call = cp_call_cancel(c->call);
+        drop_call(c);
         forget_jobs(c);
         set_state(c, CONTROL_IDLE);
         (void) sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
@@ -424,7 +452,7 @@ void control_answered(Control *c, const CpAnswer *a) {
                 return;
         if (a->kind != CP_HOST_UNKNOWN && a->kind != CP_IN_USE && a->kind != CP_REVOKED && a->kind != CP_AUTH)
                 return;
-        c->call = cp_call_cancel(c->call);
+        drop_call(c);
         forget_jobs(c);
         trouble(c, a);
 }
@@ -438,8 +466,7 @@ int control_new(sd_event *event, Cp *cp, Pins *pins, const Identity *identity, L
 
         if (!c)
                 return -ENOMEM;
-        *c = (Control) { .cp = cp, .pins = pins, .identity = identity, .loops = loops, .events = *events, .pace = CP_PACE_INIT,
-                         .wait_seconds = WAIT_SECONDS, .max_jobs = MAX_JOBS, .started = now_boottime() };
+        *c = (Control){ .cp = cp, .pins = pins, .identity = identity, .loops = loops, .events = *events, .pace = CP_PACE_INIT, .wait_seconds = WAIT_SECONDS, .max_jobs = MAX_JOBS, .started = now_boottime(), .rounds = { .done = now_boottime(), .failed = now_boottime() } };
         r = sd_event_add_time_relative(event, &c->timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_timer, c);
         if (r < 0)
                 return r;

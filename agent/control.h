@@ -29,6 +29,10 @@ typedef struct ControlEvents {
         void *userdata;
 } ControlEvents;
 
+/* How often control_poll_now() was answered in full, and how often a request was not. Counted from the time of the start, so that no number comes
+ * again after another one. */
+typedef struct ControlRounds { uint64_t done, failed; } ControlRounds;
+
 /* Everything is borrowed. */
 int      control_new(sd_event *event, Cp *cp, Pins *pins, const Identity *identity, Loops *loops, const ControlEvents *events, Control **ret);
 Control *control_free(Control *c);
@@ -36,6 +40,11 @@ DEFINE_CLEANUP(Control *, control_free)
 
 void         control_start(Control *c, bool once);      /* credentials are there; once: poll without waiting */
 void         control_register(Control *c);              /* again, now: the sealing key is another one */
+/* Asks at once for all there is, in place of a poll that hangs and of a pause after a failure. Done when rounds.done, or for now failed when
+ * rounds.failed, is greater than in the rounds that are returned. */
+ControlRounds control_poll_now(Control *c);
+ControlRounds control_rounds(const Control *c);
+
 void         control_stop(Control *c);
 void         control_answered(Control *c, const CpAnswer *a);   /* what another loop got: unknown host, in use, revoked, auth */
 ControlState control_state(const Control *c);

@@ -354,6 +354,23 @@ bool queue_is_idle(const Queue *q) {
         return q->recovered && !q->runs && q->host->n_jobs == 0;
 }
 
+bool queue_waits_for_release(const Queue *q) {
+        bool any = false;
+
+        if (q->runs)
+                return false;
+        for (size_t i = 0; i < q->n_entries; i++) {
+                const Entry *e = q->entries[i];
+
+                if (!e->flow && (!e->w->work || e->w->work->reported))
+                        continue;
+                if (!queue_holds(q, e->w->id) || (e->flow && !flow_is_held(e->flow)))
+                        return false;
+                any = true;
+        }
+        return any || (q->host->n_jobs > 0 && queue_is_held(q));
+}
+
 unsigned queue_jobs_running(const Queue *q) {
         unsigned n = 0;
 

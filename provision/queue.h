@@ -63,6 +63,7 @@ int queue_cancel_local(Queue *q, const char *job_id, Fault *reterr);
 
 void queue_stop(Queue *q);              /* SIGTERM: pulls and gates are dropped, no step is begun; stopped() comes when nothing is in flight */
 bool queue_is_idle(const Queue *q);     /* no job is at work or waits */
+bool queue_waits_for_release(const Queue *q);   /* something is at work, and all of it waits for the end of a hold */
 void queue_wrote(Queue *q, int r, const Fault *fault);  /* a part of the state was written, or not: counts towards `degraded` */
 bool queue_is_degraded(const Queue *q, Fault *ret);     /* state cannot be written: no job is accepted */
 

@@ -22,6 +22,14 @@ int ctl_explain(int argc, char **argv);
 int ctl_config(int argc, char **argv);
 int ctl_status(int argc, char **argv);
 int ctl_secrets(int argc, char **argv);
+int ctl_sync(int argc, char **argv);
+int ctl_apply(int argc, char **argv);
+int ctl_restart(int argc, char **argv);
+int ctl_cancel(int argc, char **argv);
+int ctl_hold(int argc, char **argv);
+int ctl_release(int argc, char **argv);
+int ctl_drain(int argc, char **argv);
+int ctl_undrain(int argc, char **argv);
 
 /* store.c */
 int  ctl_open_state(void);                      /* a descriptor, or negative when it was said why not */

@@ -15,12 +15,20 @@ static int ctl_version(int argc, char **argv);
 static int ctl_help(int argc, char **argv);
 
 static const Verb verbs[] = {
-        { "status",  "",                            "workspaces and jobs as the records on disk have them", ctl_status },
-        { "secrets", "verify | list | …",           "what is sealed here; `secrets` alone says more",       ctl_secrets },
-        { "explain", "CODE | --all [--markdown]",   "what an error code means and what to do",              ctl_explain },
-        { "config",  "show [FILE]",                 "each effective setting and where it came from",        ctl_config },
-        { "version", "",                            "print the version",                                    ctl_version },
-        { "help",    "",                            "print this",                                           ctl_help },
+        { "status", "", "workspaces and jobs as the records on disk have them", ctl_status },
+        { "sync", "[--wait] [--timeout S] [--json]", "ask the control plane now; --wait: until all is done", ctl_sync },
+        { "apply", "FILE [--dry-run] [--wait]", "do the job in a file, without a control plane", ctl_apply },
+        { "restart", "WORKSPACE [--wait]", "make a workspace anew, as it is wanted", ctl_restart },
+        { "cancel", "JOB", "give a job up that is not past the point of return", ctl_cancel },
+        { "hold", "[WORKSPACE] [--for 2h] --reason TEXT", "change nothing, here or on one workspace, for now", ctl_hold },
+        { "release", "[WORKSPACE]", "end a hold", ctl_release },
+        { "drain", "--reason TEXT", "take no new workspaces", ctl_drain },
+        { "undrain", "", "take new workspaces again", ctl_undrain },
+        { "secrets", "verify | list | ...", "what is sealed here; `secrets` alone says more", ctl_secrets },
+        { "explain", "CODE | --all [--markdown]", "what an error code means and what to do", ctl_explain },
+        { "config", "show [FILE]", "each effective setting and where it came from", ctl_config },
+        { "version", "", "print the version", ctl_version },
+        { "help", "", "print this", ctl_help },
 };
 
 static int ctl_version(int argc, char **argv) {
@@ -33,7 +41,7 @@ static int ctl_version(int argc, char **argv) {
 static void usage(FILE *to) {
         fputs("molecule-agentctl - look at and steer the agent of this host\n\nUsage: molecule-agentctl VERB [ARGUMENTS]\n\n", to);
         for (size_t i = 0; i < ELEMENTS(verbs); i++)
-                fprintf(to, "  %-8s %-27s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
+                fprintf(to, "  %-8s %-37s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
         fputs("\nThe daemon itself: systemctl status molecule-agentd; journalctl -u molecule-agentd.\n", to);
 }
 

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* apply: one job from a file, without a control plane, judged and done as one that was delivered. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/ctl/ctl.h"
+#include "agent/ctl/round.h"
+#include "base/file.h"
+
+#define JOB_MAX (32 * 1024 * 1024)
+
+static int usage(void) {
+        fputs("Usage: molecule-agentctl apply FILE [--dry-run] [--wait] [--timeout SECONDS] [--json]\n", stderr);
+        return CTL_USAGE;
+}
+
+/* What the agent says of the job at once. */
+static int judge(const cJSON *report, bool dry_run, bool json) {
+        const char *state = json_get_string(report, "state") ?: "?", *code = json_get_string(report, "error/code");
+        bool accepted = strcmp(state, "accepted") == 0, well = accepted || strcmp(state, "succeeded") == 0;
+        _cleanup_free_ char *line = json_print(report);
+
+        if (!json)
+                printf("%s %s: %s%s%s%s%s\n", json_get_string(report, "type") ?: "job", json_get_string(report, "job_id") ?: "?",
+                       dry_run && accepted ? "would be accepted" : state, code ? ": " : "", code ?: "",
+                       json_get_string(report, "error/message") ? ": " : "", json_get_string(report, "error/message") ?: "");
+        else
+                puts(line ?: "{}");
+        return well ? CTL_OK : code && (strcmp(code, "held") == 0 || strcmp(code, "draining") == 0) ? CTL_REFUSED
+                                                                                                    : CTL_FAILED;
+}
+
+static int run(Client *client, const char *body, size_t size, bool dry_run, const RoundOptions *o) {
+        _cleanup_json_ cJSON *answer = NULL;
+        const cJSON *report;
+        Fault why = {};
+        int code = client_post(client, dry_run ? "/v1/apply?dry_run=true" : "/v1/apply", body, size, &answer, &why);
+        Round r = { .client = client, .json = o->json, .timeout_seconds = o->timeout_seconds };
+
+        if (code != CTL_OK)
+                return round_refused(code, &why);
+        report = json_get(answer, "report");
+        code = judge(report, dry_run, o->json && !o->wait);
+        if (code != CTL_OK || dry_run || !o->wait)
+                return code;
+        r.mark = json_get_string(answer, "mark");
+        return round_watch(&r);
+}
+
+int ctl_apply(int argc, char **argv) {
+        static const struct option options[] = { ROUND_LONG_OPTIONS, { "dry-run", no_argument, NULL, 'd' }, {} };
+        RoundOptions o = ROUND_OPTIONS_INIT;
+        _cleanup_free_ char *body = NULL;
+        bool dry_run = false;
+        Client client;
+        size_t size;
+        int opt, code;
+
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0)
+                if (opt == 'd')
+                        dry_run = true;
+                else if (!round_option(&o, opt, optarg))
+                        return usage();
+        if (optind + 1 != argc)
+                return usage();
+        code = file_read_path(argv[optind], JOB_MAX, &body, &size);
+        if (code < 0) {
+                fprintf(stderr, "Cannot read %s: %s\n", argv[optind], code == -EFBIG ? "it is larger than 32 MiB" : strerror(-code));
+                return CTL_FAILED;
+        }
+        code = client_open(&client);
+        if (code != CTL_OK)
+                return code;
+        code = run(&client, body, size, dry_run, &o);
+        client_close(&client);
+        return code;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "agent/ctl/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/api.h"
+#include "agent/ctl/ctl.h"
+#include "base/text.h"
+
+#define RUNTIME_DEFAULT "/run/molecule-agent"
+#define ANSWER_MAX      (8 * 1024 * 1024)
+#define TIMEOUT_USEC    (30 * USEC_PER_SEC)
+
+typedef struct Exchange {
+        Client *client;
+        cJSON **ret;
+        Fault *why;
+        int code;
+        bool done;
+} Exchange;
+
+int client_open(Client *c) {
+        *c = (Client){ .socket = str_printf("%s/" API_SOCKET, getenv("RUNTIME_DIRECTORY") ?: RUNTIME_DEFAULT) };
+        if (c->socket && sd_event_new(&c->event) >= 0 && http_new(c->event, &c->http) >= 0)
+                return CTL_OK;
+        client_close(c);
+        fputs("Out of memory.\n", stderr);
+        return CTL_FAILED;
+}
+
+void client_close(Client *c) {
+        http_free(c->http);
+        sd_event_unref(c->event);
+        free(c->socket);
+        *c = (Client){};
+}
+
+static int not_reached(const Exchange *x, const HttpAnswer *a) {
+        const char *socket = x->client->socket;
+
+        switch (a->error) {
+        case -ENOENT:
+        case -ECONNREFUSED:
+                (void) fault(x->why, a->error, FAULT_INTERNAL, "The agent does not run: nobody listens on %s. systemctl status molecule-agentd says more.", socket);
+                return CTL_NOT_RUNNING;
+        case -EACCES:
+                (void) fault(x->why, a->error, FAULT_INTERNAL, "You may not speak to the agent through %s: that is for root and the agent's group.", socket);
+                return CTL_REFUSED;
+        case -ETIMEDOUT:
+                (void) fault(x->why, a->error, FAULT_INTERNAL, "The agent did not answer on %s in time.", socket);
+                return CTL_TIMED_OUT;
+        default:
+                (void) fault(x->why, a->error, FAULT_INTERNAL, "The agent could not be asked through %s: %s", socket, a->words);
+                return CTL_FAILED;
+        }
+}
+
+static int refused(const Exchange *x, const HttpAnswer *a, const cJSON *json) {
+        static const struct {
+                const char *error;
+                int code;
+        } table[] = {
+                { "forbidden", CTL_REFUSED },
+                { "held", CTL_REFUSED },
+                { "not_enrolled", CTL_CONFIG },
+                { "credentials_foreign", CTL_CONFIG },
+        };
+        const char *error = json_get_string(json, "error") ?: "", *words = json_get_string(json, "message");
+        FaultCode code;
+
+        if (fault_code_find(error, &code) < 0)
+                code = FAULT_INTERNAL;
+        (void) fault(x->why, -EPROTO, code, "%s", words ?: "The agent's answer makes no sense.");
+        for (size_t i = 0; i < ELEMENTS(table); i++)
+                if (strcmp(table[i].error, error) == 0)
+                        return table[i].code;
+        return a->status == 503 ? CTL_TRY_AGAIN : CTL_FAILED;
+}
+
+static void on_answer(const HttpAnswer *a, void *userdata) {
+        Exchange *x = userdata;
+        _cleanup_json_ cJSON *json = NULL;
+
+        x->done = true;
+        if (a->error < 0)
+                x->code = not_reached(x, a);
+        else if (json_parse_values(a->body, a->size, 10 * JSON_VALUES_MAX, &json, NULL) < 0 || a->status != 200)
+                x->code = refused(x, a, json);
+        else
+                *x->ret = TAKE_PTR(json);
+}
+
+static int call(Client *c, HttpRequest *q, const char *path, cJSON **ret, Fault *why) {
+        _cleanup_free_ char *url = str_printf("http://localhost%s", path);
+        Exchange x = { .client = c, .ret = ret, .why = why, .code = CTL_OK };
+
+        *ret = NULL;
+        q->url = url;
+        q->socket_path = c->socket;
+        q->answer_max = ANSWER_MAX;
+        q->timeout_usec = TIMEOUT_USEC;
+        if (!url || http_send(c->http, q, on_answer, &x, NULL) < 0) {
+                (void) fault(why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+                return CTL_FAILED;
+        }
+        while (!x.done)
+                if (sd_event_run(c->event, UINT64_MAX) < 0)
+                        return CTL_FAILED;
+        return x.code;
+}
+
+int client_get(Client *c, const char *path, cJSON **ret, Fault *why) { return call(c, &(HttpRequest){}, path, ret, why); }
+
+int client_post(Client *c, const char *path, const void *body, size_t size, cJSON **ret, Fault *why) {
+        HttpRequest q = { .method = "POST", .content_type = "application/json", .body = body, .body_size = size };
+
+        return call(c, &q, path, ret, why);
+}
+
+int client_post_json(Client *c, const char *path, const cJSON *json, cJSON **ret, Fault *why) {
+        _cleanup_free_ char *text = json ? json_print(json) : NULL;
+
+        *ret = NULL;
+        if (!text) {
+                (void) fault(why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+                return CTL_FAILED;
+        }
+        return client_post(c, path, text, strlen(text), ret, why);
+}
+
+int client_say(int code, const Fault *why) {
+        if (why->set && why->code != FAULT_INTERNAL)
+                fprintf(stderr, "%s: %s\n", fault_code_name(why->code), why->text);
+        else if (why->set)
+                fprintf(stderr, "%s\n", why->text);
+        return code;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The other end of the local API: one question at a time over the daemon's socket. */
+
+#include <systemd/sd-event.h>
+
+#include "base/http.h"
+#include "base/json.h"
+
+typedef struct Client {
+        sd_event *event;
+        Http     *http;
+        char     *socket;               /* $RUNTIME_DIRECTORY/control.sock */
+} Client;
+
+int  client_open(Client *c);            /* CTL_OK, or an exit code after the reason was printed */
+void client_close(Client *c);
+
+/* body: NULL, or what to send. CTL_OK with the answer, owned by the caller; else an exit code, with the words in why, which has no code of its own where
+ * the daemon was not reached. Nothing is printed. */
+int client_get(Client *c, const char *path, cJSON **ret, Fault *why);
+int client_post(Client *c, const char *path, const void *body, size_t size, cJSON **ret, Fault *why);
+int client_post_json(Client *c, const char *path, const cJSON *json, cJSON **ret, Fault *why);
+
+int client_say(int code, const Fault *why);     /* prints the words on stderr and returns code */
