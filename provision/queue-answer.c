@@ -73,8 +73,9 @@ void queue_answer_running(Queue *q, const Delivery *d, Stage stage, int progress
         r.stage = stage ?: STAGE_LAUNCHING;
         r.progress = progress;
         report = report_make(&r, NULL);
+        capture(q, cJSON_Duplicate(report, true));
         if (d->dry_run)
-                capture(q, report);
+                cJSON_Delete(report);
         else
                 queue_tell(q, report, false);
 }

@@ -114,7 +114,7 @@ static int on_run(sd_event_source *s, void *userdata) {
 void queue_wake(Queue *q) { (void) sd_event_source_set_enabled(q->run, SD_EVENT_ONESHOT); }
 
 void queue_tell(Queue *q, cJSON *report, bool durable) {
-        if (report && q->capture && !*q->capture)
+        if (report && durable && q->capture && !*q->capture)
                 *q->capture = cJSON_Duplicate(report, true);
         if (report)
                 q->o.events.report(report, durable, q->o.userdata);

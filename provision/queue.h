@@ -51,7 +51,7 @@ void queue_admit(Queue *q, const cJSON *delivery, uint64_t cp_time_usec);
 void queue_pins_changed(Queue *q);      /* the pin table is another one */
 
 /* One job of this host from a file: a DSSE envelope, or a bare payload object where no signature is required. dry_run: judged only. Answers by reports as
- * a delivery does; *ret_report is the first answer (accepted or final), owned by the caller. */
+ * a delivery does; *ret_report is the first answer (accepted, final, or running where the job is at work already), owned by the caller. */
 int queue_apply(Queue *q, const cJSON *envelope_or_payload, bool dry_run, uint64_t cp_time_usec, cJSON **ret_report, Fault *reterr);
 
 /* What an operator on the host wants, without a generation; durable when 0. workspace_id NULL: the host; seconds 0: until released. */

@@ -21,7 +21,7 @@ static int usage(void) {
 /* What the agent says of the job at once. */
 static int judge(const cJSON *report, bool dry_run, bool json) {
         const char *state = json_get_string(report, "state") ?: "?", *code = json_get_string(report, "error/code");
-        bool accepted = strcmp(state, "accepted") == 0, well = accepted || strcmp(state, "succeeded") == 0;
+        bool accepted = strcmp(state, "accepted") == 0, well = accepted || strcmp(state, "running") == 0 || strcmp(state, "succeeded") == 0;
         _cleanup_free_ char *line = json_print(report);
 
         if (!json)

@@ -62,17 +62,23 @@ static void take_error(Found *f, const cJSON *error, int code) {
         (void) fault(&f->why, -EIO, c, "%s", json_get_string(error, "message") ?: "");
 }
 
+/* Idle with an error: not enrolled; parked: not again in this boot. Else the error is news only if a request failed since we asked. */
+static bool cannot_poll(Found *f, const cJSON *p) {
+        const char *state = json_get_string(p, "control/state"), *code = json_get_string(p, "control/error/code");
+        bool idle = str_equal(state, "idle"), parked = str_equal(state, "parked");
+
+        if (!code || (!idle && !parked && !json_get_bool(p, "failed", false)))
+                return false;
+        take_error(f, json_get_path(p, "control/error"), idle ? CTL_CONFIG : parked ? CTL_FAILED
+                                                                                    : CTL_TRY_AGAIN);
+        return true;
+}
+
 /* Whether it is over. */
 static bool judge(const Round *r, Found *f) {
         const cJSON *p = f->progress;
-        bool polled = !r->sync || json_get_bool(p, "polled", false);
-
-        if (!polled && json_get_bool(p, "failed", false) && json_get_string(p, "control/error/code")) {
-                take_error(f, json_get_path(p, "control/error"), CTL_TRY_AGAIN);
-                return true;
-        }
-        if (!polled)
-                return false;
+        if (r->sync && !json_get_bool(p, "polled", false))
+                return cannot_poll(f, p);
         if (json_get_bool(p, "waits_for_release", false)) {
                 f->code = CTL_REFUSED;
                 (void) fault(&f->why, -EBUSY, FAULT_HELD, "What is to be done waits for the end of a hold: molecule-agentctl release.");
@@ -164,7 +170,7 @@ static void print_outcomes(const cJSON *outcomes) {
 
         printf("%d jobs ended, %u of them not well.\n", cJSON_GetArraySize(outcomes), count(outcomes, ended_badly));
         cJSON_ArrayForEach(item, outcomes) if (ended_badly(item) && listed++ < LISTED_MAX)
-                printf("  %s %s%s%s: %s: %s\n", json_get_string(item, "type") ?: "job", json_get_string(item, "job_id") ?: "?",
+                printf("  %s %s%s%s: %s: %s\n", json_get_string(item, "type") ?: "job", json_get_string(item, "job_id") ?: "(asked for here)",
                        json_get_string(item, "workspace_id") ? " on workspace " : "", json_get_string(item, "workspace_id") ?: "",
                        json_get_string(item, "error/code") ?: json_get_string(item, "state") ?
                                                                                              : "?",
