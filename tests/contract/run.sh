@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The agent against docs/openapi/agent.yaml: lint, then agent and reference control plane with a validating proxy between them.
+# The agent against docs/openapi/agent.yaml: lint (and of local.yaml), then agent and reference control plane with a validating proxy between them.
 # MOLECULE_AGENTD and MOLECULE_DEVCP name the programs; without them those in build/.
 set -eu
 
@@ -23,7 +23,7 @@ done
 cd "$here"
 stale=$(find package-lock.json -newer node_modules/.package-lock.json 2>/dev/null || echo stale)
 [ -z "$stale" ] || npm ci --no-audit --no-fund
-node_modules/.bin/redocly lint --config redocly.yaml ../../docs/openapi/agent.yaml
+node_modules/.bin/redocly lint --config redocly.yaml ../../docs/openapi/agent.yaml ../../docs/openapi/local.yaml
 
 rm -rf "$out"
 mkdir -p "$out"
