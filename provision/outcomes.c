@@ -94,7 +94,7 @@ int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
         const char *job_id = json_get_string(report, "job_id");
         cJSON *copy;
 
-        if (job_id && outcomes_find(o, job_id))
+        if (job_id ? outcomes_find(o, job_id) != NULL : !str_equal(json_get_string(report, "source"), "local"))
                 return 0;
         copy = cJSON_Duplicate(report, true);
         if (!copy)

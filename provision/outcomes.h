@@ -20,6 +20,6 @@ const cJSON *outcomes_find(const Outcomes *o, const char *job_id);      /* the f
 /* Those remembered since then (boottime, microseconds), newest last, at most max; an array of copies, NULL when out of memory. */
 cJSON *outcomes_since(const Outcomes *o, uint64_t boottime_usec, size_t max);
 
-/* Remembers a final report, once for each job_id; one without, of what an operator on the host did, each time. Durable when 0; state_degraded otherwise (it is kept in memory all
+/* Remembers a final report, once for each job_id. Without one only what an operator on the host did is kept, each time. Durable when 0; state_degraded otherwise (it is kept in memory all
  * the same). What is there already is not written again. */
 int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr);

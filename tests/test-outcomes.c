@@ -82,6 +82,26 @@ TEST(the_first_word_stays) {
         CHECK_STR(json_get_string(outcomes_find(o, job_id(1)), "message"), "first");
 }
 
+TEST(what_an_operator_did_is_kept_each_time) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+        uint64_t before = now_boottime();
+        _cleanup_json_ cJSON *json = kit_json("{\"source\":\"local\",\"state\":\"succeeded\"}"), *since = NULL;
+
+        CHECK_INT(add(o, 1, "one"), 0);
+        CHECK_INT(outcomes_add(o, json, NULL), 0);
+        CHECK_INT(outcomes_add(o, json, NULL), 0);
+        since = outcomes_since(o, before, 2);
+        CHECK_INT(cJSON_GetArraySize(since), 2);
+        CHECK_STR(json_get_string(cJSON_GetArrayItem(since, 0), "source"), "local");
+        cJSON_Delete(since);
+        since = outcomes_since(o, before, 10);
+        CHECK_INT(cJSON_GetArraySize(since), 3);
+        cJSON_Delete(since);
+        since = outcomes_since(o, now_boottime() + 1, 10);
+        CHECK_INT(cJSON_GetArraySize(since), 0);
+}
+
 TEST(without_a_job_id_nothing_is_kept) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
