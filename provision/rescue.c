@@ -11,9 +11,19 @@
 #include "provision/flow-internal.h"
 #include "provision/redact.h"
 
+size_t rescue_cut(const char *text, size_t size, size_t max) {
+        const char *line;
+
+        if (size < max)
+                return 0;
+        line = memchr(text, '\n', size);
+        return line ? (size_t) (line + 1 - text) : size;
+}
+
 char *rescue_text(const WorkspaceDir *d, const char *workspace, uint64_t generation, const EngineAnswer *logs, size_t max, Fault *reterr) {
         _cleanup_(secret_set_done) SecretSet set = {};
         _cleanup_free_ char *text = NULL;
+        size_t cut, size;
         ptrdiff_t n;
         int r = vault_set_open(d->vault, workspace, generation, &set, reterr);
 
@@ -22,14 +32,16 @@ char *rescue_text(const WorkspaceDir *d, const char *workspace, uint64_t generat
                              (unsigned long long) generation);
         if (r < 0)
                 return NULL;
-        text = malloc(logs->size + 1);
+        cut = rescue_cut(logs->body ?: "", logs->size, max);
+        size = logs->size - cut;
+        text = malloc(size + 1);
         if (!text) {
                 (void) fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
                 return NULL;
         }
-        memcpy(text, logs->body ?: "", logs->size);
-        text[logs->size] = 0;
-        n = redact(&set, text, logs->size);
+        memcpy(text, (logs->body ?: "") + cut, size);
+        text[size] = 0;
+        n = redact(&set, text, size);
         if (n < 0) {
                 (void) fault(reterr, (int) n, FAULT_INTERNAL, "Out of memory.");
                 return NULL;

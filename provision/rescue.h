@@ -13,8 +13,12 @@
 #define RESCUE_BYTES     ((size_t) 256 * 1024)
 #define RESCUE_TOLD      ((size_t) 64 * 1024)   /* as much of it goes into a report */
 
-/* The engine's answer to a log call as text fit to be told; generation says whose secrets to look for. NULL and words where it cannot be made
- * fit (secret_undecryptable: what cannot be redacted is not told). malloc'd, at most max bytes. */
+/* How much of the last bytes of a log to leave out when it was cut to max: a line that lost its beginning may be the end of a secret, which would not be
+ * found any more. Pure. */
+size_t rescue_cut(const char *text, size_t size, size_t max);
+
+/* The engine's answer to a log call, asked with the same max, as text fit to be told; generation says whose secrets to look for. NULL and words where it cannot be made
+ * fit (secret_undecryptable: what cannot be redacted is not told). malloc'd. */
 char *rescue_text(const WorkspaceDir *d, const char *workspace, uint64_t generation, const EngineAnswer *logs, size_t max, Fault *reterr);
 
 /* Keeps it; the oldest give way. Failure is logged and nothing more: it is a help, not a promise. */
