@@ -12,7 +12,8 @@
 
 #define UNKNOWN_SIZE_BYTES (UINT64_C(10) << 30)
 #define RUNTIME_DEFAULT    "/run/molecule-agent"
-#define STALL_BYTES        (UINT64_C(1) << 20)
+#define STALL_BYTES        (UINT64_C(1) << 20) /* within STALL_SECONDS; of a shorter pull_stall_seconds, its part */
+#define STALL_SECONDS      UINT64_C(120)
 
 void agent_settings(Agent *a) {
         const Config *c = a->config;
@@ -56,7 +57,9 @@ EngineOptions agent_engine_options(const Agent *a) {
 }
 
 ImageOptions agent_image_options(const Agent *a) {
-        return (ImageOptions){ .stall_usec = a->config->pull_stall_seconds * USEC_PER_SEC, .stall_bytes = STALL_BYTES, .min_free_bytes = a->config->min_free_bytes, .auth_file = a->config->registry_auth_file, .unknown_size_bytes = UNKNOWN_SIZE_BYTES };
+        uint64_t stall = a->config->pull_stall_seconds;
+
+        return (ImageOptions){ .stall_usec = a->config->pull_stall_seconds * USEC_PER_SEC, .stall_bytes = stall < STALL_SECONDS ? STALL_BYTES * stall / STALL_SECONDS : STALL_BYTES, .min_free_bytes = a->config->min_free_bytes, .auth_file = a->config->registry_auth_file, .gc_high_percent = a->config->gc_high_percent, .gc_low_percent = a->config->gc_low_percent, .unknown_size_bytes = UNKNOWN_SIZE_BYTES };
 }
 
 /* ── engine ──────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -228,6 +231,22 @@ void agent_start_control(Agent *a) {
 
 /* ── making the parts ────────────────────────────────────────────────────────────────────────────────────────── */
 
+static bool keeps_image(const char *digest, void *userdata) { return queue_keeps_image(userdata, digest); }
+
+static int wire_images(Agent *a, Fault *reterr) {
+        Fault damaged = {};
+        ImageOwn *own;
+        int r = image_own_open(a->state_fd, a->config->preloaded_file, &own, &damaged);
+
+        if (r >= 0)
+                r = images_own(a->images, own, keeps_image, a->queue);
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Out of memory.");
+        if (damaged.set)
+                log_warning("Which images are the agent's own is not known in full, so fewer are removed when the disk fills up: %s", damaged.text);
+        return 0;
+}
+
 static int wire_provision(Agent *a, Fault *reterr) {
         EngineOptions eo = agent_engine_options(a);
         ImageOptions io = agent_image_options(a);
@@ -262,7 +281,8 @@ static int wire_provision(Agent *a, Fault *reterr) {
                                           .time = on_time,
                                           .slug = on_slug,
                                           .torn_down = on_torn_down } };
-        return queue_new(&qo, &a->queue, reterr);
+        r = queue_new(&qo, &a->queue, reterr);
+        return r < 0 ? r : wire_images(a, reterr);
 }
 
 static int wire_control(Agent *a) {

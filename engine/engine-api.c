@@ -17,24 +17,25 @@
 #define REFUSAL_MAX 4096
 
 static const CallKind
-        image_inspect_kind     = { "GET",    "look at image",               KIND_JSON,                            INSPECT_MAX },
-        image_pull_kind        = { "POST",   "pull image",                  0,                                    INSPECT_MAX },
-        network_inspect_kind   = { "GET",    "look at network",             KIND_JSON,                            INSPECT_MAX },
-        network_create_kind    = { "POST",   "make network",                KIND_JSON|KIND_NAMED|KIND_TAKEN_OK,   INSPECT_MAX },
-        volume_inspect_kind    = { "GET",    "look at volume",              KIND_JSON,                            INSPECT_MAX },
-        volume_create_kind     = { "POST",   "make volume",                 KIND_JSON|KIND_NAMED,                 INSPECT_MAX },
-        volume_remove_kind     = { "DELETE", "remove volume",               KIND_ABSENT_OK,                       INSPECT_MAX },
-        volume_list_kind       = { "GET",    "list volumes with",           KIND_JSON,                            LIST_MAX },
-        container_create_kind  = { "POST",   "create container",            KIND_JSON|KIND_NAMED,                 INSPECT_MAX },
-        container_inspect_kind = { "GET",    "look at container",           KIND_JSON,                            INSPECT_MAX },
-        container_list_kind    = { "GET",    "list containers with",        KIND_JSON,                            LIST_MAX },
-        container_start_kind   = { "POST",   "start container",             0,                                    INSPECT_MAX },
-        container_stop_kind    = { "POST",   "stop container",              0,                                    INSPECT_MAX },
-        container_rename_kind  = { "POST",   "rename container",            KIND_NAMED,                           INSPECT_MAX },
-        container_remove_kind  = { "DELETE", "remove container",            KIND_ABSENT_OK,                       INSPECT_MAX },
-        container_logs_kind    = { "GET",    "read the logs of container",  KIND_LOG,                             INSPECT_MAX },
-        archive_put_kind       = { "PUT",    "write files into container",  0,                                    INSPECT_MAX },
-        archive_get_kind       = { "GET",    "read files out of container", 0,                                    INSPECT_MAX };
+        image_inspect_kind = { "GET", "look at image", KIND_JSON, INSPECT_MAX },
+        image_pull_kind = { "POST", "pull image", 0, INSPECT_MAX },
+        image_remove_kind = { "DELETE", "remove image", KIND_ABSENT_OK, INSPECT_MAX },
+        network_inspect_kind = { "GET", "look at network", KIND_JSON, INSPECT_MAX },
+        network_create_kind = { "POST", "make network", KIND_JSON | KIND_NAMED | KIND_TAKEN_OK, INSPECT_MAX },
+        volume_inspect_kind = { "GET", "look at volume", KIND_JSON, INSPECT_MAX },
+        volume_create_kind = { "POST", "make volume", KIND_JSON | KIND_NAMED, INSPECT_MAX },
+        volume_remove_kind = { "DELETE", "remove volume", KIND_ABSENT_OK, INSPECT_MAX },
+        volume_list_kind = { "GET", "list volumes with", KIND_JSON, LIST_MAX },
+        container_create_kind = { "POST", "create container", KIND_JSON | KIND_NAMED, INSPECT_MAX },
+        container_inspect_kind = { "GET", "look at container", KIND_JSON, INSPECT_MAX },
+        container_list_kind = { "GET", "list containers with", KIND_JSON, LIST_MAX },
+        container_start_kind = { "POST", "start container", 0, INSPECT_MAX },
+        container_stop_kind = { "POST", "stop container", 0, INSPECT_MAX },
+        container_rename_kind = { "POST", "rename container", KIND_NAMED, INSPECT_MAX },
+        container_remove_kind = { "DELETE", "remove container", KIND_ABSENT_OK, INSPECT_MAX },
+        container_logs_kind = { "GET", "read the logs of container", KIND_LOG, INSPECT_MAX },
+        archive_put_kind = { "PUT", "write files into container", 0, INSPECT_MAX },
+        archive_get_kind = { "GET", "read files out of container", 0, INSPECT_MAX };
 
 /* ── paths ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -94,6 +95,10 @@ static int call_post(Engine *e, const CallKind *kind, const char *thing, char *p
 
 int engine_image_inspect(Engine *e, const char *ref, EngineDone done, void *userdata, EngineCall **ret) {
         return call_simple(e, &image_inspect_kind, ref, path_escaped("/images/", ref, "/json"), done, userdata, ret);
+}
+
+int engine_image_remove(Engine *e, const char *ref, EngineDone done, void *userdata, EngineCall **ret) {
+        return call_simple(e, &image_remove_kind, ref, path_escaped("/images/", ref, ""), done, userdata, ret);
 }
 
 int engine_image_pull(Engine *e, const char *ref, const char *auth, PullProgress *progress, void (*on_progress)(void *userdata),

@@ -59,6 +59,8 @@ EngineCall *engine_call_cancel(EngineCall *c);  /* done() will not come; NULL is
 int engine_image_inspect(Engine *e, const char *ref, EngineDone done, void *userdata, EngineCall **ret);
 int engine_image_pull(Engine *e, const char *ref, const char *auth /* X-Registry-Auth, base64url; NULL */, PullProgress *progress /* borrowed
                       until done */, void (*on_progress)(void *userdata), EngineDone done, void *userdata, EngineCall **ret);
+int engine_image_remove(Engine *e, const char *ref, EngineDone done, void *userdata, EngineCall **ret);         /* never by force: one that a container
+                                        uses stays; 404 is r 0 */
 int engine_network_ensure(Engine *e, const char *name, const EnginePair *labels, size_t n, EngineDone done, void *userdata, EngineCall **ret);
 int engine_volume_inspect(Engine *e, const char *name, EngineDone done, void *userdata, EngineCall **ret);
 int engine_volume_create(Engine *e, const char *name, const EnginePair *labels, size_t n, EngineDone done, void *userdata, EngineCall **ret);

@@ -3,10 +3,10 @@
 /* One pull per digest, however many wait for it.
  *
  *      LOOKING ──there──────────────────────────────> told
- *         └absent─> space? ─> PULLING ─> VERIFYING ─> told
- *                                │ ^
- *             passing trouble    v │ back-off
- *                              WAITING
+ *         └absent─> space? ─yes─> PULLING ─> VERIFYING ─> told
+ *                     └no─> MAKING_ROOM ─┘ ^
+ *                   passing trouble    v │ back-off
+ *                                    WAITING
  *
  * Nothing is said of a pull by how long it takes, only by whether it moves: the time since the last sign of progress is measured over all
  * tries together, so a dead registry and a dead connection end alike. A window without stall_bytes is no progress, a layer that ends or is
@@ -19,10 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/statvfs.h>
 
 #include "base/retry.h"
 #include "base/text.h"
+#include "engine/disk.h"
+#include "engine/image-gc.h"
 #include "engine/image.h"
 #include "engine/registry-auth.h"
 
@@ -33,7 +34,12 @@
 #define BACKOFF_CAP_USEC  (15 * USEC_PER_SEC)
 #define MIB(bytes)        ((bytes) >> 20)
 
-typedef enum PullState { PULL_LOOKING, PULL_PULLING, PULL_WAITING, PULL_VERIFYING, PULL_TELLING } PullState;
+typedef enum PullState { PULL_LOOKING,
+                         PULL_MAKING_ROOM,
+                         PULL_PULLING,
+                         PULL_WAITING,
+                         PULL_VERIFYING,
+                         PULL_TELLING } PullState;
 
 typedef struct Pull Pull;
 TAILQ_HEAD(WaitList, ImageWait);
@@ -44,6 +50,10 @@ struct Images {
         Engine         *engine;
         ImageOptions    options;
         struct PullList pulls;
+        ImageGc *gc; /* NULL: nothing is ever removed */
+        ImageKeeps keeps;
+        void *keeps_userdata;
+        bool pressure; /* the round that runs was begun for the disk's fill, not for a pull */
 };
 
 struct Pull {
@@ -128,35 +138,17 @@ static void timer_arm(Pull *p, uint64_t usec) {
 
 /* ── space ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* What is free where path is or, where the agent may not look, at the nearest place above. 0 or negative errno. */
-static int free_bytes(const char *path, uint64_t *ret) {
-        char text[4096];
-        struct statvfs v;
-
-        if (!path || path[0] != '/' || snprintf(text, sizeof text, "%s", path) >= (int) sizeof text)
-                return -EINVAL;
-        while (statvfs(text, &v) < 0) {
-                char *slash = strrchr(text, '/');
-
-                if (!slash[1])                  /* "/" itself, or a trailing '/' */
-                        if (slash == text)
-                                return -errno;
-                slash[slash == text] = 0;
-        }
-        *ret = (uint64_t) v.f_bavail * v.f_frsize;
-        return 0;
-}
-
 /* Space that cannot be judged is not held against anyone. */
 static int space_check(const Images *images, const char *what, uint64_t want, Fault *reterr) {
         const char *root = engine_info(images->engine)->root_dir;
-        uint64_t keep = images->options.min_free_bytes, left;
+        uint64_t keep = images->options.min_free_bytes;
+        Disk disk;
 
-        if (free_bytes(root, &left) < 0 || (left >= keep && left - keep >= want))
+        if (disk_look(root, &disk) < 0 || (disk.free_bytes >= keep && disk.free_bytes - keep >= want))
                 return 0;
         return fault(reterr, -ENOSPC, FAULT_NO_SPACE,
                      "%s needs %" PRIu64 " MiB beside %" PRIu64 " MiB kept free; below %s there are %" PRIu64 " MiB", what,
-                     MIB(want), MIB(keep), root, MIB(left));
+                     MIB(want), MIB(keep), root, MIB(disk.free_bytes));
 }
 
 int images_room(const Images *i, uint64_t bytes, Fault *reterr) { return space_check(i, "the workspace", bytes, reterr); }
@@ -194,9 +186,11 @@ static void on_looked(const EngineAnswer *a, void *userdata) {
         p->call = NULL;
         if (r == 0)
                 r = engine_image_parse(a->json, &image, &why);
-        if (r == 0 && engine_image_has_digest(&image, image_ref_digest(p->ref)))
+        if (r == 0 && engine_image_has_digest(&image, image_ref_digest(p->ref))) {
+                if (p->images->gc)
+                        image_own_used(image_gc_own(p->images->gc), image_ref_digest(p->ref), now_realtime());
                 pull_end(p, 0, NULL, &image);
-        else if (r < 0 && r != -ENOENT)
+        } else if (r < 0 && r != -ENOENT)
                 pull_end(p, r, &why, NULL);
         else if (p->state == PULL_LOOKING)
                 pull_begin(p);
@@ -310,11 +304,28 @@ static int ask_for_it(Pull *p, Fault *reterr) {
         return r;
 }
 
-static void pull_begin(Pull *p) {
-        Fault why = {};
-        int r;
+static int room_check(const Pull *p, Fault *reterr) {
+        return space_check(p->images, "the image", p->size_bytes ?: p->images->options.unknown_size_bytes, reterr);
+}
 
-        r = space_check(p->images, "the image", p->size_bytes ?: p->images->options.unknown_size_bytes, &why);
+static void pull_start(Pull *p);
+
+/* Room is made once for a pull, before it is refused. */
+static void pull_begin(Pull *p) {
+        if (p->images->gc && room_check(p, NULL) < 0) {
+                p->state = PULL_MAKING_ROOM;
+                image_gc_run(p->images->gc);
+        } else
+                pull_start(p);
+}
+
+static void pull_start(Pull *p) {
+        Fault why = {};
+        int r = room_check(p, &why);
+
+        /* On disk before the first byte comes: an image that is not known as ours is never removed. */
+        if (r == 0 && p->images->gc)
+                r = image_own_add(image_gc_own(p->images->gc), p->ref, now_realtime(), &why);
         if (r < 0) {
                 pull_end(p, r, &why, NULL);
                 return;
@@ -360,6 +371,62 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         else
                 watch_arm(p);
         return 0;
+}
+
+/* ── room ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool is_too_full(const Images *i, uint64_t percent) {
+        Disk disk;
+
+        return disk_look(engine_info(i->engine)->root_dir, &disk) == 0 && disk.used_percent > percent;
+}
+
+static bool wants_room(void *userdata) {
+        const Images *i = userdata;
+        const Pull *p;
+
+        TAILQ_FOREACH(p, &i->pulls, link)
+        if (p->state == PULL_MAKING_ROOM && room_check(p, NULL) < 0)
+                return true;
+        return i->pressure && is_too_full(i, i->options.gc_low_percent);
+}
+
+static void on_room(void *userdata) {
+        Images *i = userdata;
+        Pull *p = NULL;
+
+        i->pressure = false;
+        do {
+                TAILQ_FOREACH(p, &i->pulls, link)
+                if (p->state == PULL_MAKING_ROOM)
+                        break;
+                if (p)
+                        pull_start(p); /* which may end it */
+        } while (p);
+}
+
+void images_collect(Images *i) {
+        if (!i->gc || i->pressure || !is_too_full(i, i->options.gc_high_percent))
+                return;
+        i->pressure = true;
+        image_gc_run(i->gc);
+}
+
+/* What is being made present is needed, whoever else says so. */
+static bool keeps(const char *digest, void *userdata) {
+        const Images *i = userdata;
+        const Pull *p;
+
+        TAILQ_FOREACH(p, &i->pulls, link)
+        if (str_equal(image_ref_digest(p->ref), digest))
+                return true;
+        return i->keeps(digest, i->keeps_userdata);
+}
+
+int images_own(Images *i, ImageOwn *own, ImageKeeps others_keep, void *userdata) {
+        i->keeps = others_keep;
+        i->keeps_userdata = userdata;
+        return image_gc_new(i->engine, own, keeps, i, &(ImageGcEvents){ .wants = wants_room, .ended = on_room, .userdata = i }, &i->gc);
 }
 
 /* ── the object ──────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -449,6 +516,9 @@ ImageWait *image_wait_cancel(ImageWait *w) {
 void images_cancel_all(Images *i) {
         Pull *p, *next;
 
+        if (i->gc)
+                image_gc_stop(i->gc);
+        i->pressure = false;
         for (p = TAILQ_FIRST(&i->pulls); p; p = next) {
                 ImageWait *w;
 
@@ -473,6 +543,7 @@ Images *images_free(Images *i) {
                 return NULL;
         while ((p = TAILQ_FIRST(&i->pulls)))
                 pull_free(p);
+        image_gc_free(i->gc);
         sd_event_unref(i->event);
         free(i);
         return NULL;

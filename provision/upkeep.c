@@ -130,5 +130,7 @@ void upkeep(Queue *q) {
                         q->entries[i]->inspect = true;  /* whether it is over shows only to one who looks */
         erase_due(q);
         bury(q);
+        if (!queue_is_held(q))
+                images_collect(q->o.images);
         prefetch_look(q->prefetch);
 }
