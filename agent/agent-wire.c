@@ -59,7 +59,13 @@ EngineOptions agent_engine_options(const Agent *a) {
 ImageOptions agent_image_options(const Agent *a) {
         uint64_t stall = a->config->pull_stall_seconds;
 
-        return (ImageOptions){ .stall_usec = a->config->pull_stall_seconds * USEC_PER_SEC, .stall_bytes = stall < STALL_SECONDS ? STALL_BYTES * stall / STALL_SECONDS : STALL_BYTES, .min_free_bytes = a->config->min_free_bytes, .auth_file = a->config->registry_auth_file, .gc_high_percent = a->config->gc_high_percent, .gc_low_percent = a->config->gc_low_percent, .unknown_size_bytes = UNKNOWN_SIZE_BYTES };
+        return (ImageOptions) { .stall_usec = stall * USEC_PER_SEC,
+                                .stall_bytes = stall < STALL_SECONDS ? STALL_BYTES * stall / STALL_SECONDS : STALL_BYTES,
+                                .min_free_bytes = a->config->min_free_bytes,
+                                .auth_file = a->config->registry_auth_file,
+                                .gc_high_percent = a->config->gc_high_percent,
+                                .gc_low_percent = a->config->gc_low_percent,
+                                .unknown_size_bytes = UNKNOWN_SIZE_BYTES };
 }
 
 /* ── engine ──────────────────────────────────────────────────────────────────────────────────────────────────── */

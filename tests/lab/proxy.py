@@ -62,6 +62,8 @@ class Stream:
             if len(self.buffer) > HEAD_MAX:
                 raise LabError("a head larger than 64 KiB")
             self.fill()
+            if self.buffer[0] == 0x16:
+                raise Closed                                # TLS, where plain HTTP is spoken: an engine tries that first
         head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
         return head + b"\r\n\r\n"
 
@@ -118,8 +120,9 @@ class Exchange:
     def ask(self):
         self.server(True).sock.sendall(self.head + self.body)
 
-    def relay(self, limit=None):
-        """limit: cut the line after so many bytes of answer."""
+    def relay(self, limit=None, send=None):
+        """limit: cut the line after so many bytes of answer. send: takes each piece in place of the client's socket."""
+        send = send or self.client.sock.sendall
         server, sent = self.server(), 0
         head = server.head()
         while head.split(b" ")[1] == b"100":
@@ -129,9 +132,9 @@ class Exchange:
         bare = self.method == "HEAD" or self.status in (204, 304)
         for data in itertools.chain([head], () if bare else body_parts(server, headers, closes=True)):
             if limit is not None and sent + len(data) > limit:
-                self.client.sock.sendall(data[:limit - sent])
+                send(data[:limit - sent])
                 raise Closed
-            self.client.sock.sendall(data)
+            send(data)
             sent += len(data)
         if not bare and "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
             raise Closed                                    # the end of the connection was the end of the body
@@ -183,6 +186,26 @@ def cut(size):
         exchange.ask()
         exchange.relay(size)
         raise Closed
+    return act
+
+
+def throttle(rate, stall_at=None):
+    """The answer comes at so many bytes a second; stall_at: nothing comes any more after so many, and the connection stays."""
+    def act(exchange):
+        began, sent = time.monotonic(), 0
+
+        def send(data):
+            nonlocal sent
+            for at in range(0, len(data), 4096):
+                if stall_at is not None and sent >= stall_at:
+                    exchange.client.await_data()            # until the client gives up
+                    raise Closed
+                piece = data[at:at + 4096]
+                exchange.client.sock.sendall(piece)
+                sent += len(piece)
+                time.sleep(max(0, sent / rate - (time.monotonic() - began)))
+        exchange.ask()
+        exchange.relay(send=send)
     return act
 
 
