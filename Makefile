@@ -12,7 +12,7 @@ O       := build/obj$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(C
 BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
 
 PKGS       := libcurl libssl libcrypto libcjson libsystemd libsodium libmicrohttpd
-DEVCP_PKGS := libmicrohttpd sqlite3 libcjson libsystemd libsodium
+DEVCP_PKGS := libmicrohttpd sqlite3 libcurl libssl libcrypto libcjson libsystemd libsodium
 
 # Small before fast: it waits for disks, networks and an engine, and what it computes is done by libraries.
 CFLAGS    ?= -Os -g
@@ -39,7 +39,7 @@ BASE     := $(call objects,$(filter base/%,$(SOURCES)))
 LIB      := $(call objects,$(filter-out agent/main.c agent/ctl/% tests/%,$(SOURCES)))
 AGENTD   := $(call objects,agent/main.c) $(LIB)
 CTL      := $(call objects,$(filter agent/ctl/%,$(SOURCES))) $(LIB)
-DEVCP    := $(call objects,$(filter tests/devcp/%,$(SOURCES))) $(filter-out $(O)/base/http%.o,$(BASE))
+DEVCP    := $(call objects,$(filter tests/devcp/%,$(SOURCES))) $(BASE)
 TESTS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/test-*.c))
 UNIT     := $(filter-out %/test-engine,$(TESTS))         # that one runs under tests/integration/engine.t
 TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))

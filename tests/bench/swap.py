@@ -2,54 +2,13 @@
 """How long a workspace does not answer while it is replaced: from the old one's last good answer to the new one's first, beside what the
 engine alone needs to stop the one, write the file, and start the other. Both take turns, watched by the same prober."""
 
-import socket
-import threading
 import time
 import uuid
 
 from common import NETWORK, Row, deprovision, finals, median, provision, remove, spec, without_agent
-from proc import LabError, free_port
+from prober import Prober
+from proc import free_port
 from rounds import bare
-
-EVERY = 0.005
-
-
-class Prober:
-    """Asks for a page every 5 ms and keeps the times of the good answers."""
-
-    def __init__(self, port):
-        self.port, self.good, self.over = port, [], threading.Event()
-        self.thread = threading.Thread(target=self._work, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
-
-    def _work(self):
-        while not self.over.is_set():
-            began = time.monotonic()
-            if self._ask():
-                self.good.append(time.monotonic())
-            time.sleep(max(0, began + EVERY - time.monotonic()))
-
-    def _ask(self):
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 0.25) as link:
-                link.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                return link.recv(64).split(b" ")[1:2] == [b"200"]
-        except OSError:
-            return False
-
-    def gap(self):
-        """The longest time without a good answer between two good ones."""
-        if len(self.good) < 20:
-            raise LabError(f"only {len(self.good)} good answers were seen")
-        return max(after - before for before, after in zip(self.good, self.good[1:]))
-
 
 def by_agent(site, image, workspace, number):
     with Prober(site.port(workspace)) as prober:

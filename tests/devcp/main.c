@@ -36,6 +36,8 @@ static const char usage[] =
         "  --ack-log FILE                append 'report_id job_id state' and fsync before a report is acknowledged\n"
         "  --heartbeat-seconds N         told to agents (30)\n"
         "  --wait-seconds N              longest long poll (50)\n"
+        "  --lost-seconds N              a host silent for so long is a roll's straggler (180)\n"
+        "  --settle-seconds N            health must show a redeploy within so long (90)\n"
         "  --help                        this text\n";
 
 /* The file's text without white space at its end; NULL when that leaves nothing. */
@@ -81,19 +83,21 @@ static void options_done(Options *o) {
 }
 
 static const struct option long_options[] = {
-        { "listen",                required_argument, NULL, 'l' },
-        { "database",              required_argument, NULL, 'd' },
-        { "admin-bearer-file",     required_argument, NULL, 'a' },
+        { "listen", required_argument, NULL, 'l' },
+        { "database", required_argument, NULL, 'd' },
+        { "admin-bearer-file", required_argument, NULL, 'a' },
         { "provision-secret-file", required_argument, NULL, 'p' },
-        { "tls-cert",              required_argument, NULL, 'c' },
-        { "tls-key",               required_argument, NULL, 'k' },
-        { "signing-key-file",      required_argument, NULL, 's' },
-        { "pins-unsigned",         no_argument,       NULL, 'u' },
-        { "registry",              required_argument, NULL, 'r' },
-        { "ack-log",               required_argument, NULL, 'A' },
-        { "heartbeat-seconds",     required_argument, NULL, 'H' },
-        { "wait-seconds",          required_argument, NULL, 'W' },
-        { "help",                  no_argument,       NULL, 'h' },
+        { "tls-cert", required_argument, NULL, 'c' },
+        { "tls-key", required_argument, NULL, 'k' },
+        { "signing-key-file", required_argument, NULL, 's' },
+        { "pins-unsigned", no_argument, NULL, 'u' },
+        { "registry", required_argument, NULL, 'r' },
+        { "ack-log", required_argument, NULL, 'A' },
+        { "heartbeat-seconds", required_argument, NULL, 'H' },
+        { "wait-seconds", required_argument, NULL, 'W' },
+        { "lost-seconds", required_argument, NULL, 'L' },
+        { "settle-seconds", required_argument, NULL, 'S' },
+        { "help", no_argument, NULL, 'h' },
         {}
 };
 
@@ -125,6 +129,8 @@ static int options_parse(int argc, char *argv[], Options *o, Fault *reterr) {
                 case 'u': o->pins_unsigned = true; break;
                 case 'H': r = read_number("heartbeat-seconds", optarg, &o->heartbeat_seconds, reterr); break;
                 case 'W': r = read_number("wait-seconds", optarg, &o->wait_seconds, reterr); break;
+                case 'L': r = read_number("lost-seconds", optarg, &o->lost_seconds, reterr); break;
+                case 'S': r = read_number("settle-seconds", optarg, &o->settle_seconds, reterr); break;
                 case 'h': return 1;
                 default: return fault(reterr, -EINVAL, FAULT_CONFIG_INVALID, "see --help");
                 }
@@ -191,6 +197,8 @@ int main(int argc, char *argv[]) {
                 .registry = "registry.moleculesai.app/molecule-ai",
                 .heartbeat_seconds = 30,
                 .wait_seconds = 50,
+                .lost_seconds = 180,
+                .settle_seconds = 90,
         };
         Fault f = {};
         int r;

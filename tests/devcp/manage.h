@@ -18,6 +18,11 @@ int org_instance(Server *s, Request *q);
 int admin_pins(Server *s, Request *q);                  /* pins.c */
 int admin_promote(Server *s, Request *q);
 
+int admin_redeploy(Server *s, Request *q);              /* fleet.c */
+int admin_redeploy_fleet(Server *s, Request *q);
+int admin_roll(Server *s, Request *q);
+int admin_roll_cancel(Server *s, Request *q);
+
 int admin_hosts(Server *s, Request *q);                 /* operator.c */
 int admin_jobs(Server *s, Request *q);
 int admin_job(Server *s, Request *q);

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "tests/devcp/hosts.h"
 #include "tests/devcp/manage.h"
+#include "tests/devcp/roll.h"
 #include "tests/devcp/sign.h"
 
 #define NOTES_MAX   500
@@ -70,10 +71,28 @@ static int promote_complete(Server *s, Promote *p, Fault *reterr) {
         return 0;
 }
 
+/* Who and when is ours to say. */
+static int put(Server *s, const Promote *p) {
+        char now[TIME_TEXT_SIZE], by[HASH128_TEXT_SIZE], actor[24], size[21];
+
+        hash128_text(s->options->admin_bearer, strlen(s->options->admin_bearer), by);
+        (void) snprintf(actor, sizeof actor, "api-token-%.8s", by);
+        return store_do(s->store, SQL_PIN_PUT, "sssssssss", p->template_name, p->region, p->image_digest, p->image_ref,
+                        p->image_size_bytes > 0 ? u64_text(p->image_size_bytes, size) : NULL, p->git_sha ? p->git_sha : "",
+                        p->notes ? p->notes : "", actor, time_text(now_realtime(), now));
+}
+
+int pin_move(Server *s, const char *runtime, const char *image_ref, const char *notes) {
+        _cleanup_(promote_done) Promote p = { .template_name = strdup(runtime), .region = strdup("global"), .image_ref = strdup(image_ref), .image_digest = strdup(strchr(image_ref, '@') + 1), .notes = strdup(notes) };
+
+        if (!p.template_name || !p.region || !p.image_ref || !p.image_digest || !p.notes)
+                return -ENOMEM;
+        return put(s, &p);
+}
+
 int admin_promote(Server *s, Request *q) {
         _cleanup_(promote_done) Promote p = {};
         _cleanup_json_ cJSON *before = NULL, *row = NULL;
-        char now[TIME_TEXT_SIZE], by[HASH128_TEXT_SIZE], actor[24], size[21];
         Fault f = {};
         int r, known;
 
@@ -84,14 +103,10 @@ int admin_promote(Server *s, Request *q) {
         if (r < 0)
                 return f.set ? request_fault(q, 400, &f) : r;
 
-        hash128_text(s->options->admin_bearer, strlen(s->options->admin_bearer), by);
-        (void) snprintf(actor, sizeof actor, "api-token-%.8s", by);
         known = store_get(s->store, SQL_PIN_GET, &before, "ss", p.template_name, p.region);
         if (known < 0 && known != -ENOENT)
                 return known;
-        r = store_do(s->store, SQL_PIN_PUT, "sssssssss", p.template_name, p.region, p.image_digest, p.image_ref,
-                     p.image_size_bytes > 0 ? u64_text(p.image_size_bytes, size) : NULL, p.git_sha ? p.git_sha : "",
-                     p.notes ? p.notes : "", actor, time_text(now_realtime(), now));
+        r = put(s, &p);
         if (r == 0)
                 r = store_get(s->store, SQL_PIN_GET, &row, "ss", p.template_name, p.region);
         if (r < 0)

@@ -7,8 +7,11 @@
 #include <microhttpd.h>
 #include <sys/epoll.h>
 
+#include "base/http.h"
 #include "tests/devcp/exchange.h"
 #include "tests/devcp/listen.h"
+#include "tests/devcp/resolve.h"
+#include "tests/devcp/roll.h"
 #include "tests/devcp/sign.h"
 
 #define IDLE_SECONDS      120           /* a kept connection without a request */
@@ -153,7 +156,11 @@ int server_start(const Options *options, Store *store, sd_event *event, Server *
         if (!s->mhd)
                 return fault(reterr, -EIO, FAULT_INTERNAL, "cannot start the HTTP server; are certificate and key good?");
         s->listen_fd = -1;                              /* microhttpd's now */
-        r = server_watch(s);
+        r = http_new(event, &s->http);
+        if (r >= 0)
+                r = server_watch(s);
+        if (r >= 0)
+                r = roll_watch(s);
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "cannot watch the HTTP server: %m");
         *ret = TAKE_PTR(s);
@@ -180,6 +187,9 @@ Server *server_stop(Server *s) {
         s->again = sd_event_source_disable_unref(s->again);
         s->wake = sd_event_source_disable_unref(s->wake);
         s->deadline = sd_event_source_disable_unref(s->deadline);
+        roll_unwatch(s);
+        s->http = http_free(s->http);
+        resolve_free_all(s);
         closep(&s->listen_fd);
         closep(&s->ack_fd);
         s->signer = signer_free(s->signer);

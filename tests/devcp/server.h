@@ -33,6 +33,8 @@ typedef struct Options {
         char       *signing_seed;       /* base64; NULL: nothing is signed */
         bool        pins_unsigned;      /* signs jobs only */
         unsigned    heartbeat_seconds, wait_seconds;
+        unsigned    lost_seconds;       /* a host that is not heard of for so long is not waited for */
+        unsigned    settle_seconds;     /* after a redeploy's end health must show it */
 } Options;
 
 typedef struct Request Request;
@@ -48,6 +50,9 @@ struct Server {
         Store              *store;
         struct Signer      *signer;                     /* NULL: nothing is signed */
         sd_event           *event;
+        struct Http        *http;                       /* to registries */
+        struct Resolve     *resolves;
+        sd_event_source    *roll_timer;
         struct MHD_Daemon  *mhd;
         sd_event_source    *io, *timer, *again;         /* microhttpd's epoll, its timer and its "once more at once" */
         sd_event_source    *wake, *deadline;            /* parked requests: some are due; the next one's time */

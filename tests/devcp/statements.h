@@ -51,6 +51,8 @@
         "  PRIMARY KEY (job_id, name));" \
         /* Jobs whose signature is to be a bad one. */ \
         "CREATE TABLE IF NOT EXISTS signatures (job_id TEXT PRIMARY KEY REFERENCES jobs (job_id), how TEXT NOT NULL);" \
+        /* roll.h says what is in it. */ \
+        "CREATE TABLE IF NOT EXISTS rolls (seq INTEGER PRIMARY KEY, roll_id TEXT NOT NULL UNIQUE, roll_json TEXT NOT NULL, open INTEGER NOT NULL);" \
         "CREATE TABLE live.challenges (host_id TEXT PRIMARY KEY, bytes BLOB NOT NULL);" \
         "CREATE TABLE live.health (host_id TEXT PRIMARY KEY, last_seen_at TEXT NOT NULL, received_at TEXT, state_hash TEXT," \
         "  full_json TEXT);"
@@ -107,6 +109,7 @@
                        "  ORDER BY " LAST_SEEN " DESC LIMIT 1") \
         X(HOST_NEXT, "UPDATE hosts SET generation = generation + 1 WHERE host_id = ? RETURNING generation") \
         X(HOST_RAISE, "UPDATE hosts SET generation = max(generation, ?2) WHERE host_id = ?1") \
+        X(HOST_LAST_SEEN, "SELECT " LAST_SEEN " AS last_seen_at FROM hosts h LEFT JOIN live.health l USING (host_id) WHERE h.host_id = ?") \
         X(BOOT_ADD, "INSERT OR IGNORE INTO boots VALUES (?, ?)") \
         X(BOOT_GET, "SELECT 1 FROM boots WHERE host_id = ? AND boot_id = ?") \
         /* sealing keys */ \
@@ -121,7 +124,7 @@
         X(HEALTH_PUT, "INSERT INTO live.health VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (host_id) DO UPDATE SET" \
                       "  last_seen_at = excluded.last_seen_at, received_at = excluded.received_at, state_hash = excluded.state_hash," \
                       "  full_json = excluded.full_json") \
-        X(HEALTH_GET, "SELECT state_hash, full_json FROM live.health WHERE host_id = ?") \
+        X(HEALTH_GET, "SELECT state_hash, received_at, full_json FROM live.health WHERE host_id = ?") \
         /* workspaces */ \
         X(WORKSPACE_GET, "SELECT workspace_id, org_id, host_id, state, instance_id, private_ip, url," \
                          "  CAST(generation AS TEXT) AS generation FROM workspaces WHERE workspace_id = ?") \
@@ -192,6 +195,11 @@
         X(PIN_GET, "SELECT * FROM pins WHERE template_name = ? AND region = ?") \
         X(PIN_FOR, "SELECT image_ref FROM pins WHERE template_name = ?1 AND region IN ('global', ?2) LIMIT 1") \
         X(PIN_LIST, "SELECT * FROM pins ORDER BY template_name, region") \
+        /* rolls */ \
+        X(ROLL_PUT, "INSERT INTO rolls (roll_id, roll_json, open) VALUES (?1, ?2, ?3) ON CONFLICT (roll_id) DO UPDATE SET" \
+                    "  roll_json = excluded.roll_json, open = excluded.open") \
+        X(ROLL_GET, "SELECT roll_json FROM rolls WHERE roll_id = ?") \
+        X(ROLL_OPEN, "SELECT roll_json FROM rolls WHERE open = 1 ORDER BY seq LIMIT 1") \
         /* the platform's retries */ \
         X(KEY_GET, "SELECT body_hash, job_id FROM idempotency WHERE org_id = ? AND idempotency_key = ?") \
         X(KEY_ADD, "INSERT INTO idempotency VALUES (?, ?, ?, ?)")

@@ -81,23 +81,34 @@ class Lab:
     def docker(self, method, path, body=None, **query):
         return self.engine.api(method, path, body, **query)
 
+    def network(self):
+        """The agents' network, made once for all of them. Whoever asks for a page while the engine is still wiring a container starts an ARP question
+        that nobody answers, and the kernel would ask again only after a second, in which the container is up and cannot be reached."""
+        made = self.engine.api("POST", "/networks/create", {"Name": "molecule-core-net", "Labels": {"molecule.platform.managed": "true"}})
+        with open(f"/proc/sys/net/ipv4/neigh/br-{made[1]['Id'][:12]}/retrans_time_ms", "w") as file:
+            file.write("20")
+
     def site(self, **how):
         return Site(self, **how)
 
 
 class Site:
     """One control plane with one org, one agent that has its own state. plane_proxy, engine_proxy: put a Proxy in between, found as
-    site.cp and site.dock. plane_words: more options for devcp. Other words are settings of agent.conf (None leaves one out)."""
+    site.cp and site.dock. plane_words: more options for devcp. plane_of: a site whose control
+    plane this one shares, as another tenant of it. Other words are settings of agent.conf (None leaves one out)."""
 
-    def __init__(self, lab, plane_proxy=False, engine_proxy=False, plane_words=(), **settings):
+    def __init__(self, lab, plane_proxy=False, engine_proxy=False, plane_words=(), plane_of=None, **settings):
         lab.sites += 1
         self.lab, self.where, self.short = lab, f"{lab.where}/s{lab.sites}", f"{lab.short}/s{lab.sites}"
         os.makedirs(self.where, exist_ok=True)
         os.makedirs(self.short, exist_ok=True)
         at_end(self.end)
-        self.plane = Plane(f"{self.where}/cp", binary("molecule-devcp"), words=plane_words)
-        self.plane.start()
-        self.plane.org_make()
+        if plane_of:
+            self.plane = plane_of.plane.another_tenant()
+        else:
+            self.plane = Plane(f"{self.where}/cp", binary("molecule-devcp"), words=plane_words)
+            self.plane.start()
+            self.plane.org_make()
         self.cp = self.dock = None
         if plane_proxy:
             self.cp = Proxy(("127.0.0.1", self.plane.port), certificate=self.plane.certificate, ca=self.plane.authority.ca)

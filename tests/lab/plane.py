@@ -2,6 +2,7 @@
 """The control plane's side of a test: certificates made with openssl, devcp over TLS, and its public and admin calls."""
 
 import base64
+import copy
 import http.client
 import json
 import os
@@ -126,6 +127,13 @@ class Plane:
         self.admin_token = self.must(200, "GET", f"/admin/orgs/{self.org_slug}/admin-token", tier="admin")["admin_token"]
         self.org_id = made.get("org_id") or made.get("id") or self.must(200, "GET", f"/orgs/{self.org_slug}/instance", tier=None)["org_id"]
         return self.org_id
+
+    def another_tenant(self):
+        """The same control plane with another org; it is the first one's to stop."""
+        other = copy.copy(self)
+        other.process = None
+        other.org_make()
+        return other
 
     def pin(self, runtime, ref, git_sha="0" * 40):
         """Promotes the image as the runtime's pin."""

@@ -116,6 +116,7 @@ class Exchange:
         words = head.split(b"\r\n")[0].decode("latin-1").split(" ")
         self.method, self.path = words[0], words[1]
         self.headers, self.at = headers_of(head), time.monotonic()
+        self.took = None                                    # seconds, once it has ended
 
     def ask(self):
         self.server(True).sock.sendall(self.head + self.body)
@@ -415,14 +416,16 @@ class Proxy:
         with self.lock:
             self.log.append(exchange)
             rule = next((r for r in self.rules if r.wants(exchange)), None)
-        if not rule:
-            exchange.ask()
-            exchange.relay()
-            return
         try:
-            rule.act(exchange)
+            if rule:
+                rule.act(exchange)
+            else:
+                exchange.ask()
+                exchange.relay()
         finally:
-            rule.event.set()
+            exchange.took = time.monotonic() - exchange.at
+            if rule:
+                rule.event.set()
 
 
 def hang_up(sock):
