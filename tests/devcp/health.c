@@ -53,7 +53,11 @@ int host_health(Server *s, Request *q) {
                 return r < 0 ? r : 0;
         if (h.unchanged) {
                 r = store_get(s->store, SQL_HEALTH_GET, &known, "s", q->parameter);
-                return r < 0 ? r : health_answer(q, !str_equal(json_get_string(known, "state_hash"), h.state_hash));
+                if (r == 0 && str_equal(json_get_string(known, "state_hash"), h.state_hash))
+                        r = store_do(s->store, SQL_HEALTH_CONFIRM, "ss", q->parameter, time_text(now_realtime(), now));
+                else if (r == 0)
+                        return health_answer(q, true);
+                return r < 0 ? r : health_answer(q, false);
         }
         if (json_dispatch(body, full_fields, JSON_LENIENT, NULL, &f) < 0)
                 return request_fault(q, 400, &f);

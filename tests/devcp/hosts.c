@@ -34,6 +34,8 @@ int host_check(Server *s, Request *q, cJSON **ret_host) {
                 return answered(request_error(q, 404, "host_unknown", NULL));
         if (r < 0)
                 return r;
+        if (json_get_string(host, "revoked_at"))
+                return answered(request_error(q, 410, fault_code_name(FAULT_HOST_REVOKED), "this host was deleted"));
         if (!str_equal(json_get_string(host, "boot_id"), boot_id)) {
                 r = store_get(s->store, SQL_BOOT_GET, &boot, "ss", q->parameter, boot_id);
                 if (r < 0 && r != -ENOENT)

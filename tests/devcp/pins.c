@@ -71,15 +71,21 @@ static int promote_complete(Server *s, Promote *p, Fault *reterr) {
         return 0;
 }
 
-/* Who and when is ours to say. */
-static int put(Server *s, const Promote *p) {
-        char now[TIME_TEXT_SIZE], by[HASH128_TEXT_SIZE], actor[24], size[21];
+const char *operator_name(const Server *s, char ret[static ACTOR_SIZE]) {
+        char by[HASH128_TEXT_SIZE];
 
         hash128_text(s->options->admin_bearer, strlen(s->options->admin_bearer), by);
-        (void) snprintf(actor, sizeof actor, "api-token-%.8s", by);
+        (void) snprintf(ret, ACTOR_SIZE, "api-token-%.8s", by);
+        return ret;
+}
+
+/* Who and when is ours to say. */
+static int put(Server *s, const Promote *p) {
+        char now[TIME_TEXT_SIZE], actor[ACTOR_SIZE], size[21];
+
         return store_do(s->store, SQL_PIN_PUT, "sssssssss", p->template_name, p->region, p->image_digest, p->image_ref,
                         p->image_size_bytes > 0 ? u64_text(p->image_size_bytes, size) : NULL, p->git_sha ? p->git_sha : "",
-                        p->notes ? p->notes : "", actor, time_text(now_realtime(), now));
+                        p->notes ? p->notes : "", operator_name(s, actor), time_text(now_realtime(), now));
 }
 
 int pin_move(Server *s, const char *runtime, const char *image_ref, const char *notes) {
@@ -130,7 +136,7 @@ static const Signer *table_signer(const Server *s) {
 }
 
 int pins_table(Server *s, char **ret_text, char ret_etag[static ETAG_SIZE]) {
-        _cleanup_json_ cJSON *rows = NULL, *table = cJSON_CreateObject();
+        _cleanup_json_ cJSON *rows = NULL, *amis = NULL, *table = cJSON_CreateObject();
         char hash[HASH128_TEXT_SIZE];
         _cleanup_free_ char *text = NULL, *hashed = NULL;
         const Signer *signer = table_signer(s);
@@ -138,6 +144,8 @@ int pins_table(Server *s, char **ret_text, char ret_etag[static ETAG_SIZE]) {
         int r;
 
         r = store_list(s->store, SQL_PIN_LIST, &rows, "");
+        if (r == 0)
+                r = store_list(s->store, SQL_AMI_TABLE, &amis, "");
         if (r < 0)
                 return r;
         cJSON_ArrayForEach(row, rows) {
@@ -145,7 +153,7 @@ int pins_table(Server *s, char **ret_text, char ret_etag[static ETAG_SIZE]) {
                 if (!json_get_string(row, "image_size_bytes"))
                         cJSON_DeleteItemFromObjectCaseSensitive(row, "image_size_bytes");
         }
-        if (!json_add_item(table, "pins", TAKE_PTR(rows)) || !json_add_item(table, "thin_ami", cJSON_CreateArray()))
+        if (!json_add_item(table, "pins", TAKE_PTR(rows)) || !json_add_item(table, "thin_ami", TAKE_PTR(amis)))
                 return -ENOMEM;
         text = json_print(table);
         hashed = text ? str_printf("%s%s", text, signer ? signer_key_id(signer) : "") : NULL;

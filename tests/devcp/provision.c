@@ -165,7 +165,7 @@ static int answer_outcome(Server *s, Request *q) {
                 return r;
         if (!str_equal(json_get_string(job, "final"), "succeeded"))
                 return job_answer_failure(q, job, report);
-        if (!str_equal(json_get_string(job, "type"), "workspace.provision"))
+        if (str_equal(json_get_string(job, "type"), "workspace.deprovision"))
                 return request_error(q, 409, "superseded", "the workspace was deprovisioned meanwhile");
         return answer_success(q, job, report);
 }

@@ -157,6 +157,8 @@ static int check_identity(Server *s, Request *q, const Register *g) {
                 r = request_error(q, 400, "bad_request", "X-Molecule-Host-Id and X-Molecule-Boot-Id must be the body's");
         else {
                 r = store_get(s->store, SQL_HOST_GET, &known, "s", g->host_id);
+                if (r == 0 && json_get_string(known, "revoked_at"))
+                        return answered(request_error(q, 410, fault_code_name(FAULT_HOST_REVOKED), "this host was deleted"));
                 if (r == -ENOENT || (r == 0 && str_equal(json_get_string(known, "org_id"), g->org_id)))
                         return 0;
                 if (r == 0)

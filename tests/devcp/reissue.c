@@ -33,7 +33,7 @@ static bool has_open(const cJSON *body, const char *job_id) {
 }
 
 /* A host without a key gets its secrets as it gets all env. */
-static int restore_env(cJSON *spec, const cJSON *secrets) {
+int restore_env(cJSON *spec, const cJSON *secrets) {
         cJSON *env = cJSON_GetObjectItemCaseSensitive(spec, "env");
         const cJSON *item;
 

@@ -82,7 +82,7 @@ static int apply_to_workspace(Server *s, const char *host_id, const cJSON *job, 
         if (str_equal(type, "host.teardown") && succeeded)
                 return store_do(s->store, SQL_WORKSPACES_GONE, "s", host_id);
         if (!id)
-                return 0;
+                return str_equal(state, "superseded") ? store_do(s->store, SQL_HOST_RAISE, "si", host_id, (int64_t) json_get_u64_text(body, "result/floor", 0)) : 0;
         if (str_equal(state, "superseded"))             /* the host has seen higher numbers than we remember giving out */
                 return store_do(s->store, SQL_WORKSPACE_RAISE, "sis", id, (int64_t) json_get_u64_text(body, "result/floor", 0),
                                 json_get_string(job, "org_id"));
@@ -107,8 +107,8 @@ static int apply(Server *s, const char *host_id, const cJSON *job, const Report 
         r = store_do(s->store, SQL_JOB_FINAL, "sss", job_id, p->state, p->report_id);
         if (r == 0)
                 r = apply_to_workspace(s, host_id, job, p->state, body);
-        if (r == 0 && workspace_id)
-                server_wake(s, workspace_id);
+        if (r == 0)
+                server_wake(s, workspace_id ?: job_id);
         return r;
 }
 

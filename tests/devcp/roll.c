@@ -62,9 +62,12 @@ cJSON *roll_tenant(Server *s, const char *slug) {
         return TAKE_PTR(tenant);
 }
 
+/* Nobody is silent for longer than we have been listening. */
 static bool is_lost(Server *s, const char *host_id) {
         _cleanup_json_ cJSON *seen = NULL;
 
+        if (now_boottime() - s->started < s->options->lost_seconds * USEC_PER_SEC)
+                return false;
         return store_get(s->store, SQL_HOST_LAST_SEEN, &seen, "s", host_id) < 0 ||
                seconds_since(json_get_string(seen, "last_seen_at")) >= s->options->lost_seconds;
 }

@@ -16,6 +16,7 @@ const Route routes[] = {
 
         /* the platform's public contract */
         { "POST", "/workspaces/provision", TIER_PROVISION, workspace_provision, BODY_MAX_LARGE },
+        { "POST", "/workspaces/ensure-image", TIER_PROVISION, workspace_ensure_image, BODY_MAX },
         { "DELETE", "/workspaces/*", TIER_PROVISION, workspace_delete, BODY_MAX },
         { "GET", "/workspaces/*/status", TIER_PROVISION, workspace_status, BODY_MAX },
         { "GET", "/orgs/*/instance", TIER_PUBLIC, org_instance, BODY_MAX },
@@ -29,6 +30,16 @@ const Route routes[] = {
         { "POST", "/admin/tenants/*/redeploy", TIER_CP_ADMIN, admin_redeploy, BODY_MAX },
         { "GET", "/admin/rolls/*", TIER_CP_ADMIN, admin_roll, BODY_MAX },
         { "POST", "/admin/rolls/*/cancel", TIER_CP_ADMIN, admin_roll_cancel, BODY_MAX },
+
+        { "POST", "/admin/workspaces/*/env", TIER_CP_ADMIN, admin_workspace_env, BODY_MAX },
+        { "GET", "/admin/thin-ami", TIER_CP_ADMIN, admin_thin_ami, BODY_MAX },
+        { "POST", "/admin/thin-ami/promote", TIER_CP_ADMIN, admin_thin_ami_promote, BODY_MAX },
+        { "DELETE", "/admin/tenants/*", TIER_CP_ADMIN, admin_tenant_delete, BODY_MAX },
+        { "POST", "/admin/tenants/*/scrub-artifacts", TIER_CP_ADMIN, admin_tenant_scrub, BODY_MAX },
+        { "GET", "/admin/purges", TIER_CP_ADMIN, admin_purges, BODY_MAX },
+        { "GET", "/admin/orgs/*/workspaces", TIER_CP_ADMIN, admin_org_workspaces, BODY_MAX },
+        { "GET", "/orgs/*/provision-status", TIER_PUBLIC, org_provision_status, BODY_MAX },
+        { "DELETE", "/hosts/*", TIER_CP_ADMIN, host_delete, BODY_MAX },
 
         /* the operator's door, for development and tests */
         { "GET", "/admin/hosts", TIER_CP_ADMIN, admin_hosts, BODY_MAX },

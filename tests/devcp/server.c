@@ -142,6 +142,7 @@ int server_start(const Options *options, Store *store, sd_event *event, Server *
         s->options = options;
         s->store = store;
         s->event = event;
+        s->started = now_boottime();
         s->ack_fd = s->listen_fd = -1;
         r = options->signing_seed ? signer_new(options->signing_seed, &s->signer, reterr) : 0;
         if (r < 0)

@@ -53,6 +53,7 @@ struct Server {
         struct Http        *http;                       /* to registries */
         struct Resolve     *resolves;
         sd_event_source    *roll_timer;
+        uint64_t            started;                    /* CLOCK_BOOTTIME, microseconds */
         struct MHD_Daemon  *mhd;
         sd_event_source    *io, *timer, *again;         /* microhttpd's epoll, its timer and its "once more at once" */
         sd_event_source    *wake, *deadline;            /* parked requests: some are due; the next one's time */

@@ -14,10 +14,10 @@
         "PRAGMA foreign_keys = ON;" \
         "ATTACH ':memory:' AS live;" \
         "CREATE TABLE IF NOT EXISTS orgs (org_id TEXT PRIMARY KEY, slug TEXT NOT NULL UNIQUE, name TEXT NOT NULL," \
-        "  owner_user_id TEXT NOT NULL, provider TEXT, admin_token TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL);" \
+        "  owner_user_id TEXT NOT NULL, provider TEXT, admin_token TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL, deleted_at TEXT);" \
         "CREATE TABLE IF NOT EXISTS hosts (host_id TEXT PRIMARY KEY, org_id TEXT NOT NULL REFERENCES orgs," \
         "  boot_id TEXT NOT NULL, region TEXT, generation INTEGER NOT NULL DEFAULT 0, register_json TEXT NOT NULL," \
-        "  registered_at TEXT NOT NULL);" \
+        "  registered_at TEXT NOT NULL, revoked_at TEXT);" \
         /* Every boot id a host ever registered with: tells a replaced one from one not seen yet. */ \
         "CREATE TABLE IF NOT EXISTS boots (host_id TEXT NOT NULL REFERENCES hosts, boot_id TEXT NOT NULL," \
         "  PRIMARY KEY (host_id, boot_id));" \
@@ -40,6 +40,10 @@
         "CREATE TABLE IF NOT EXISTS pins (template_name TEXT NOT NULL, region TEXT NOT NULL, image_digest TEXT NOT NULL," \
         "  image_ref TEXT NOT NULL, image_size_bytes TEXT, git_sha TEXT NOT NULL, notes TEXT NOT NULL, promoted_by TEXT NOT NULL," \
         "  promoted_at TEXT NOT NULL, PRIMARY KEY (template_name, region));" \
+        "CREATE TABLE IF NOT EXISTS thin_amis (region TEXT PRIMARY KEY, ami_id TEXT NOT NULL, notes TEXT NOT NULL, promoted_by TEXT NOT NULL," \
+        "  promoted_at TEXT NOT NULL);" \
+        "CREATE TABLE IF NOT EXISTS purges (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, slug TEXT NOT NULL, org_id TEXT NOT NULL," \
+        "  last_step TEXT NOT NULL, completed_at TEXT);" \
         "CREATE TABLE IF NOT EXISTS idempotency (org_id TEXT NOT NULL, idempotency_key TEXT NOT NULL, body_hash TEXT NOT NULL," \
         "  job_id TEXT NOT NULL, PRIMARY KEY (org_id, idempotency_key));" \
         /* The key a host's secrets are sealed to; pending: the one it says now, while the holder of the first has not agreed. */ \
@@ -80,16 +84,20 @@
         X(COMMIT, "COMMIT") \
         X(ROLLBACK, "ROLLBACK") \
         /* organizations */ \
-        X(ORG_ADD, "INSERT INTO orgs VALUES (?, ?, ?, ?, ?, ?, ?)") \
+        X(ORG_ADD, "INSERT INTO orgs VALUES (?, ?, ?, ?, ?, ?, ?, NULL)") \
         X(ORG_BY_ID, "SELECT org_id, slug, admin_token FROM orgs WHERE org_id = ?") \
-        X(ORG_BY_SLUG, "SELECT org_id, slug, admin_token FROM orgs WHERE slug = ?") \
-        X(ORG_TOKENS, "SELECT org_id, admin_token FROM orgs") \
+        X(ORG_BY_SLUG, "SELECT org_id, slug, admin_token FROM orgs WHERE slug = ? AND deleted_at IS NULL") \
+        X(ORG_TOKENS, "SELECT org_id, admin_token FROM orgs WHERE deleted_at IS NULL") \
+        /* The name is free again, the token opens nothing. */ \
+        X(ORG_DELETE, "UPDATE orgs SET deleted_at = ?2, slug = slug || '~' || org_id, admin_token = org_id WHERE org_id = ?1") \
         X(ORG_LIST, "SELECT o.org_id AS id, o.slug, o.name, 'active' AS status, o.created_at," \
                     "  CASE WHEN EXISTS (SELECT 1 FROM hosts h WHERE h.org_id = o.org_id) THEN 'running' ELSE 'provisioning' END" \
-                    "  AS instance_status, NULL AS last_error FROM orgs o WHERE ?1 IS NULL OR o.slug = ?1" \
+                    "  AS instance_status, NULL AS last_error FROM orgs o WHERE o.deleted_at IS NULL AND (?1 IS NULL OR o.slug = ?1)" \
                     "  ORDER BY o.created_at, o.slug LIMIT ?2") \
         /* hosts */ \
-        X(HOST_GET, "SELECT host_id, org_id, boot_id, region FROM hosts WHERE host_id = ?") \
+        X(HOST_GET, "SELECT host_id, org_id, boot_id, region, revoked_at FROM hosts WHERE host_id = ?") \
+        X(HOST_REVOKE, "UPDATE hosts SET revoked_at = coalesce(revoked_at, ?2) WHERE host_id = ?1") \
+        X(HOSTS_OF_ORG, "SELECT host_id FROM hosts WHERE org_id = ? AND revoked_at IS NULL ORDER BY registered_at") \
         X(HOST_PUT, "INSERT INTO hosts (host_id, org_id, boot_id, region, register_json, registered_at, generation)" \
                     "  VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (host_id) DO UPDATE SET boot_id = excluded.boot_id," \
                     "  region = excluded.region, register_json = excluded.register_json, registered_at = excluded.registered_at," \
@@ -105,7 +113,7 @@
                      "  FROM hosts h JOIN orgs o USING (org_id) LEFT JOIN live.health l USING (host_id)" \
                      "  LEFT JOIN sealing_keys k USING (host_id)" \
                      "  ORDER BY h.registered_at, h.host_id") \
-        X(HOST_NEWEST, "SELECT h.host_id, h.region FROM hosts h LEFT JOIN live.health l USING (host_id) WHERE h.org_id = ?" \
+        X(HOST_NEWEST, "SELECT h.host_id, h.region FROM hosts h LEFT JOIN live.health l USING (host_id) WHERE h.org_id = ? AND h.revoked_at IS NULL" \
                        "  ORDER BY " LAST_SEEN " DESC LIMIT 1") \
         X(HOST_NEXT, "UPDATE hosts SET generation = generation + 1 WHERE host_id = ? RETURNING generation") \
         X(HOST_RAISE, "UPDATE hosts SET generation = max(generation, ?2) WHERE host_id = ?1") \
@@ -124,10 +132,13 @@
         X(HEALTH_PUT, "INSERT INTO live.health VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (host_id) DO UPDATE SET" \
                       "  last_seen_at = excluded.last_seen_at, received_at = excluded.received_at, state_hash = excluded.state_hash," \
                       "  full_json = excluded.full_json") \
+        X(HEALTH_CONFIRM, "UPDATE live.health SET received_at = ?2 WHERE host_id = ?1") \
         X(HEALTH_GET, "SELECT state_hash, received_at, full_json FROM live.health WHERE host_id = ?") \
         /* workspaces */ \
         X(WORKSPACE_GET, "SELECT workspace_id, org_id, host_id, state, instance_id, private_ip, url," \
                          "  CAST(generation AS TEXT) AS generation FROM workspaces WHERE workspace_id = ?") \
+        X(WORKSPACES_OF_ORG, "SELECT workspace_id, host_id, state, instance_id, private_ip, url, CAST(generation AS TEXT) AS generation" \
+                             "  FROM workspaces WHERE org_id = ? ORDER BY workspace_id") \
         X(WORKSPACE_ADD, "INSERT OR IGNORE INTO workspaces (workspace_id, org_id, host_id, state) VALUES (?, ?, ?, ?)") \
         X(WORKSPACE_PLACE, "UPDATE workspaces SET host_id = coalesce(host_id, ?2), state = iif(state = 'running', state, 'provisioning')" \
                            "  WHERE workspace_id = ?1") \
@@ -148,6 +159,9 @@
                   "    (n.type = 'workspace.deprovision' OR n.type = 'workspace.provision') AND" \
                   "    (n.final = 'succeeded' OR (n.final IS NULL AND n.raw = 0)) ORDER BY n.generation DESC, n.seq DESC LIMIT 1)" \
                   "  WHERE w.host_id = ? AND j.type = 'workspace.provision'") \
+        /* The same for one workspace, wherever it is. */ \
+        X(WANTED_OF, "SELECT job_id, type FROM jobs WHERE workspace_id = ? AND type IN ('workspace.deprovision', 'workspace.provision')" \
+                     "  AND (final = 'succeeded' OR (final IS NULL AND raw = 0)) ORDER BY generation DESC, seq DESC LIMIT 1") \
         /* jobs */ \
         X(JOB_ADD, "INSERT INTO jobs (job_id, host_id, org_id, type, workspace_id, generation, raw, payload, payload_hash," \
                    "  created_at, due_at) VALUES (?, ?, ?, ?, ?, nullif(?, 0), ?, ?, ?, ?, '')") \
@@ -168,13 +182,16 @@
         X(JOB_WITHDRAW, "UPDATE jobs SET due_at = NULL, state = 'superseded', final = 'superseded' WHERE job_id = ? AND final IS NULL") \
         X(JOB_NEXT, "SELECT job_id, type, final FROM jobs WHERE workspace_id = ?1 AND generation > ?2 AND" \
                     "  type IN ('workspace.provision', 'workspace.deprovision') ORDER BY generation LIMIT 1") \
-        /* Whose outcome counts for a job that was superseded: the next one of its line that was not itself passed over. */ \
+        /* Whose outcome counts for a job that was superseded: the next one of its line that was not itself passed over. A restart
+         * is of the line too: what it brings up is the wanted state. */ \
         X(JOB_SUCCESSOR, "SELECT job_id, type, final FROM jobs WHERE workspace_id = ?1 AND generation > ?2 AND" \
-                         "  type IN ('workspace.provision', 'workspace.deprovision') AND" \
+                         "  type IN ('workspace.provision', 'workspace.deprovision', 'workspace.restart') AND" \
                          "  (final IS NULL OR final NOT IN ('superseded', 'refused', 'conflict', 'expired'))" \
                          "  ORDER BY generation LIMIT 1") \
         X(JOB_NEWEST, "SELECT job_id, host_id, type, final FROM jobs WHERE workspace_id = ? AND raw = 0 AND" \
                       "  type IN ('workspace.provision', 'workspace.deprovision') ORDER BY generation DESC, seq DESC LIMIT 1") \
+        X(TEARDOWN_OF, "SELECT " JOB_COLUMNS "FROM jobs WHERE host_id = ? AND type = 'host.teardown' ORDER BY seq DESC LIMIT 1") \
+        X(PROVISION_NEWEST, "SELECT " JOB_COLUMNS "FROM jobs WHERE org_id = ? AND type = 'workspace.provision' ORDER BY seq DESC LIMIT 1") \
         /* what jobs carry besides their payload */ \
         X(SEALED_ADD, "INSERT INTO sealed VALUES (?, ?, ?)") \
         X(SEALED_USELESS, "SELECT j.job_id, j.state FROM sealed s JOIN jobs j USING (job_id) JOIN sealing_keys k USING (host_id)" \
@@ -189,12 +206,24 @@
         X(REPORT_ADD, "INSERT OR IGNORE INTO reports (report_id, host_id, job_id, body_json, received_at) VALUES (?, ?, ?, ?, ?)" \
                       "  RETURNING seq") \
         X(REPORT_GET, "SELECT body_json FROM reports WHERE report_id = ?") \
+        X(REPORT_LAST, "SELECT body_json FROM reports WHERE job_id = ? ORDER BY seq DESC LIMIT 1") \
         X(REPORT_LIST, "SELECT received_at, body_json FROM reports WHERE job_id = ? ORDER BY seq") \
         /* pins */ \
         X(PIN_PUT, "INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)") \
         X(PIN_GET, "SELECT * FROM pins WHERE template_name = ? AND region = ?") \
         X(PIN_FOR, "SELECT image_ref FROM pins WHERE template_name = ?1 AND region IN ('global', ?2) LIMIT 1") \
         X(PIN_LIST, "SELECT * FROM pins ORDER BY template_name, region") \
+        X(AMI_PUT, "INSERT OR REPLACE INTO thin_amis VALUES (?, ?, ?, ?, ?)") \
+        X(AMI_GET, "SELECT * FROM thin_amis WHERE region = ?") \
+        X(AMI_LIST, "SELECT * FROM thin_amis ORDER BY region") \
+        X(AMI_TABLE, "SELECT region, ami_id FROM thin_amis ORDER BY region") \
+        /* tenants that went */ \
+        X(PURGE_ADD, "INSERT INTO purges (id, slug, org_id, last_step) VALUES (?, ?, ?, 'teardown')") \
+        X(PURGE_OPEN, "SELECT id, org_id FROM purges WHERE slug = ? AND completed_at IS NULL") \
+        X(PURGE_DONE, "UPDATE purges SET last_step = 'completed', completed_at = ?2 WHERE id = ?1") \
+        X(PURGE_OF, "SELECT id, org_id FROM purges WHERE slug = ? AND completed_at IS NOT NULL ORDER BY seq DESC LIMIT 1") \
+        X(PURGE_LIST, "SELECT id, slug, org_id, last_step, completed_at FROM purges ORDER BY seq DESC LIMIT ?") \
+        X(SECRETS_SCRUB, "DELETE FROM secrets WHERE job_id IN (SELECT job_id FROM jobs WHERE org_id = ?)") \
         /* rolls */ \
         X(ROLL_PUT, "INSERT INTO rolls (roll_id, roll_json, open) VALUES (?1, ?2, ?3) ON CONFLICT (roll_id) DO UPDATE SET" \
                     "  roll_json = excluded.roll_json, open = excluded.open") \

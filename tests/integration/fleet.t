@@ -22,7 +22,7 @@ EACH = 2                                                    # workspaces of a te
 
 class Fleet:
     def __init__(self, stage, tenants=3, **settings):
-        first = Scene(stage, engine_proxy=True, plane_words=("--settle-seconds", "30"), **settings)
+        first = Scene(stage, engine_proxy=True, plane_words=("--settle-seconds", "30", "--heartbeat-seconds", "2"), **settings)
         self.scenes = [first, *(Scene(stage, engine_proxy=True, plane_of=first.site, **settings) for _ in range(tenants - 1))]
         self.plane, self.stage = first.plane, stage
         self.plane.pin("langgraph", first.good)
