@@ -85,10 +85,10 @@ check: ## unit tests, layer rules, and integration with a real engine, registry 
 	$(call again,check-now)
 
 check-now: tests
-	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh $(LIVE)
+	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t $(LIVE)
 
 check-unit: tests ## unit tests and layer rules only: no root, no engine, no network
-	@perl tests/lab/check.pl $(UNIT) tests/layers.sh
+	@perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t
 
 check-contract: ## the agent against the OpenAPI file, by a validating proxy (needs node and the npm registry)
 	@tests/lab/deps.sh build test contract

@@ -95,7 +95,7 @@ static bool same(const cJSON *a, const cJSON *b, const char *path) {
         return true;
 }
 
-TEST(create_bodies_are_the_golden_ones) {
+TEST(incident_14_create_bodies_are_the_golden_ones) {
         for (unsigned tier = 1; tier <= 4; tier++) {
                 _cleanup_(spec_freep) WorkspaceSpec *s = spec(tier, "claude-code");
                 _cleanup_(container_plan_freep) ContainerPlan *p = NULL;
@@ -217,7 +217,7 @@ TEST(volumes_by_tier_and_runtime) {
         CHECK_STR(v[2].name, wanted[2].name);
 }
 
-TEST(labels_of_containers_and_volumes) {
+TEST(incident_46_labels_of_containers_and_volumes) {
         static const struct { const char *name, *value; } wanted[] = {
                 { "molecule.platform.managed", "true" },    { "molecule.platform.instance", KIT_HOST }, { "molecule.agent.org", KIT_ORG },
                 { "molecule.agent.workspace", KIT_WORKSPACE }, { "molecule.agent.generation", "18446744073709551615" },

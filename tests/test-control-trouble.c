@@ -6,7 +6,7 @@
 
 /* ── credentials ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
-TEST(in_the_first_90_seconds_each_second) {
+TEST(incident_27_in_the_first_90_seconds_each_second) {
         static const struct { int status; const char *body; } table[] = { { 401, "{}" }, { 404, "{\"error\":\"not found\"}" } };
 
         for (size_t i = 0; i < ELEMENTS(table); i++) {
@@ -50,7 +50,7 @@ TEST(a_401_later_takes_the_new_secret) {
         CHECK_STR(s.secrets, "[s2]");
 }
 
-TEST(nothing_empty_ever_replaces_the_secret) {
+TEST(incident_28_nothing_empty_ever_replaces_the_secret) {
         static const char *const bodies[] = { "{\"MOLECULE_CP_SHARED_SECRET\":\"\"}", "{\"MOLECULE_CP_SHARED_SECRET\":\" \\n\"}",
                                               "{\"MOLECULE_CP_SHARED_SECRET\":null}", "{\"MOLECULE_CP_SHARED_SECRET\":7}", "{}", "[]" };
 
@@ -186,7 +186,7 @@ TEST(other_loops_tell) {
 
 /* ── is it a control plane at all? ───────────────────────────────────────────────────────────────────────────── */
 
-TEST(which_kind_of_404) {
+TEST(incident_3_which_kind_of_404) {
         static const struct { int sibling; const char *code; } table[] = {
                 { 401, "unsupported_control_plane" }, { 404, "control_plane_misrouted" },
         };
@@ -277,7 +277,7 @@ TEST(what_makes_no_sense_is_tried_again) {
         }
 }
 
-TEST(a_cut_connection_is_tried_again) {
+TEST(incident_17_a_cut_connection_is_tried_again) {
         _cleanup_site_ Site s;
 
         site(&s, true);

@@ -176,7 +176,7 @@ TEST(what_each_answer_means) {
         }
 }
 
-TEST(a_body_is_never_in_the_words) {
+TEST(incident_39_a_body_is_never_in_the_words) {
         _cleanup_(cp_freep) Cp *cp = new_cp();
         Result r;
 
@@ -207,7 +207,7 @@ TEST(a_fault_goes_with_the_next_success) {
         CHECK(cp_fault(cp) == NULL);
 }
 
-TEST(no_one_listens) {
+TEST(incident_41_no_one_listens) {
         _cleanup_(cp_freep) Cp *cp = new_cp();
         Credentials credentials = kit_credentials("s", "a");
         Config config = cp_config();

@@ -221,7 +221,7 @@ TEST(lists_of_other_kinds) {
         }
 }
 
-TEST(images) {
+TEST(incident_11_images) {
         static const char digest[] = "sha256:5ec8cbacaa2f4ba193cf83b003e2a2e0e944d4c6fa1b78f7b3eb2a96fe61cc41";
         static const char *const files[] = { "engine/image-20.10.json", "engine/image-29.json" };
         _cleanup_json_ cJSON *none = json_of("{\"Id\":\"sha256:1\",\"RepoDigests\":null}"), *bad = json_of("{\"RepoDigests\":[]}");

@@ -79,7 +79,7 @@ TEST(their_neighbours_pass) {
                 want(&(One) { .name = names[i] }, "");
 }
 
-TEST(only_the_platform_s_own_workspace_may_have_its_admin_token) {
+TEST(incident_38_only_the_platform_s_own_workspace_may_have_its_admin_token) {
         want(&(One) { .name = "ADMIN_TOKEN" }, "privileged_env_forbidden");
         want(&(One) { .name = "ADMIN_TOKEN", .kind = "" }, "privileged_env_forbidden");
         want(&(One) { .name = "ADMIN_TOKEN", .secret_key = "ADMIN_TOKEN" }, "privileged_env_forbidden");
@@ -243,7 +243,7 @@ TEST(a_disclosure_marker_is_no_value) {
         want(&(One) { .name = "A", .value = "rotate_to_reveal_token" }, "");
 }
 
-TEST(required_env) {
+TEST(incident_33_required_env) {
         static const struct { const char *a, *required[3]; const char *missing; } table[] = {
                 { "x", { "A" }, NULL },      { "", { "A" }, "A" },               { NULL, { "A" }, "A" },
                 { "x", { "a" }, "a" },       { "x", { "A", "B", "C" }, "B, C" }, { "x", {}, NULL },

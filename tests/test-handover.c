@@ -68,7 +68,7 @@ static void check_env(const TestDir *d, const void *wanted, size_t size) {
 
 /* ── what is written ─────────────────────────────────────────────────────────────────────────────────────────── */
 
-TEST(bytes_and_modes) {
+TEST(incident_31_bytes_and_modes) {
         _cleanup_runtime_ TestDir d = runtime();
         char path[HANDOVER_PATH_MAX], wanted[HANDOVER_PATH_MAX];
         _cleanup_free_ char *value = NULL;

@@ -66,7 +66,7 @@ TEST(loopback_addresses) {
                 CHECK(!http_url_is_loopback(no[i]));
 }
 
-TEST(credentials_go_to_their_origin_only) {
+TEST(incident_58_credentials_go_to_their_origin_only) {
         static const char *const headers[] = { "Authorization: Bearer abc", "X-Molecule-Org-Id: 1", NULL };
         static const char *const newer[] = { "Authorization: Bearer def", NULL };
         HttpRequest q = request("/echo"), other;

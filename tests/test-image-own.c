@@ -76,7 +76,7 @@ TEST(what_is_needed_never_goes_and_counts_as_used) {
         CHECK_STR(image_own_oldest(o, is_kept, nobody), ref(2)); /* 1 was needed until a moment ago */
 }
 
-TEST(what_could_not_go_is_tried_once_in_a_round) {
+TEST(incident_23_what_could_not_go_is_tried_once_in_a_round) {
         _cleanup_dir_ TestDir d = test_dir();
         Fault damaged = {};
         _cleanup_(image_own_freep) ImageOwn *o = open_own(&d, NULL, &damaged);

@@ -18,7 +18,7 @@ TEST(references_that_are_pinned) {
                         printf("#   %s\n", good[i]);
 }
 
-TEST(references_that_are_not) {
+TEST(incident_8_references_that_are_not) {
         static const char *const bad[] = {
                 "", "@", "@" D, "/@" D, "x@" D, "x/y@" D, "registry.example.com/x", "registry.example.com/x:tag",
                 "registry.example.com/x@sha256:abc",
@@ -63,7 +63,7 @@ TEST(digests) {
         CHECK(image_ref_digest(D) == NULL);
 }
 
-TEST(registries) {
+TEST(incident_13_registries) {
         static const struct { const char *entry, *ref; bool allowed; } cases[] = {
                 { "r.io",          "r.io/x@" D,             true },
                 { "r.io/",         "r.io/x@" D,             true },

@@ -75,7 +75,7 @@ static Result run(const char *ref) {
 
 /* ── the good ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-TEST(what_is_there_is_not_pulled) {
+TEST(incident_4_what_is_there_is_not_pulled) {
         ImageOptions o = options(2000, 1);
         Result x;
 
@@ -190,7 +190,7 @@ TEST(lasting_trouble_ends_at_once) {
         }
 }
 
-TEST(what_was_pulled_must_have_the_digest) {
+TEST(incident_7_what_was_pulled_must_have_the_digest) {
         ImageOptions o = options(2000, 1);
         Result x;
 

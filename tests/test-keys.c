@@ -129,7 +129,7 @@ TEST(a_root_that_is_not_the_one_stops_all_sealing) {
         }
 }
 
-TEST(no_root_is_made_beside_one_of_a_wrong_size) {
+TEST(incident_30_no_root_is_made_beside_one_of_a_wrong_size) {
         static const size_t wrong[] = { 0, 31, 33, 64 };
 
         for (size_t i = 0; i < ELEMENTS(wrong); i++) {

@@ -16,7 +16,7 @@ TEST(nothing_ticked_nothing_due) {
         CHECK_INT(cJSON_GetArraySize(json), 0);
 }
 
-TEST(overdue_a_minute_after_its_word) {
+TEST(incident_62_overdue_a_minute_after_its_word) {
         for (int loop = 0; loop < _LOOP_MAX; loop++) {
                 Loops l = {};
                 Loop overdue = _LOOP_MAX;

@@ -52,7 +52,7 @@ static const char *batch(const Outbox *o, size_t max) {
         return text;
 }
 
-TEST(durable_before_it_returns) {
+TEST(incident_20_durable_before_it_returns) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(outbox_freep) Outbox *o = open_outbox(&d);
         _cleanup_json_ cJSON *found = NULL;

@@ -53,7 +53,7 @@ static Outcomes *reopen(const TestDir *d) {
         return o;
 }
 
-TEST(remembers_over_a_restart) {
+TEST(incident_18_remembers_over_a_restart) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
         const cJSON *found;

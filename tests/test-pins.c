@@ -113,7 +113,7 @@ static const char *const bad[] = {
         "\",\"image_ref\":\"registry.example/a:1\"}]}",
 };
 
-TEST(nothing_less_than_good_takes_its_place) {
+TEST(incident_16_nothing_less_than_good_takes_its_place) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(pins_freep) Pins *p = open_pins(&d);
 

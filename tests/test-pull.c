@@ -52,7 +52,7 @@ TEST(bytes_and_steps_are_told_apart) {
         CHECK_INT(progress.bytes, 100);
 }
 
-TEST(an_error_in_the_stream) {
+TEST(incident_5_an_error_in_the_stream) {
         progress = (PullProgress) {};
         feed("{\"status\":\"Pulling\"}\n{\"errorDetail\":{\"message\":\"no space left on device\"},\"error\":\"x\"}\n");
         CHECK(progress.failed);
@@ -116,7 +116,7 @@ TEST(more_layers_than_places) {
         CHECK_INT(progress.bytes, 5 * ELEMENTS(progress.layers));
 }
 
-TEST(what_the_engine_says_of_registries) {
+TEST(incident_12_what_the_engine_says_of_registries) {
         static const struct { long status; const char *words; FaultCode code; } cases[] = {
                 /* as docker 20.10 says it */
                 { 404, "manifest for 127.0.0.1:5000/x@sha256:00 not found: manifest unknown: manifest unknown", FAULT_IMAGE_NOT_FOUND },

@@ -150,7 +150,7 @@ TEST(every_case) {
         }
 }
 
-TEST(each_action_names_its_workspace) {
+TEST(incident_48_each_action_names_its_workspace) {
         const ReconcileRules rules = { .host_id = KIT_HOST, .org_id = KIT_ORG, .now = NOW, .starting = true };
         const ReconcileWorkspace w[] = { { .id = KIT_JOB, .settled_container = "X" },
                                          { .id = KIT_OTHER, .settled_container = "Y" },
@@ -172,7 +172,7 @@ TEST(each_action_names_its_workspace) {
 }
 
 /* A container of one workspace that carries the id another has settled: neither is touched as the other's. */
-TEST(a_settled_id_under_another_workspace_s_label) {
+TEST(incident_25_a_settled_id_under_another_workspace_s_label) {
         const ReconcileRules rules = { .host_id = KIT_HOST, .org_id = KIT_ORG, .now = NOW, .starting = true };
         const ReconcileWorkspace w[] = { { .id = KIT_WORKSPACE, .settled_container = "A" } };
         static const Found seen[3] = { { "A", true, .workspace = KIT_OTHER } };

@@ -97,7 +97,7 @@ TEST(what_is_empty_is_left_out) {
         CHECK(!json_get(json, "generation") && !json_get(json, "stage") && !json_get(json, "result"));
 }
 
-TEST(the_message_is_the_fault_s_without_another) {
+TEST(incident_42_the_message_is_the_fault_s_without_another) {
         Fault f = {};
         _cleanup_json_ cJSON *json = NULL;
 

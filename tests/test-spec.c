@@ -234,7 +234,7 @@ TEST(defaults) {
         CHECK(!spec_is_platform(s) && spec_restarts(s) && !spec_has_claude_sessions(s));
 }
 
-TEST(everything_arrives) {
+TEST(incident_34_everything_arrives) {
         _cleanup_json_ cJSON *json = kit_json(
                 "{\"runtime\":\"claude-code\",\"template\":\"t\",\"tier\":3,\"instance_type\":\"i\",\"disk_gb\":12,\"provider\":\"p\","
                 "\"data_persistence\":\"persist\",\"kind\":\"platform\",\"display\":{\"mode\":\"none\"},\"platform_url\":\"http://"
@@ -405,7 +405,7 @@ TEST(boxes_are_bounded_in_size_and_number) {
 
 /* ── tiers, registries, sums ─────────────────────────────────────────────────────────────────────────────────── */
 
-TEST(max_tier_is_the_host_s_word) {
+TEST(incident_44_max_tier_is_the_host_s_word) {
         for (unsigned max = 1; max <= 4; max++)
                 for (unsigned tier = 0; tier <= 5; tier++) {
                         const SpecRules rules = { .max_tier = max, .registries = registries };

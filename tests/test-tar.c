@@ -64,7 +64,7 @@ static char *repeat(const char *s, size_t n) {
         return text;
 }
 
-TEST(read_back_by_ourselves) {
+TEST(incident_63_read_back_by_ourselves) {
         _cleanup_(tar_done) Tar t = {};
         char block[1000];
         TarEntry e;

@@ -339,7 +339,7 @@ TEST(which_there_are) {
         CHECK(vault_has_sets(k.vault, W1) && !vault_has_sets(k.vault, KIT_HOST));
 }
 
-TEST(destroying_in_the_order_of_a_removal) {
+TEST(incident_50_destroying_in_the_order_of_a_removal) {
         _cleanup_sealed_ SealedKit k = sealed_kit();
         Fault f = {};
 

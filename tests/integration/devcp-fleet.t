@@ -76,7 +76,7 @@ def ensure_image(stage):
 
 
 def env(stage):
-    """env: merged into the wanted state as one provision at the next generation; replaced with merge false; no change is no job"""
+    """incident 59 and incident 65: env: merged into the wanted state as one provision at the next generation; replaced with merge false; no change is no job"""
     scene = Scene(stage)
     scene.plane.pin("langgraph", scene.good)
     workspace = new_id()
@@ -121,7 +121,7 @@ def thin_ami(stage):
 # --- rolls ------------------------------------------------------------------------------------------------------------------------------
 
 def scopes(stage):
-    """redeploy-fleet: an empty scope, no confirm, unknown slugs, tags that nothing has: refused, and nothing is rolled; a dry run rolls nothing"""
+    """incident 57: redeploy-fleet: an empty scope, no confirm, unknown slugs, tags that nothing has: refused, and nothing is rolled; a dry run rolls nothing"""
     scene = Scene(stage)
     refused(scene, 422, "RUNTIME_PIN_MISSING", "POST", FLEET, {"confirm": True, "target_tag": "two"})
     scene.plane.pin("langgraph", scene.good)
@@ -166,7 +166,7 @@ def one_tenant(stage):
 
 
 def lost_host(stage):
-    """a host that fell silent is a straggler and is not waited for; more of them than allowed fail the roll, and no pin moves"""
+    """incident 56: a host that fell silent is a straggler and is not waited for; more of them than allowed fail the roll, and no pin moves"""
     scene = Scene(stage, plane_words=QUICK_PLANE)
     silent = Scene(stage, plane_of=scene.site)
     scene.plane.pin("langgraph", scene.good)

@@ -273,10 +273,10 @@ def ports_exhausted(site):
 
 
 CASES = [
-    ("digest that does not exist: image_not_found, nothing touched", image_not_found, "main"),
+    ("incident 1: digest that does not exist: image_not_found, nothing touched", image_not_found, "main"),
     ("registry 401: image_auth, nothing touched", image_auth, "main"),
     ("image that crashes: rolled_back, crash_loop", rolled_back("crash", "crash_loop", "exit code 3"), "main"),
-    ("image that never answers: rolled_back, readiness_timeout", rolled_back("never", "readiness_timeout", "after 6 s",
+    ("incident 66: image that never answers: rolled_back, readiness_timeout", rolled_back("never", "readiness_timeout", "after 6 s",
                                                                              probe={"timeout_seconds": 6}), "main"),
     ("image that answers once and dies: rolled_back", rolled_back("once", "crash_loop"), "main"),
     ("image that answers 500: rolled_back, readiness_timeout", rolled_back("e500", "readiness_timeout", "500",
@@ -286,12 +286,12 @@ CASES = [
     ("deadline in the gate: rolled_back, deadline_exceeded", deadline, "main"),
     ("name of .next taken by a stranger: name_conflict, nothing touched", taken_next, "main"),
     ("name of .prev taken by a stranger: rolled_back", taken_prev, "main"),
-    ("name taken by a stranger, first provision: nothing is left", taken_fresh, "main"),
+    ("incident 60: name taken by a stranger, first provision: nothing is left", taken_fresh, "main"),
     ("volume taken by a stranger, first provision: only his is left", taken_volume_fresh, "main"),
-    ("volume taken by a stranger: name_conflict, nothing touched", taken_volume, "main"),
+    ("incident 47: volume taken by a stranger: name_conflict, nothing touched", taken_volume, "main"),
     ("first provision that crashes: crash_loop, no container", fresh_crash, "main"),
     ("first provision of an absent digest: nothing made", fresh_not_found, "main"),
-    ("no space: no_space, nothing touched", no_space, "space"),
+    ("incident 15: no space: no_space, nothing touched", no_space, "space"),
     ("port taken by another process: another port, success", port_taken, "port"),
     ("ports exhausted: port_unavailable, nothing is left", ports_exhausted, "two-ports"),
 ]

@@ -53,7 +53,7 @@ def by_engine(scene, workspace, since):
 
 
 def rolled(stage):
-    """a roll with canary, soak and batches to a good digest ends verified on its target everywhere, and each workspace is away for no longer than the engine needs"""
+    """incident 55: a roll with canary, soak and batches to a good digest ends verified on its target everywhere, and each workspace is away for no longer than the engine needs"""
     fleet = Fleet(stage)
     probers = [Prober(scene.site.port(workspace), EVERY, 0.1) for scene, workspace in fleet.workspaces]
     before, began = fleet.containers(), time.monotonic()
@@ -86,7 +86,7 @@ def rolled(stage):
 
 
 def stopped_at_the_canary(stage):
-    """a roll to an image that crashes stops at the canary: HTTP 500 with results, the old one runs there, no other tenant was touched, and pins stay"""
+    """incident 9: a roll to an image that crashes stops at the canary: HTTP 500 with results, the old one runs there, no other tenant was touched, and pins stay"""
     stage.image("crash", name="ok", page="bad")
     fleet = Fleet(stage, probe_timeout_seconds="10")
     before, pins = fleet.containers(), fleet.plane.must(200, "GET", "/admin/runtime-image", tier="admin")

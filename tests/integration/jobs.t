@@ -17,7 +17,7 @@ from scene import QUICK, Scene  # noqa: E402
 from world import new_id, payload, snapshot, spec, volumes  # noqa: E402
 
 def restart(stage):
-    """restart: the same spec again, on its own image or on the pin of now"""
+    """incident 10: restart: the same spec again, on its own image or on the pin of now"""
     scene = Scene(stage)
     scene.plane.pin("langgraph", scene.good)
     own, _ = scene.provision(scene.good, env={"DEMO_A": "kept"})
@@ -38,7 +38,7 @@ def restart(stage):
 
 
 def restart_and_provision(stage):
-    """restart: a provision between the spec's floor and the restart's is taken; a restart below either is superseded"""
+    """incident 24: restart: a provision between the spec's floor and the restart's is taken; a restart below either is superseded"""
     scene = Scene(stage)
     workspace, _ = scene.provision(scene.good)
     scene.ended(scene.plane.order_raw(scene.host, payload(scene.site, workspace, 10, type="workspace.restart", spec={})))
@@ -65,7 +65,7 @@ def console(stage):
 
 
 def ensure(stage):
-    """image.ensure: pulled once, and nothing that runs is touched"""
+    """incident 2: image.ensure: pulled once, and nothing that runs is touched"""
     scene = Scene(stage)
     workspace, _ = scene.provision(scene.good)
     before, new = snapshot(stage.engine, workspace), stage.image("ok", page="ensured")
@@ -191,7 +191,7 @@ def drain_at_work(stage):
 
 
 def hold(stage):
-    """hold: jobs are refused, release and console are not; what was accepted waits; over a restart; by a file"""
+    """incident 61: hold: jobs are refused, release and console are not; what was accepted waits; over a restart; by a file"""
     scene = Scene(stage)
     workspace, _ = scene.provision(scene.good)
     other, _ = scene.provision(scene.good)
@@ -250,7 +250,7 @@ def hold_at_work(stage):
 
 
 def stopped_by_someone(stage):
-    """a container that someone stopped stays so under a hold, even over the agent's restart, and is started when released"""
+    """incident 52: a container that someone stopped stays so under a hold, even over the agent's restart, and is started when released"""
     scene = Scene(stage)
     workspace, _ = scene.provision(scene.good)
     scene.end("host.hold", spec={"reason": "debugging", "workspace_id": workspace})
@@ -326,7 +326,7 @@ def teardown(stage):
 
 
 def ends_of_volumes(stage):
-    """volumes end as data_persistence says: at once, never, or after a while; then the record is a tombstone, and the floor holds"""
+    """incident 49: volumes end as data_persistence says: at once, never, or after a while; then the record is a tombstone, and the floor holds"""
     scene = Scene(stage, volume_grace_seconds="3")
     gone, _ = scene.provision(scene.good, data_persistence="ephemeral")
     stays, _ = scene.provision(scene.good, data_persistence="persist")
@@ -352,7 +352,7 @@ def ends_of_volumes(stage):
 
 
 def rescue(stage):
-    """rescue: what a failed container said is in the report and in rescue/, without a secret's value; 16 at most"""
+    """incident 53: rescue: what a failed container said is in the report and in rescue/, without a secret's value; 16 at most"""
     scene = Scene(stage, probe_timeout_seconds="5")
     image = stage.image("crash")
     _, report = scene.provision(image, "failed", "crash_loop", env={"A_TOKEN": "cannot go on"})
@@ -366,7 +366,7 @@ def rescue(stage):
 
 
 def crash_loop(stage):
-    """a settled workspace that begins to crash is degraded, and reported once"""
+    """incident 22: a settled workspace that begins to crash is degraded, and reported once"""
     scene = Scene(stage, crash_loop_restarts="3", crash_loop_window_seconds="600")
     workspace, _ = scene.provision(scene.good)
     for i in range(4):
@@ -399,7 +399,7 @@ def prefetch(stage):
 
 
 def platform_kind(stage):
-    """kind:platform: neither a new pin nor a provision restarts it, an explicit job does"""
+    """incident 64: kind:platform: neither a new pin nor a provision restarts it, an explicit job does"""
     scene = Scene(stage)
     scene.plane.pin("langgraph", scene.good)
     workspace, _ = scene.provision(None, kind="platform", env={"DEMO_V": "1"})

@@ -54,7 +54,7 @@ def hand_over(stage):
 
 
 def rotation(stage):
-    """a new value in a new generation; the old one is gone, and so are names that are sent no more"""
+    """incident 29: a new value in a new generation; the old one is gone, and so are names that are sent no more"""
     site = stage.site()
     old, new = value("old"), value("new")
     workspace, _ = provisioned(site, hush={"DEMO_A": old, "DEMO_B": value()}, image_ref=good)
@@ -110,7 +110,7 @@ def user_and_tier(stage):
 
 
 def no_secrets(stage):
-    """without any secret both mounts are there all the same"""
+    """incident 32: without any secret both mounts are there all the same"""
     site = stage.site()
     workspace, _ = provisioned(site, image_ref=good, env={"DEMO_PLAIN": "1"})
     mounts = {mount["Destination"]: mount for mount in site.container(workspace)["Mounts"]}

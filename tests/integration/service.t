@@ -33,7 +33,7 @@ def must(holds, why):
         raise AssertionError(why)
 
 
-def test_ready_without_engine_and_control_plane():
+def test_incident_43_ready_without_engine_and_control_plane():
     one = agent().start(ready=5)
     wait_for(lambda: one.lines("cannot be reached"), 20, "a word about the control plane")
     must(one.stop() == 0, "SIGTERM does not end in 0")

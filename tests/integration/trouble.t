@@ -102,7 +102,7 @@ def engine_socket_missing_at_start(lab):
     return case
 
 
-def create_reply_lost(lab):
+def incident_45_create_reply_lost(lab):
     case = Case(lab, engine_proxy=True)
     case.site.start()
     case.stand_by()
@@ -211,7 +211,7 @@ def registry_says_429_at_first(lab):
 
 # Control plane.
 
-def control_plane_down_in_mid_job(lab):
+def incident_19_control_plane_down_in_mid_job(lab):
     case = Case(lab)
     case.site.start()
     case.stand_by()
@@ -228,7 +228,7 @@ def control_plane_down_in_mid_job(lab):
     return case
 
 
-def org_row_not_yet_there(lab):
+def incident_26_org_row_not_yet_there(lab):
     case = Case(lab, plane_proxy=True)
     for method in ("GET", "POST"):
         case.site.cp.on(method, ".", reply(401, None, '{"error":"unauthorized"}'), times=None)
@@ -512,9 +512,9 @@ def once(lab):
     return case
 
 
-SHARED = (truncated_json, control_plane_down_in_mid_job, registry_down_in_mid_pull, registry_credentials, host_unknown, registry_says_429_at_first, redirects,
+SHARED = (truncated_json, incident_19_control_plane_down_in_mid_job, registry_down_in_mid_pull, registry_credentials, host_unknown, registry_says_429_at_first, redirects,
           bad_certificates, retry_after, html_instead_of_json, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
-          org_row_not_yet_there, create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, state_disk_full, sighup, once)
+          incident_26_org_row_not_yet_there, incident_45_create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, state_disk_full, sighup, once)
 ALONE = (engine_killed_in_mid_job,)
 
 

@@ -160,7 +160,7 @@ def privileged(site):
 
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-def file_modes(site):
+def incident_35_file_modes(site):
     contents = {"config.yaml": "a: 1\n", "deep/er/file.txt": "x", ".auth_token": "t", "deep/.platform_inbound_secret": "s", "empty": "",
                 "big.bin": "b" * 200000}
     workspace, _ = provisioned(site, config_files={name: b64(text) for name, text in contents.items()},
@@ -197,7 +197,7 @@ def only_what_differs(site):
          "files after a provision that delivers none")
 
 
-# ── replacement, restart:false, removal ────────────────────────────────────────────────────────────────────────
+# ── replacement, restart:false, removal ────────────────────────────────────────────────────────────────────────────────────
 
 def replacement(site):
     workspace, old = provisioned(site, config_files={"config.yaml": b64("v: 1\n")}, env={"DEMO_V": "1"})
@@ -235,7 +235,7 @@ def restart_false(site):
     same((report["result"]["container_restarted"], site.fetch(fresh)[0]), (True, 200), "a first provision with restart:false")
 
 
-def removal(site):
+def incident_54_removal(site):
     """Volumes stay without prune and serve the next one; prune takes them; again and of nothing is no error."""
     workspace, _ = provisioned(site, config_files={"keep.txt": b64("kept")})
     put(lab.engine, f"ws-{workspace}", "/workspace", "work.txt", b"its work")
@@ -265,7 +265,7 @@ def removal_by_persistence(site):
 
 # ── one job overtakes another ──────────────────────────────────────────────────────────────────────────────────
 
-def deprovision_ends_gate(site):
+def incident_51_deprovision_ends_gate(site):
     workspace = new_id()
     job = order(site, workspace, image_ref=lab.image("never"), probe={"timeout_seconds": 300})
     reported(site, job, "configuring_https", 90)
@@ -286,7 +286,7 @@ def deprovision_ends_gate_of_replacement(site):
     same((site.plane.final(job, 5)["state"], volumes(lab.engine, workspace)), ("superseded", {}), "the provision, and volumes")
 
 
-def newer_during_pull(site):
+def incident_21_newer_during_pull(site):
     """The pull hangs; the newer job has an image that is there. It does not wait for the pull."""
     provisioned(site)                                       # the image is there now
     workspace, go = new_id(), threading.Event()
@@ -335,11 +335,11 @@ def pin_is_used_at_once(site):
     same(site.fetch(answer["workspace_id"]), (200, "molecule ok two\n"), "its page")
 
 
-CASES = [(identity, 0), (tier_1, 0), (tier_2, 1), (claude_code, 0), (privileged, 2), (file_modes, 0), (only_what_differs, 0),
+CASES = [(identity, 0), (tier_1, 0), (tier_2, 1), (claude_code, 0), (privileged, 2), (incident_35_file_modes, 0), (only_what_differs, 0),
          (replacement, 0),
-         (restart_false, 1), (removal, 1), (removal_by_persistence, 1), (deprovision_ends_gate, 0),
+         (restart_false, 1), (incident_54_removal, 1), (removal_by_persistence, 1), (incident_51_deprovision_ends_gate, 0),
          (deprovision_ends_gate_of_replacement, 1),
-         (newer_during_pull, 1), (public_follows_the_newer, 1), (pin_is_used_at_once, 3)]
+         (incident_21_newer_during_pull, 1), (public_follows_the_newer, 1), (pin_is_used_at_once, 3)]
 
 
 def attempt(case, site, results):
