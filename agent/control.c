@@ -47,6 +47,7 @@ struct Control {
         uint64_t         started, register_again_at, sent_at, pins_retry_at;
         unsigned         wait_seconds, max_jobs, quick;
         char             pins_etag[256];                /* what the control plane says its table has */
+        char pins_told[256];                            /* the ETag whose table was not taken and said to be so */
         char             pins_bad[256];                 /* the ETag whose table could not be taken; not before pins_retry_at again */
         cJSON           *jobs;                          /* delivered, waiting for the pins that came with them */
 };
@@ -279,11 +280,14 @@ static void on_pins(const CpAnswer *a, void *userdata) {
 
         c->call = NULL;
         if (a->kind == CP_OK && a->status == 200) {
+                pins_from(c->pins, cp_host(c->cp));
                 r = pins_replace(c->pins, a->body, a->size, a->etag, now_realtime(), &why);
-                if (r < 0)
+                if (r < 0 && strcmp(c->pins_told, c->pins_etag) != 0) { /* once for each table: it is asked for again and again */
+                        memcpy(c->pins_told, c->pins_etag, sizeof c->pins_told);
                         log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "The pin table is not taken, the old one stays: %s",
                                   why.text);
-                else
+                }
+                if (r == 0)
                         log_info("Pins: %s.", pins_etag(c->pins));
                 c->events.changed(c->events.userdata);
         } else if (a->kind != CP_OK)

@@ -18,17 +18,28 @@ struct Pins {
         int         state_fd;
         Pin        *rows;
         size_t      n;
-        char       *etag;
+        char *etag, *source; /* source: whose table it is; NULL: not known */
+        char *next_source;
         uint64_t    fetched_at;
         TrustedKeys trusted;
 };
 
+/* What is no time is as good as none: only two times can be compared. */
+static int set_moment(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        (void) f;
+        (void) reterr;
+        if (time_parse(cJSON_GetStringValue(v), place) < 0)
+                *(uint64_t *) place = 0;
+        return 0;
+}
+
 static const JsonField row_fields[] = {
-        { "template_name",    cJSON_String, json_set_string, offsetof(Pin, template_name), JSON_REQUIRED, 64, NULL },
-        { "region",           cJSON_String, json_set_string, offsetof(Pin, region), JSON_REQUIRED, 64, NULL },
-        { "image_digest",     cJSON_String, json_set_string, offsetof(Pin, image_digest), JSON_REQUIRED, 71, NULL },
-        { "image_ref",        cJSON_String, json_set_string, offsetof(Pin, image_ref), JSON_REQUIRED, 512, NULL },
+        { "template_name", cJSON_String, json_set_string, offsetof(Pin, template_name), JSON_REQUIRED, 64, NULL },
+        { "region", cJSON_String, json_set_string, offsetof(Pin, region), JSON_REQUIRED, 64, NULL },
+        { "image_digest", cJSON_String, json_set_string, offsetof(Pin, image_digest), JSON_REQUIRED, 71, NULL },
+        { "image_ref", cJSON_String, json_set_string, offsetof(Pin, image_ref), JSON_REQUIRED, 512, NULL },
         { "image_size_bytes", cJSON_String, json_set_u64_text, offsetof(Pin, image_size_bytes), JSON_NULLABLE, 0, NULL },
+        { "promoted_at", cJSON_String, set_moment, offsetof(Pin, promoted_at), JSON_NULLABLE, 0, NULL },
         {}
 };
 
@@ -128,6 +139,8 @@ static int cache_read(Pins *p, Fault *reterr) {
         take_rows(p, rows, n);
         free(p->etag);
         p->etag = etag ? strdup(etag) : NULL;
+        free(p->source);
+        p->source = json_get_string(json, "source") ? strdup(json_get_string(json, "source")) : NULL;
         if (at)
                 (void) time_parse(at, &p->fetched_at);
         return 0;
@@ -160,12 +173,48 @@ Pins *pins_free(Pins *p) {
                 return NULL;
         rows_free(p->rows, p->n);
         free(p->etag);
+        free(p->source);
+        free(p->next_source);
         free(p);
         return NULL;
 }
 
+void pins_from(Pins *p, const char *source) {
+        free(p->next_source);
+        p->next_source = strdup(source); /* NULL when out of memory: nothing is compared */
+}
+
+static uint64_t newest(const Pin *rows, size_t n) {
+        uint64_t at = 0;
+
+        for (size_t i = 0; i < n; i++)
+                at = rows[i].promoted_at > at ? rows[i].promoted_at : at;
+        return at;
+}
+
+/* A control plane that was restored from a backup, or a table that was recorded and is sent again: what runs now is newer. */
+static int check_age(const Pins *p, const Pin *rows, size_t n, Fault *reterr) {
+        uint64_t ours = newest(p->rows, p->n), theirs = newest(rows, n);
+        char a[TIME_TEXT_SIZE], b[TIME_TEXT_SIZE];
+
+        if (!theirs || theirs >= ours || !p->source || !str_equal(p->source, p->next_source))
+                return 0;
+        return fault(reterr, -ESTALE, FAULT_BAD_JSON, "The pin table is older than the one that is here: its newest pin is of %s, ours of %s.",
+                     time_text(theirs, a), time_text(ours, b));
+}
+
+/* Owns the table's answer from here. */
+static int write_cache(const Pins *p, cJSON *answer, const char *etag, uint64_t now, Fault *reterr) {
+        _cleanup_json_ cJSON *table = answer, *json = cJSON_CreateObject();
+
+        if (!json || !etag || !json_add_string(json, "etag", etag) || !json_add_time(json, "fetched_at", now) ||
+            (p->next_source && !json_add_string(json, "source", p->next_source)) || !json_add_item(json, "table", TAKE_PTR(table)))
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        return record_write(p->state_fd, PINS_FILE, "pins", json, reterr);
+}
+
 int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now, Fault *reterr) {
-        _cleanup_json_ cJSON *answer = NULL, *json = cJSON_CreateObject();
+        _cleanup_json_ cJSON *answer = NULL;
         _cleanup_free_ char *copy = strdup(etag ?: "");
         Pin *rows;
         size_t n;
@@ -177,11 +226,9 @@ int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint6
         r = body_parse(p, answer, &rows, &n, reterr);
         if (r < 0)
                 return r;
-        if (!json || !copy || !json_add_string(json, "etag", copy) || !json_add_time(json, "fetched_at", now) ||
-            !json_add_item(json, "table", TAKE_PTR(answer)))
-                r = fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        else
-                r = record_write(p->state_fd, PINS_FILE, "pins", json, reterr);
+        r = check_age(p, rows, n, reterr);
+        if (r == 0)
+                r = write_cache(p, TAKE_PTR(answer), copy, now, reterr);
         if (r < 0) {
                 rows_free(rows, n);
                 return r;
@@ -189,6 +236,8 @@ int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint6
         take_rows(p, rows, n);
         free(p->etag);
         p->etag = TAKE_PTR(copy);
+        free(p->source);
+        p->source = p->next_source ? strdup(p->next_source) : NULL;
         p->fetched_at = now;
         return 0;
 }

@@ -16,6 +16,7 @@
 typedef struct Pin {
         char    *template_name, *region, *image_digest, *image_ref;
         uint64_t image_size_bytes;      /* 0: unknown */
+        uint64_t promoted_at;           /* microseconds since the epoch; 0: not said, or no time */
 } Pin;
 
 typedef struct Pins Pins;
@@ -26,8 +27,12 @@ void  pins_trust(Pins *p, const TrustedKeys *trusted);          /* from now on; 
 Pins *pins_free(Pins *p);
 DEFINE_CLEANUP(Pins *, pins_free)
 
+/* Whose tables come from now on: an origin. One of another control plane may be older than what the one before had. Copied. */
+void pins_from(Pins *p, const char *source);
+
 /* Takes an answer's body, a table or one in a DSSE envelope, in place of the table: checked, written, then used. bad_signature: trusted keys are given
- * and none of them signed it. bad_json: malformed, empty, or two rows for one (template_name, region). The old table stays on any failure. */
+ * and none of them signed it. bad_json: malformed, empty, two rows for one (template_name, region), or older than the
+ * table before from the same source, by its newest promoted_at. The old table stays on any failure. */
 int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now_realtime_usec, Fault *reterr);
 
 const Pin  *pins_find(const Pins *p, const char *runtime, const char *region);  /* region's row, else global's; NULL. Borrowed until replaced */

@@ -9,10 +9,11 @@
 #include "tests/sign-kit.h"
 
 #define NOW (UINT64_C(1767323045) * USEC_PER_SEC)
-#define ROW(template, region, name, digest) \
+#define ROW(template, region, name, digest) ROW_AT(template, region, name, digest, "2026-01-01T00:00:00Z")
+#define ROW_AT(template, region, name, digest, moment) \
         "{\"template_name\":\"" template "\",\"region\":\"" region "\",\"image_digest\":\"" digest "\",\"image_ref\":\"" name "@" digest \
                                          "\"," \
-                                         "\"git_sha\":\"x\",\"promoted_at\":\"2026-01-01T00:00:00Z\",\"promoted_by\":\"someone\""
+                                         "\"git_sha\":\"x\",\"promoted_at\":\"" moment "\",\"promoted_by\":\"someone\""
 #define TABLE(rows) "{\"pins\":[" rows "],\"thin_ami\":[],\"later\":{}}"
 #define GOOD TABLE(ROW("codex", "global", "registry.example/a", KIT_DIGEST) "}")
 
@@ -130,6 +131,38 @@ TEST(incident_16_nothing_less_than_good_takes_its_place) {
                 (void) pins_free(p);
                 p = open_pins(&d);
         }
+}
+
+#define AT(moment) TABLE(ROW_AT("codex", "global", "registry.example/a", KIT_DIGEST, moment) "}")
+
+TEST(incident_9_an_older_table_does_not_come_back) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+        Fault f = {};
+
+        pins_from(p, "cp.example");
+        CHECK_INT(replace(p, AT("2026-11-02T00:00:00Z"), "new", NULL), 0);
+        p = (pins_free(p), open_pins(&d)); /* also over a restart */
+        pins_from(p, "cp.example");
+        CHECK_INT(replace(p, AT("2026-11-01T00:00:00Z"), "old", &f), -ESTALE);
+        CHECK_STR(kit_code(&f), "bad_json");
+        CHECK_STR(pins_etag(p), "new");
+        CHECK_INT(replace(p, AT("2026-11-02T00:00:00Z"), "same", NULL), 0);
+        CHECK_INT(replace(p, AT("2026-11-03T00:00:00Z"), "newer", NULL), 0);
+}
+
+TEST(a_table_is_compared_only_with_one_of_the_same_control_plane) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(pins_freep) Pins *p = open_pins(&d);
+
+        CHECK_INT(replace(p, AT("2026-11-02T00:00:00Z"), "1", NULL), 0);
+        pins_from(p, "one.example");
+        CHECK_INT(replace(p, AT("2026-11-01T00:00:00Z"), "2", NULL), 0); /* whose the first was is not known */
+        pins_from(p, "other.example");
+        CHECK_INT(replace(p, AT("2026-10-01T00:00:00Z"), "3", NULL), 0);
+        CHECK(replace(p, AT("2026-09-01T00:00:00Z"), "4", NULL) < 0);
+        CHECK_INT(replace(p, AT("no time at all"), "5", NULL), 0);
+        CHECK_INT(replace(p, GOOD, "6", NULL), 0);
 }
 
 /* n rows, each of another runtime. */

@@ -1,0 +1,76 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Takes guards away, one by one, and sees that the named test, and in its file no other, fails. Each patch of tests/fault/mutants/ begins with words on what
+# it takes away and with a line
+#       test: FILE NAME
+# FILE is a unit test (tests/test-x.c; all of it is run) or an integration test (tests/integration/x.t; NAME is a pattern for MOLECULE_CASES, only those cases
+# are run). Works on a copy of the tree; MUTANTS chooses patches by a glob.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$(pwd)
+copy=$(mktemp -d "${TMPDIR:-/tmp}/mutants-XXXXXX")
+trap 'rm -rf "$copy"' EXIT
+number=0
+failed=0
+
+answer() {                              # answer ok|"not ok" WORDS [FILE-WITH-REASONS]
+        number=$((number + 1))
+        printf '%s %d - %s\n' "$1" "$number" "$2"
+        [ "$1" = ok ] && return
+        failed=1
+        [ -z "${3:-}" ] || sed 's/^/# /' "$3" | tail -n 20
+}
+
+# Builds what the test needs and runs it; its TAP goes to $copy/out. Not built is not run.
+run() {                                 # run FILE NAME
+        case $1 in
+        *.c)
+                local program=build/tests/$(basename "$1" .c)
+                make -C "$copy/tree" -j"$(nproc)" "$program" >"$copy/make" 2>&1 || return 2
+                (cd "$copy/tree" && timeout 180 "$program") >"$copy/out" 2>&1 || true ;;
+        *.t)
+                make -C "$copy/tree" -j"$(nproc)" all >"$copy/make" 2>&1 || return 2
+                (cd "$copy/tree" && MOLECULE_CASES="$2" timeout 300 "$1") >"$copy/out" 2>&1 || true ;;
+        esac
+        grep -q '^1\.\.' "$copy/out" || printf 'not ok 0 - the test did not end\n' >>"$copy/out"
+}
+
+mkdir "$copy/tree"
+git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$copy/tree"
+[ ! -d build ] || cp -a build "$copy/tree/build"
+git -C "$copy/tree" init -q
+declare -A clean
+
+for patch in tests/fault/mutants/${MUTANTS:-*.patch}; do
+        read -r file name < <(sed -n 's/^test: //p' "$patch" | head -n 1)
+        words="$(basename "$patch" .patch): $file $name"
+        if ! git -C "$copy/tree" apply --check "$root/$patch" 2>"$copy/why"; then
+                answer "not ok" "$words: the patch does not fit any more; make it anew" "$copy/why"
+                continue
+        fi
+        key="$file $([[ $file == *.t ]] && echo "$name")"
+        if [ -z "${clean[$key]:-}" ]; then
+                run "$file" "$name" || { answer "not ok" "$words: does not build without the patch" "$copy/make"; continue; }
+                if grep -q '^not ok' "$copy/out" || ! grep -q '^ok' "$copy/out"; then
+                        answer "not ok" "$words: fails without the patch, too" "$copy/out"
+                        continue
+                fi
+                clean[$key]=yes
+        fi
+        git -C "$copy/tree" apply "$root/$patch"
+        if ! run "$file" "$name"; then
+                answer "not ok" "$words: does not build with the patch" "$copy/make"
+        else
+                bad=$(grep -c '^not ok' "$copy/out" || true)
+                if [ "$bad" = 0 ]; then
+                        answer "not ok" "$words: nobody noticed" "$copy/out"
+                elif [[ $file == *.c ]] && { [ "$bad" != 1 ] || ! grep -q "^not ok [0-9]* - $name\$" "$copy/out"; }; then
+                        answer "not ok" "$words: other tests fail, too" <(grep '^not ok' "$copy/out")
+                else
+                        answer ok "$words"
+                fi
+        fi
+        git -C "$copy/tree" apply -R "$root/$patch"
+done
+echo "1..$number"
+exit $failed
