@@ -90,6 +90,18 @@ check-now: tests
 check-unit: tests ## unit tests and layer rules only: no root, no engine, no network
 	@perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t
 
+check-mutants: tests ## takes guards away, one by one, and sees that just the named test fails
+	@tests/lab/deps.sh build test
+	$(call again,check-mutants-now)
+
+check-mutants-now: tests
+	@tests/fault/mutants.sh
+
+check-all: ## check with its long versions, check-contract and check-mutants: an hour
+	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory check-contract
+	@$(MAKE) --no-print-directory check-mutants
+
 check-contract: ## the agent against the OpenAPI file, by a validating proxy (needs node and the npm registry)
 	@tests/lab/deps.sh build test contract
 	$(call again,check-contract-now)

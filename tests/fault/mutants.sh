@@ -16,7 +16,7 @@ failed=0
 answer() {                              # answer ok|"not ok" WORDS [FILE-WITH-REASONS]
         number=$((number + 1))
         printf '%s %d - %s\n' "$1" "$number" "$2"
-        [ "$1" = ok ] && return
+        [ "$1" != ok ] || return 0
         failed=1
         [ -z "${3:-}" ] || sed 's/^/# /' "$3" | tail -n 20
 }
@@ -48,7 +48,8 @@ for patch in tests/fault/mutants/${MUTANTS:-*.patch}; do
                 answer "not ok" "$words: the patch does not fit any more; make it anew" "$copy/why"
                 continue
         fi
-        key="$file $([[ $file == *.t ]] && echo "$name")"
+        key=$file
+        [[ $file == *.c ]] || key="$file $name"
         if [ -z "${clean[$key]:-}" ]; then
                 run "$file" "$name" || { answer "not ok" "$words: does not build without the patch" "$copy/make"; continue; }
                 if grep -q '^not ok' "$copy/out" || ! grep -q '^ok' "$copy/out"; then

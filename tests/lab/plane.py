@@ -17,8 +17,8 @@ from proc import LabError, Process, free_port, wait_for
 PREFIX = "/api/v1"
 
 
-def openssl(*words):
-    done = subprocess.run(["openssl", *words], capture_output=True, text=True, check=False)
+def openssl(*words, wrap=()):
+    done = subprocess.run([*wrap, "openssl", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise LabError(f"openssl {words[0]}: {done.stderr}")
 
@@ -26,12 +26,14 @@ def openssl(*words):
 class Authority:
     """A certificate authority. ca is its certificate; issue() makes a server's certificate and key below it."""
 
-    def __init__(self, where, name="lab"):
+    def __init__(self, where, name="lab", wrap=()):
+        """wrap: a command that certificates are made under, such as faketime."""
+        self.wrap = wrap
         self.where, self.ca, self.key = where, f"{where}/{name}-ca.pem", f"{where}/{name}-ca.key"
         os.makedirs(where, exist_ok=True)
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.key, "-out", self.ca,
                 "-subj", f"/CN=molecule {name} CA", "-days", "2", "-addext", "basicConstraints=critical,CA:TRUE", "-addext",
-                "keyUsage=critical,keyCertSign,cRLSign")
+                "keyUsage=critical,keyCertSign,cRLSign", wrap=wrap)
 
     def issue(self, name, san="IP:127.0.0.1,DNS:localhost", days=2):
         """(certificate, key). days=0 is a certificate that has just expired."""
@@ -42,7 +44,7 @@ class Authority:
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{base}.key", "-out", f"{base}.csr",
                 "-subj", f"/CN={name}")
         openssl("x509", "-req", "-in", f"{base}.csr", "-CA", self.ca, "-CAkey", self.key, "-CAcreateserial", "-days", str(days),
-                "-extfile", f"{base}.ext", "-out", f"{base}.pem")
+                "-extfile", f"{base}.ext", "-out", f"{base}.pem", wrap=self.wrap)
         return f"{base}.pem", f"{base}.key"
 
 
