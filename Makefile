@@ -148,5 +148,5 @@ help: ## this list; variants: SAN=address,undefined CC=clang WERROR=1 PREFIX=/us
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .DELETE_ON_ERROR:
-.PHONY: all tests deps check check-now check-unit check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help
+.PHONY: all tests deps check check-now check-unit check-mutants check-mutants-now check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

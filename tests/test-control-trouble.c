@@ -188,7 +188,7 @@ TEST(other_loops_tell) {
 
 TEST(incident_3_which_kind_of_404) {
         static const struct { int sibling; const char *code; } table[] = {
-                { 401, "unsupported_control_plane" }, { 404, "control_plane_misrouted" },
+                { 401, "unsupported_control_plane" }, { 404, "control_plane_misrouted" }, { 200, "control_plane_misrouted" },
         };
 
         for (size_t i = 0; i < ELEMENTS(table); i++) {
