@@ -213,7 +213,7 @@ def hold(stage):
     scene.end("workspace.restart", workspace)
     scene.end("host.hold", spec={"reason": "a while", "seconds": 2})
     scene.end("workspace.restart", other, "refused", "held")
-    time.sleep(2.2)
+    time.sleep(3.2)                                         # the control plane tells its time in whole seconds
     scene.end("workspace.restart", other)
     path = os.path.join(os.path.dirname(scene.site.agent.config), "hold")
     os.symlink("/nonexistent/what", path)                   # there, and not to be read: a hold

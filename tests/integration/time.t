@@ -48,7 +48,7 @@ def clock_is_off(stage, offset):
     scene.ended(late, "expired")
     scene.end("host.hold", spec={"reason": "for a while", "seconds": 4, "workspace_id": workspace})
     scene.provision(scene.better, "refused", "held", workspace=workspace)
-    time.sleep(5)
+    time.sleep(5.5)
     scene.provision(scene.better, workspace=workspace)
     same(scene.page(workspace), "two")
     wait_for(lambda: scene.shown(workspace)["status"] == "online", 20, "online in health")
