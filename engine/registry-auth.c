@@ -115,7 +115,7 @@ static int read_auths(const char *path, cJSON **ret, Fault *reterr) {
 int registry_auth_header(const char *path, const char *ref, char **ret, Fault *reterr) {
         _cleanup_json_ cJSON *file = NULL, *json = cJSON_CreateObject();
         _cleanup_free_ char *host = strndup(ref, strcspn(ref, "/"));
-        const cJSON *entry;
+        const cJSON *entry = NULL;
         int r;
 
         *ret = NULL;
