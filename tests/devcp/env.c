@@ -102,7 +102,7 @@ static int wanted(Server *s, const char *workspace_id, cJSON **ret_spec, cJSON *
 static int look(Server *s, Request *q) {
         _cleanup_(env_done) Env e = { .merge = true };
         _cleanup_json_ cJSON *job = NULL, *report = NULL, *workspace = NULL, *spec = NULL;
-        cJSON *env;
+        cJSON *env = NULL;
         int r = job_outcome(s, q->job_id, &job, &report);
 
         if (r == -EAGAIN)
@@ -133,7 +133,7 @@ static int order(Server *s, Request *q, const cJSON *workspace, cJSON *spec) {
 int admin_workspace_env(Server *s, Request *q) {
         _cleanup_(env_done) Env e = { .merge = true };
         _cleanup_json_ cJSON *workspace = NULL, *spec = NULL;
-        cJSON *env;
+        cJSON *env = NULL;
         const cJSON *item;
         bool changed = false;
         int r = request_body(q, env_fields, JSON_STRICT, &e, NULL);

@@ -72,6 +72,17 @@ static bool is_lost(Server *s, const char *host_id) {
                seconds_since(json_get_string(seen, "last_seen_at")) >= s->options->lost_seconds;
 }
 
+/* Whether the host had, when it last said so, a workspace of a runtime that is rolled. A host is not asked to do nothing: that would be a failure. */
+static bool has_nothing_to_roll(Server *s, const cJSON *roll, const cJSON *tenant) {
+        _cleanup_json_ cJSON *health = NULL;
+        const cJSON *w;
+
+        if (store_get(s->store, SQL_HEALTH_GET, &health, "s", json_get_string(tenant, "instance_id")) < 0 || !json_get(health, "full"))
+                return false;
+        cJSON_ArrayForEach(w, json_get_path(health, "full/workspaces")) if (json_get_string(w, "runtime") && json_get(json_get(roll, "images"), json_get_string(w, "runtime"))) return false;
+        return true;
+}
+
 static int order(Server *s, const cJSON *roll, cJSON *tenant) {
         _cleanup_json_ cJSON *spec = cJSON_CreateObject();
         const char *host_id = json_get_string(tenant, "instance_id");
@@ -82,6 +93,8 @@ static int order(Server *s, const cJSON *roll, cJSON *tenant) {
                 return end_tenant(tenant, "straggler", "no_host", "the tenant has no host");
         if (is_lost(s, host_id))
                 return end_tenant(tenant, "straggler", "lost", "the host has not been heard of for too long");
+        if (has_nothing_to_roll(s, roll, tenant))
+                return set_bool(tenant, "healthz_ok", true) && set_bool(tenant, "verified_on_target", true) && set_phase(tenant, "verified") ? 1 : -ENOMEM;
         if (!json_add_item(spec, "images", cJSON_Duplicate(json_get(roll, "images"), true)))
                 return -ENOMEM;
         r = job_create(s, &(JobOrder){ .org_id = json_get_string(tenant, "org_id"), .host_id = host_id, .type = "host.redeploy", .spec = spec },
@@ -209,6 +222,25 @@ static int end_roll(Server *s, cJSON *roll, const char *state, const char *error
         return r < 0 ? r : 1;
 }
 
+static bool any_job(const cJSON *roll) {
+        const cJSON *t;
+
+        cJSON_ArrayForEach(t, json_get(roll, "tenants")) if (json_get_string(t, "job_id")) return true;
+        return false;
+}
+
+/* What was verified may have gone bad since: after the soak the canary, and before the end everyone, has to show it once more. 1: they are looked at. */
+static int look_again(cJSON *roll) {
+        const char *what = count(roll, "waiting") == 0 ? "confirmed" : json_get_string(roll, "soak_until") ? "soaked"
+                                                                                                           : NULL;
+        cJSON *t;
+
+        if (!what || json_get_bool(roll, what, false))
+                return 0;
+        cJSON_ArrayForEach(t, cJSON_GetObjectItemCaseSensitive(roll, "tenants")) if (is_phase(t, "verified") && json_get_string(t, "job_id") && !set_phase(t, "settling")) return -ENOMEM;
+        return set_bool(roll, what, true) ? 1 : -ENOMEM;
+}
+
 /* Nobody is at work: whether it goes on. 0: it does. */
 static int judge(Server *s, cJSON *roll) {
         const cJSON *first = cJSON_GetArrayItem(json_get(roll, "tenants"), 0);
@@ -221,9 +253,9 @@ static int judge(Server *s, cJSON *roll) {
                 return end_roll(s, roll, "failed", "a tenant failed; no further one was begun");
         if (count(roll, "straggler") > (int) json_get_i64(roll, "max_stragglers", 0))
                 return end_roll(s, roll, "failed", "too many stragglers");
-        if (count(roll, "waiting") == 0)
-                return end_roll(s, roll, "succeeded", NULL);
-        return 0;
+        if (count(roll, "waiting") > 0)
+                return 0;
+        return any_job(roll) ? end_roll(s, roll, "succeeded", NULL) : end_roll(s, roll, "failed", "no host runs a workspace of these runtimes");
 }
 
 /* 1: it soaks. */
@@ -232,7 +264,7 @@ static int soak(cJSON *roll) {
         int64_t seconds = json_get_i64(roll, "soak_seconds", 0);
         uint64_t end;
 
-        if (!json_get_bool(roll, "canary", false) || seconds == 0 || is_phase(cJSON_GetArrayItem(json_get(roll, "tenants"), 0), "waiting"))
+        if (!json_get_bool(roll, "canary", false) || seconds == 0 || !is_phase(cJSON_GetArrayItem(json_get(roll, "tenants"), 0), "verified"))
                 return 0;
         if (!until)
                 return json_add_time(roll, "soak_until", now_realtime() + (uint64_t) seconds * USEC_PER_SEC) ? 1 : -ENOMEM;
@@ -273,13 +305,13 @@ static int step(Server *s, cJSON *roll) {
         }
         if (open)
                 return changed;
-        r = judge(s, roll);
-        if (r != 0)
-                return r;
-        r = soak(roll);
-        if (r != 0)
+        r = count(roll, "waiting") > 0 ? soak(roll) : 0;
+        if (r != 0 && !json_get_bool(roll, "cancelled", false))
                 return r < 0 ? r : changed || !had_until;
-        return next_batch(s, roll);
+        r = look_again(roll);
+        if (r == 0)
+                r = judge(s, roll);
+        return r != 0 ? r : next_batch(s, roll);
 }
 
 static int save(Server *s, const cJSON *roll) {

@@ -187,6 +187,27 @@ def lost_host(stage):
     same(silent.page(workspaces[1]), "one", "a straggler that was not given the job")
 
 
+def soaked(stage):
+    """a canary that goes bad during its soak stops the roll; a tenant without such workspaces is no failure, and a roll that finds none anywhere is one"""
+    scene = Scene(stage, plane_words=(*QUICK_PLANE[:2], "--settle-seconds", "5", *QUICK_PLANE[4:]))
+    second, idle = Scene(stage, plane_of=scene.site), Scene(stage, plane_of=scene.site)
+    scene.plane.pin("langgraph", scene.good)
+    workspace, _ = scene.provision(None)
+    wait_for(lambda: idle.health(), 20, "health of the idle one")
+    same({r["slug"]: r["phase"] for r in roll(scene, target_tag="two", canary_slug=scene.plane.org_slug)["results"]}[idle.site.plane.org_slug], "verified")
+    other, _ = second.provision(None)
+    end = later(lambda: roll(scene, 500, target_tag="one", canary_slug=scene.plane.org_slug, soak_seconds=8))
+    wait_for(lambda: scene.runs(workspace, scene.good) and (scene.shown(workspace) or {}).get("verified_on_target"), 40, "the canary on its target")
+    time.sleep(3)
+    stage.docker("POST", f"/containers/ws-{workspace}/stop", t=1)
+    answer = end()
+    must("canary" in answer["error"] and not answer["pins_moved"], answer)
+    same((answer["results"][0]["phase"], answer["results"][0]["healthz_ok"]), ("straggler", False), "the canary")
+    same(second.page(other), "two", "the other tenant")
+    answer = admin(scene, 500, "POST", FLEET, {"only_slugs": [idle.site.plane.org_slug]}, timeout=120)
+    must("no host runs" in answer["error"], answer)
+
+
 def cancelled(stage):
     """a roll that is cancelled: no further tenant is begun, the one at work is called off where it still can be"""
     scene = Scene(stage, plane_words=QUICK_PLANE)
@@ -275,7 +296,7 @@ def deleted_host(stage):
     same(admin(scene, 200, "DELETE", f"/admin/tenants/{scene.plane.org_slug}", {"confirm": scene.plane.org_slug})["deleted"], True)
 
 
-CASES = (cancelled, lost_host, over_a_restart, the_end, env, one_tenant, ensure_image, deleted_host, scopes, thin_ami)
+CASES = (soaked, cancelled, lost_host, over_a_restart, the_end, env, one_tenant, ensure_image, deleted_host, scopes, thin_ami)
 
 if __name__ == "__main__":
     with Lab("devcp-fleet") as lab:
