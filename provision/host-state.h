@@ -46,7 +46,7 @@ typedef struct HostState {
         cJSON     *finals;                      /* array of reports */
 } HostState;
 
-/* state_degraded with words where the record is damaged (it is set aside: floors start anew, no hold is forgotten silently: the words say so). */
+/* 0 with words in reterr where the record is damaged: it is set aside, and floors, holds and drain start anew. Negative: it cannot be read now. */
 int        host_state_open(int state_fd, const JobRules *rules, HostState **ret, Fault *reterr);
 HostState *host_state_free(HostState *h);
 DEFINE_CLEANUP(HostState *, host_state_free)

@@ -52,6 +52,18 @@ static const Case cases[] = {
           { { "A" } },
           "" },
 
+        { "held, stopped for long", { .settled_container = "A", .held = true, .stopped_since = NOW - 2 * GRACE }, false, { { "A" } }, "" },
+        { "held, at boot", { .settled_container = "A", .held = true }, true, { { "A" } }, "start A" },
+        { "held, at boot, stopped by someone", { .settled_container = "A", .held = true, .stopped = true }, true, { { "A" } }, "" },
+        { "held, not seen running since the start",
+          { .settled_container = "A", .held = true, .at_once = true },
+          false,
+          { { "A" } },
+          "start A" },
+        { "stopped by someone, held no more, at boot", { .settled_container = "A", .stopped = true }, true, { { "A" } }, "start A" },
+        { "held, gone", { .settled_container = "A", .held = true }, false, {}, "" },
+        { "held, with a leftover", { .settled_container = "A", .held = true }, false, { { "A", true }, { "B", true } }, "" },
+
         { "gone", { .settled_container = "A" }, false, {}, "make" },
         { "gone, at boot", { .settled_container = "A" }, true, {}, "make" },
         { "gone, but a job is at work", { .settled_container = "A", .busy = true }, false, {}, "" },
