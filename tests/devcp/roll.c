@@ -84,13 +84,15 @@ static bool has_nothing_to_roll(Server *s, const cJSON *roll, const cJSON *tenan
 }
 
 static int order(Server *s, const cJSON *roll, cJSON *tenant) {
-        _cleanup_json_ cJSON *spec = cJSON_CreateObject();
+        _cleanup_json_ cJSON *spec = cJSON_CreateObject(), *purge = NULL;
         const char *host_id = json_get_string(tenant, "instance_id");
         char job_id[UUID_SIZE];
         int r;
 
         if (!host_id)
                 return end_tenant(tenant, "straggler", "no_host", "the tenant has no host");
+        if (store_get(s->store, SQL_PURGE_OPEN, &purge, "s", json_get_string(tenant, "slug")) == 0)
+                return end_tenant(tenant, "straggler", "being_deleted", "the tenant is being deleted");
         if (is_lost(s, host_id))
                 return end_tenant(tenant, "straggler", "lost", "the host has not been heard of for too long");
         if (has_nothing_to_roll(s, roll, tenant))
@@ -163,20 +165,22 @@ static int look_rolling(Server *s, const cJSON *roll, cJSON *tenant) {
         return end_tenant(tenant, "failed", json_get_string(report, "body/error/code") ?: final, json_get_string(report, "body/error/message"));
 }
 
+/* The word that a roll by SSM had for it; NULL before there is one. */
+static const char *status_word(const cJSON *tenant) {
+        return is_phase(tenant, "verified") ? "Success" : is_phase(tenant, "waiting") || is_open(tenant) ? NULL
+                                                                                                         : "Failed";
+}
+
 cJSON *roll_result(const cJSON *tenant, bool dry_run) {
-        static const char *const same[] = { "slug", "instance_id", "provider", "phase", "healthz_ok", "verified_on_target", "running_image", "error" };
+        static const char *const same[] = { "slug", "instance_id", "provider", "healthz_ok", "verified_on_target", "running_image", "error" };
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
-        bool well = is_phase(tenant, "verified");
+        const char *word = dry_run ? "DryRun" : status_word(tenant);
 
-        for (size_t i = 0; i < ELEMENTS(same); i++) {
-                const char *name = dry_run && strcmp(same[i], "phase") == 0 ? NULL : same[i];
-
-                if (name ? !json_add_item(json, name, cJSON_Duplicate(json_get(tenant, name), true)) : !json_add_string(json, "phase", "planned"))
+        for (size_t i = 0; i < ELEMENTS(same); i++)
+                if (!json_add_item(json, same[i], cJSON_Duplicate(json_get(tenant, same[i]), true)))
                         return NULL;
-        }
-        if (!json_add_string(json, "ssm_status", dry_run ? "DryRun" : well ? "Success"
-                                                                           : "Failed") ||
-            !json_add_i64(json, "ssm_exit_code", dry_run || well ? 0 : 1))
+        if (!json_add_string(json, "phase", dry_run ? "planned" : phase_of(tenant)) || !json_add_string(json, "ssm_status", word) ||
+            !(word ? json_add_i64(json, "ssm_exit_code", str_equal(word, "Failed")) : cJSON_AddNullToObject(json, "ssm_exit_code") != NULL))
                 return NULL;
         return TAKE_PTR(json);
 }

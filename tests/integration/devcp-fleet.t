@@ -223,7 +223,7 @@ def cancelled(stage):
     admin(scene, 200, "POST", f"/admin/rolls/{roll_id}/cancel")
     answer = end()
     same((answer["state"], answer["pins_moved"]), ("cancelled", False))
-    same(next(r["phase"] for r in answer["results"] if r["slug"] == second.site.plane.org_slug), "waiting")
+    same(next((r["phase"], r["ssm_status"]) for r in answer["results"] if r["slug"] == second.site.plane.org_slug), ("waiting", None))
     same(second.page(both[1][1]), "one")
 
 
