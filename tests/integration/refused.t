@@ -118,8 +118,10 @@ class Bent:
         head("deprovision without prune", "bad_json", "prune", type="workspace.deprovision", spec={})
         head("deprovision with prune as text", "bad_json", "prune", type="workspace.deprovision", spec={"prune": "true"})
         head("deprovision with a spec of provision", "unsupported_field", type="workspace.deprovision", spec=spec(prune=True))
-        for kind in ("workspace.restart", "host.teardown", "workspace.explode", "WORKSPACE.PROVISION", ""):
+        for kind in ("workspace.explode", "WORKSPACE.PROVISION", ""):
             head(f"type {kind!r}", "unsupported_type" if kind else "bad_json", type=kind)
+        head("restart with a spec of provision", "unsupported_field", type="workspace.restart")
+        head("a workspace's id in a host's job", "unsupported_field", "workspace_id", type="host.teardown", spec={"confirm": "x"})
 
     def whose(self):
         self.head("another organization", "wrong_tenant", org_id=new_id())
