@@ -12,8 +12,7 @@
 #define KEPT_NAME "provision-secret"
 #define HOST      "host"                        /* whose key seals it: sealed/host/key.seal */
 
-/* Without white space at its ends; NULL unless what remains can stand in a header line. */
-static Secret *usable(Arena *arena, const char *text) {
+Secret *credential_from_text(Arena *arena, const char *text) {
         size_t n;
 
         text += strspn(text, " \t\r\n");
@@ -35,7 +34,7 @@ static Secret *from_file(Arena *arena, int dirfd, const char *name) {
         if ((dirfd == AT_FDCWD ? file_read_path(name, CREDENTIAL_MAX + 64, &text, &size) :
                                  file_read(dirfd, name, CREDENTIAL_MAX + 64, &text, &size)) < 0)
                 return NULL;
-        return usable(arena, text);
+        return credential_from_text(arena, text);
 }
 
 static Secret *from_credentials_directory(Arena *arena, const char *name) {
@@ -62,7 +61,7 @@ void credentials_take_environment(Arena *arena, CredentialsEnv *ret) {
                 if (!value)
                         continue;
                 if (!*place)
-                        *place = usable(arena, value);
+                        *place = credential_from_text(arena, value);
                 explicit_bzero(value, strlen(value));   /* what /proc shows of us, too */
                 (void) unsetenv(variables[i].name);
         }
@@ -103,7 +102,7 @@ int credentials_load(const Config *c, Arena *arena, const CredentialsEnv *env, C
 }
 
 int credentials_refresh(Credentials *c, const char *secret) {
-        Secret *value = secret && c->provision_secret ? usable(c->provision_secret->arena, secret) : NULL;
+        Secret *value = secret && c->provision_secret ? credential_from_text(c->provision_secret->arena, secret) : NULL;
 
         if (!value)
                 return -EINVAL;
@@ -147,7 +146,7 @@ static Secret *kept_for(const Credentials *c, const Secret *both) {
         if (both->size <= HASH_TEXT_SIZE || both->data[HASH_TEXT_SIZE - 1] != '\n' ||
             memcmp(both->data, c->configured, HASH_TEXT_SIZE - 1) != 0)
                 return NULL;
-        return usable(both->arena, secret_text(both) + HASH_TEXT_SIZE);
+        return credential_from_text(both->arena, secret_text(both) + HASH_TEXT_SIZE);
 }
 
 static int kept_open(int state_fd, Vault *v, Secret **ret, Fault *reterr) {

@@ -15,6 +15,9 @@ typedef struct Credentials {
         char    configured[HASH_TEXT_SIZE];     /* hash of the provision secret as the sources have it, refreshed or not */
 } Credentials;
 
+/* A credential as someone wrote it, without white space at its ends; NULL unless what remains can stand in a header line. */
+Secret *credential_from_text(Arena *arena, const char *text);
+
 /* The environment is wiped of them, whichever source will win; *ret keeps what was there, since a reload asks again. */
 typedef struct CredentialsEnv { Secret *provision_secret, *admin_token; } CredentialsEnv;
 void credentials_take_environment(Arena *arena, CredentialsEnv *ret);

@@ -24,6 +24,8 @@ static const Verb verbs[] = {
         { "release", "[WORKSPACE]", "end a hold", ctl_release },
         { "drain", "--reason TEXT", "take no new workspaces", ctl_drain },
         { "undrain", "", "take new workspaces again", ctl_undrain },
+        { "enroll", "--cp-url URL --org-id UUID ...", "try the credentials of a control plane and keep them", ctl_enroll },
+        { "credentials", "set NAME -", "replace one, once the new one was tried", ctl_credentials },
         { "secrets", "verify | list | ...", "what is sealed here; `secrets` alone says more", ctl_secrets },
         { "explain", "CODE | --all [--markdown]", "what an error code means and what to do", ctl_explain },
         { "config", "show [FILE]", "each effective setting and where it came from", ctl_config },
@@ -41,7 +43,7 @@ static int ctl_version(int argc, char **argv) {
 static void usage(FILE *to) {
         fputs("molecule-agentctl - look at and steer the agent of this host\n\nUsage: molecule-agentctl VERB [ARGUMENTS]\n\n", to);
         for (size_t i = 0; i < ELEMENTS(verbs); i++)
-                fprintf(to, "  %-8s %-37s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
+                fprintf(to, "  %-11s %-37s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
         fputs("\nThe daemon itself: systemctl status molecule-agentd; journalctl -u molecule-agentd.\n", to);
 }
 

@@ -7,27 +7,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <systemd/sd-bus.h>
+#include <time.h>
 
+#include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/secrets.h"
 #include "agent/ctl/store.h"
 #include "base/file.h"
 #include "base/hash.h"
 
-#define CREDSTORE   "/etc/credstore.encrypted"
 #define DROPIN_DIR  "/etc/systemd/system/molecule-agentd.service.d"
-#define DROPIN      DROPIN_DIR "/seal-key.conf"
-#define UNIT        "molecule-agentd.service"
+#define DROPIN       DROPIN_DIR "/seal-key.conf"
 #define UNIT_EPOCHS 4                           /* seal-key.e1 to e4 are in the unit itself */
 #define WAIT_SECONDS 60
-
-extern char **environ;
 
 typedef struct Rotation {
         int         state_fd, keys_fd;
@@ -114,85 +109,19 @@ static int make_file(Rotation *r, uint32_t epoch) {
         return e < 0 ? say("Cannot store the new root key", e) : give_file(r, epoch);
 }
 
-/* systemd-creds with the key on its standard input: in no argument, no file. */
-static int encrypt(const uint8_t *key, const char *name, const char *path) {
-        char *argv[] = { (char *) "systemd-creds", (char *) "encrypt", (char *) name, (char *) "-", (char *) path, NULL };
-        posix_spawn_file_actions_t actions;
-        int fds[2], status = -1, e;
-        pid_t pid;
-
-        if (pipe2(fds, O_CLOEXEC) < 0)
-                return -errno;
-        (void) posix_spawn_file_actions_init(&actions);
-        (void) posix_spawn_file_actions_adddup2(&actions, fds[0], STDIN_FILENO);
-        e = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-        (void) posix_spawn_file_actions_destroy(&actions);
-        (void) close(fds[0]);
-        if (e == 0)
-                e = file_write_full(fds[1], key, KEY_SIZE) < 0 ? EIO : 0;       /* 32 bytes always fit into a pipe */
-        else
-                pid = -1;
-        (void) close(fds[1]);
-        while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-                ;
-        return e != 0 ? -e : WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
-}
-
-static int sync_path(const char *path) {
-        _cleanup_close_ int fd = open(path, O_RDONLY|O_CLOEXEC);
-        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
-/* On the disk before it is seen: what is wrapped by it is, and the one before goes soon. */
 static int make_credential(Rotation *r, uint32_t epoch) {
-        char path[256], temp[264], name[48];
         uint8_t key[KEY_SIZE];
+        char name[32];
         int e;
 
-        credential_path(r, epoch, path);
-        (void) snprintf(temp, sizeof temp, "%s.new", path);
-        (void) snprintf(name, sizeof name, "--name=seal-key.e%u", epoch);
-        (void) unlink(temp);
+        (void) snprintf(name, sizeof name, "seal-key.e%u", epoch);
         randombytes_buf(key, sizeof key);
-        e = encrypt(key, name, temp);
+        e = creds_store(r->credstore, name, key, sizeof key);
         sodium_memzero(key, sizeof key);
-        if (e >= 0)
-                e = sync_path(temp);
-        if (e >= 0 && rename(temp, path) < 0)
-                e = -errno;
-        if (e < 0)
-                (void) unlink(temp);
-        else
-                e = sync_path(r->credstore);
         return e < 0 ? say("systemd-creds could not encrypt the new root key", e) : CTL_OK;
 }
 
 /* ── the unit ────────────────────────────────────────────────────────────────────────────────────────────────── */
-
-static int bus_call(sd_bus *bus, const char *method, const char *unit) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r = unit ? sd_bus_call_method(bus, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
-                                          method, &error, NULL, "ss", unit, "replace") :
-                       sd_bus_call_method(bus, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
-                                          method, &error, NULL, "");
-
-        if (r < 0)
-                fprintf(stderr, "%s: %s\n", method, error.message ?: strerror(-r));
-        sd_bus_error_free(&error);
-        return r;
-}
-
-static int unit_do(const char *method, bool reload_units) {
-        sd_bus *bus = NULL;
-        int r = sd_bus_open_system(&bus);
-
-        if (r >= 0 && reload_units)
-                r = bus_call(bus, "Reload", NULL);
-        if (r >= 0)
-                r = bus_call(bus, method, UNIT);
-        sd_bus_flush_close_unref(bus);
-        return r;
-}
 
 /* Epochs beyond those in the unit are named in a drop-in. True: it changed. */
 static bool write_dropin(const Rotation *r) {
@@ -214,7 +143,7 @@ static bool write_dropin(const Rotation *r) {
                 fprintf(stderr, "Cannot write %s: %s\n", DROPIN, strerror(errno));
                 return false;
         }
-        (void) sync_path(DROPIN_DIR);           /* ignoring: run again, it is written again */
+        (void) creds_sync(DROPIN_DIR); /* ignoring: run again, it is written again */
         return true;
 }
 

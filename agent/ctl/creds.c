@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "agent/ctl/creds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <systemd/sd-bus.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+extern char **environ;
+
+/* systemd-creds with the key on its standard input: in no argument, no file. */
+static int encrypt(const void *value, size_t size, const char *name, const char *path) {
+        char *argv[] = { (char *) "systemd-creds", (char *) "encrypt", (char *) name, (char *) "-", (char *) path, NULL };
+        posix_spawn_file_actions_t actions;
+        int fds[2], status = -1, e;
+        pid_t pid;
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -errno;
+        (void) posix_spawn_file_actions_init(&actions);
+        (void) posix_spawn_file_actions_adddup2(&actions, fds[0], STDIN_FILENO);
+        e = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+        (void) posix_spawn_file_actions_destroy(&actions);
+        (void) close(fds[0]);
+        if (e == 0)
+                e = file_write_full(fds[1], value, size) < 0 ? EIO : 0;
+        else
+                pid = -1;
+        (void) close(fds[1]);
+        while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+                ;
+        return e != 0 ? -e : WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0
+                                                                           : -EIO;
+}
+
+int creds_sync(const char *path) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* On the disk before it is seen: the one before may be all there is. */
+int creds_store(const char *store, const char *name, const void *value, size_t size) {
+        char path[256], temp[264], option[80];
+        int e;
+
+        if (snprintf(path, sizeof path, "%s/%s", store, name) >= (int) sizeof path || snprintf(option, sizeof option, "--name=%s", name) >= (int) sizeof option)
+                return -ENAMETOOLONG;
+        (void) snprintf(temp, sizeof temp, "%s.new", path);
+        (void) unlink(temp);
+        e = encrypt(value, size, option, temp);
+        if (e >= 0)
+                e = creds_sync(temp);
+        if (e >= 0 && rename(temp, path) < 0)
+                e = -errno;
+        if (e < 0)
+                (void) unlink(temp);
+        else
+                e = creds_sync(store);
+        return e;
+}
+
+/* ── the unit ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int bus_call(sd_bus *bus, const char *method, const char *unit) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r = unit ? sd_bus_call_method(bus, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
+                                          method, &error, NULL, "ss", unit, "replace")
+                     : sd_bus_call_method(bus, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
+                                          method, &error, NULL, "");
+
+        if (r < 0)
+                fprintf(stderr, "%s: %s\n", method, error.message ?: strerror(-r));
+        sd_bus_error_free(&error);
+        return r;
+}
+
+int unit_do(const char *method, bool reload_units) {
+        sd_bus *bus = NULL;
+        int r = sd_bus_open_system(&bus);
+
+        if (r >= 0 && reload_units)
+                r = bus_call(bus, "Reload", NULL);
+        if (r >= 0)
+                r = bus_call(bus, method, UNIT);
+        sd_bus_flush_close_unref(bus);
+        return r;
+}

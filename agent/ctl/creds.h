@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the tool does with systemd: encrypt a credential for this machine, and have the service manager act on the unit. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CREDSTORE "/etc/credstore.encrypted"
+#define UNIT      "molecule-agentd.service"
+
+/* systemd-creds encrypt, with the value on its standard input: in no argument, no file. In the directory `store` the credential is replaced whole, and is on
+ * disk when 0 is returned; else the old one is as it was. size is at most 4,096 bytes: it has to fit into a pipe. Negative errno. */
+int creds_store(const char *store, const char *name, const void *value, size_t size);
+int creds_sync(const char *path);               /* fsync of a file or directory */
+
+/* RestartUnit, ReloadUnit, StartUnit; reload_units: unit files changed. Negative where there is no service manager, after words on stderr. */
+int unit_do(const char *method, bool reload_units);
