@@ -15,9 +15,8 @@
 
 extern char **environ;
 
-/* systemd-creds with the key on its standard input: in no argument, no file. */
-static int encrypt(const void *value, size_t size, const char *name, const char *path) {
-        char *argv[] = { (char *) "systemd-creds", (char *) "encrypt", (char *) name, (char *) "-", (char *) path, NULL };
+/* Runs systemd-creds, and waits for its end: 0 where it did what it was asked. input NULL: none. */
+static int run(char *const argv[], const void *input, size_t size, bool quiet) {
         posix_spawn_file_actions_t actions;
         int fds[2], status = -1, e;
         pid_t pid;
@@ -26,18 +25,35 @@ static int encrypt(const void *value, size_t size, const char *name, const char 
                 return -errno;
         (void) posix_spawn_file_actions_init(&actions);
         (void) posix_spawn_file_actions_adddup2(&actions, fds[0], STDIN_FILENO);
+        if (quiet) {
+                (void) posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+                (void) posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+        }
         e = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
         (void) posix_spawn_file_actions_destroy(&actions);
         (void) close(fds[0]);
-        if (e == 0)
-                e = file_write_full(fds[1], value, size) < 0 ? EIO : 0;
-        else
+        if (e != 0)
                 pid = -1;
+        else if (input && file_write_full(fds[1], input, size) < 0)
+                e = EIO;
         (void) close(fds[1]);
         while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
                 ;
         return e != 0 ? -e : WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0
                                                                            : -EIO;
+}
+
+/* With the key on its standard input: in no argument, no file. */
+static int encrypt(const void *value, size_t size, const char *name, const char *path) {
+        return run((char *[]){ (char *) "systemd-creds", (char *) "encrypt", (char *) name, (char *) "-", (char *) path, NULL }, value, size, false);
+}
+
+bool creds_decrypts(const char *store, const char *file, const char *name) {
+        char path[256], option[160];
+
+        if (snprintf(path, sizeof path, "%s/%s", store, file) >= (int) sizeof path || snprintf(option, sizeof option, "--name=%s", name) >= (int) sizeof option)
+                return false;
+        return run((char *[]){ (char *) "systemd-creds", (char *) "decrypt", option, path, (char *) "-", NULL }, NULL, 0, true) == 0;
 }
 
 int creds_sync(const char *path) {

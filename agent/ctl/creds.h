@@ -12,6 +12,9 @@
 /* systemd-creds encrypt, with the value on its standard input: in no argument, no file. In the directory `store` the credential is replaced whole, and is on
  * disk when 0 is returned; else the old one is as it was. size is at most 4,096 bytes: it has to fit into a pipe. Negative errno. */
 int creds_store(const char *store, const char *name, const void *value, size_t size);
+/* Whether the file in `store` decrypts on this machine as the credential `name`. */
+bool creds_decrypts(const char *store, const char *file, const char *name);
+
 int creds_sync(const char *path);               /* fsync of a file or directory */
 
 /* RestartUnit, ReloadUnit, StartUnit; reload_units: unit files changed. Negative where there is no service manager, after words on stderr. */

@@ -121,10 +121,33 @@ def test_one_credential_anew():
     must(got == 1 and "other credential" in text, text)
 
 
+def test_credentials_of_another_machine_go_aside():
+    names = ("provision-secret", "admin-token")
+    same(tool("setup", STORE), (0, ""), "good ones stay")
+    for name in names:                                      # as a cloned disk or a new host key leaves them
+        with open(f"{STORE}/{name}", "r+b") as file:
+            good = file.read()
+            file.seek(len(good) // 2)
+            file.write(b"AAAA")
+        put(f"good-{name}", "")
+        with open(f"{WHERE}/good-{name}", "wb") as file:
+            file.write(good)
+    put("credstore/stranger", "of someone else")
+    got, text = tool("setup", STORE)
+    must(got == 0 and text.count("set aside") == 2, text)
+    same(sorted(os.listdir(STORE)), ["admin-token.foreign", "provision-secret.foreign", "stranger"])
+    same(tool("setup", STORE), (0, ""), "once more: nothing changes")
+    os.replace(f"{WHERE}/good-admin-token", f"{STORE}/admin-token.foreign")
+    got, text = tool("setup", STORE)
+    must(got == 0 and "is back" in text, text)
+    same((sorted(os.listdir(STORE)), decrypted("admin-token")), (["admin-token", "provision-secret.foreign", "stranger"], plane.admin_token))
+    same((tool("setup", f"{WHERE}/nowhere")[0], tool("setup", "a", "b")[0]), (0, 2))
+
+
 if os.geteuid() != 0 or subprocess.run(["systemd-creds", "--version"], capture_output=True, check=False).returncode:
     print("1..0 # SKIP needs root and systemd-creds")
     sys.exit(0)
 plane.start()
 plane.org_make()
 tap.run([test_what_is_refused_is_not_kept, test_an_old_mirror_without_provision_routes, test_for_root_only, test_what_is_taken_is_kept_encrypted,
-         test_one_credential_anew])
+         test_one_credential_anew, test_credentials_of_another_machine_go_aside])

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* setup: run by root at every boot, before the agent, by molecule-agent-setup.service. A credential that does not decrypt on this machine (a cloned disk, a
+ * new TPM) would keep the unit from starting at all, so it is moved aside, and the agent can say what is missing. One that was set aside is tried again:
+ * what was wrong may have been the machine's for a while only. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/ctl/creds.h"
+#include "agent/ctl/ctl.h"
+#include "base/file.h"
+
+#define ASIDE ".foreign"
+
+typedef struct Setup {
+        const char *store;
+        unsigned aside, back, failed;
+} Setup;
+
+static bool is_ours(const char *name) {
+        return strcmp(name, "provision-secret") == 0 || strcmp(name, "admin-token") == 0 || strncmp(name, "seal-key.e", 10) == 0;
+}
+
+static void move(Setup *s, int dirfd, const char *from, const char *to, const char *what, unsigned *count) {
+        if (renameat(dirfd, from, dirfd, to) < 0) {
+                fprintf(stderr, "%s could not be renamed to %s: %s\n", from, to, strerror(errno));
+                s->failed++;
+                return;
+        }
+        printf("%s: %s\n", from, what);
+        ++*count;
+}
+
+static int one(int dirfd, const char *name, void *userdata) {
+        Setup *s = userdata;
+        size_t n = strlen(name), aside = strlen(ASIDE);
+        char other[128];
+
+        if (!is_ours(name) || n + aside >= sizeof other)
+                return 0;
+        if (n > aside && strcmp(name + n - aside, ASIDE) == 0) {
+                memcpy(other, name, n - aside);
+                other[n - aside] = 0;
+                if (faccessat(dirfd, other, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && creds_decrypts(s->store, name, other))
+                        move(s, dirfd, name, other, "decrypts again, and is back", &s->back);
+                return 0;
+        }
+        (void) snprintf(other, sizeof other, "%s" ASIDE, name);
+        if (!creds_decrypts(s->store, name, name))
+                move(s, dirfd, name, other, "does not decrypt on this machine, and is set aside", &s->aside);
+        return 0;
+}
+
+int ctl_setup(int argc, char **argv) {
+        Setup s = { .store = argc == 2 ? argv[1] : CREDSTORE };
+        _cleanup_close_ int fd = -1;
+
+        if (argc > 2) {
+                fputs("Usage: molecule-agentctl setup [DIRECTORY]\n", stderr);
+                return CTL_USAGE;
+        }
+        fd = open(s.store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT)
+                return CTL_OK; /* nothing was ever enrolled here */
+        if (fd < 0 || file_each(fd, one, &s) < 0) {
+                fprintf(stderr, "Cannot look into %s: %s\n", s.store, strerror(errno));
+                return CTL_FAILED;
+        }
+        if (s.aside + s.back > 0 && fsync(fd) < 0)
+                s.failed++;
+        return s.failed ? CTL_FAILED : CTL_OK;
+}
