@@ -37,21 +37,20 @@ static void move(Setup *s, int dirfd, const char *from, const char *to, const ch
 
 static int one(int dirfd, const char *name, void *userdata) {
         Setup *s = userdata;
-        size_t n = strlen(name), aside = strlen(ASIDE);
-        char other[128];
+        size_t n = strlen(name), suffix = strlen(ASIDE);
+        bool aside = n > suffix && strcmp(name + n - suffix, ASIDE) == 0;
+        char own[128], other[128 + sizeof ASIDE];
 
-        if (!is_ours(name) || n + aside >= sizeof other)
+        if (n >= sizeof own)
                 return 0;
-        if (n > aside && strcmp(name + n - aside, ASIDE) == 0) {
-                memcpy(other, name, n - aside);
-                other[n - aside] = 0;
-                if (faccessat(dirfd, other, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && creds_decrypts(s->store, name, other))
-                        move(s, dirfd, name, other, "decrypts again, and is back", &s->back);
+        (void) snprintf(own, sizeof own, "%.*s", (int) (aside ? n - suffix : n), name);
+        (void) snprintf(other, sizeof other, "%s" ASIDE, own);
+        if (!is_ours(own))
                 return 0;
-        }
-        (void) snprintf(other, sizeof other, "%s" ASIDE, name);
-        if (!creds_decrypts(s->store, name, name))
-                move(s, dirfd, name, other, "does not decrypt on this machine, and is set aside", &s->aside);
+        if (!aside && !creds_decrypts(s->store, own, own))
+                move(s, dirfd, own, other, "does not decrypt on this machine, and is set aside", &s->aside);
+        else if (aside && faccessat(dirfd, own, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && creds_decrypts(s->store, other, own))
+                move(s, dirfd, other, own, "decrypts again, and is back", &s->back);
         return 0;
 }
 
