@@ -22,6 +22,7 @@ int ctl_explain(int argc, char **argv);
 int ctl_config(int argc, char **argv);
 int ctl_status(int argc, char **argv);
 int ctl_secrets(int argc, char **argv);
+int ctl_seal_image(int argc, char **argv);
 int ctl_setup(int argc, char **argv);
 int ctl_enroll(int argc, char **argv);
 int ctl_credentials(int argc, char **argv);

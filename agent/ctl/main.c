@@ -26,6 +26,7 @@ static const Verb verbs[] = {
         { "undrain", "", "take new workspaces again", ctl_undrain },
         { "enroll", "--cp-url URL --org-id UUID ...", "try the credentials of a control plane and keep them", ctl_enroll },
         { "credentials", "set NAME -", "replace one, once the new one was tried", ctl_credentials },
+        { "seal-image", "[--root DIRECTORY] [--dry-run]", "before a disk becomes an image: identity, keys and state go", ctl_seal_image },
         { "setup", "", "at boot: credentials that do not decrypt here go aside", ctl_setup },
         { "secrets", "verify | list | ...", "what is sealed here; `secrets` alone says more", ctl_secrets },
         { "explain", "CODE | --all [--markdown]", "what an error code means and what to do", ctl_explain },
