@@ -2,7 +2,7 @@
 # One page: every object is one line of a pattern rule, every variant a variable. `make help` lists what there is.
 
 VERSION := $(shell cat VERSION)
-GIT_SHA := $(shell git -c safe.directory='*' rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+GIT_SHA ?= $(shell git -c safe.directory='*' rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 PREFIX  ?= /usr
 SAN     ?=
 CC      ?= cc
