@@ -4,6 +4,7 @@
 VERSION := $(shell cat VERSION)
 GIT_SHA ?= $(shell git -c safe.directory='*' rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 PREFIX  ?= /usr
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 SAN     ?=
 CC      ?= cc
 MUSL_CC ?= musl-gcc
@@ -139,7 +140,7 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 build/molecule-agentctl $(DESTDIR)$(PREFIX)/bin/molecule-agentctl
 	install -D -m 0755 build/molecule-launch $(DESTDIR)$(PREFIX)/lib/molecule-agent/molecule-launch
 	for page in $(wildcard docs/*.[158]); do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
-	for unit in $(wildcard units/*.service units/*.slice); do install -D -m 0644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; done
+	for unit in $(wildcard units/*.service units/*.slice); do install -D -m 0644 $$unit $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
 	install -D -m 0644 units/molecule-agent.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/molecule-agent.conf
 	install -D -m 0644 units/molecule-agent.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/molecule-agent.conf
 	install -D -m 0644 units/molecule-agent.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/80-molecule-agent.preset
