@@ -98,10 +98,19 @@ check-mutants: tests ## takes guards away, one by one, and sees that just the na
 check-mutants-now: tests
 	@tests/fault/mutants.sh
 
-check-all: ## check with its long versions, check-contract and check-mutants: an hour
+check-all: ## check with its long versions, check-contract, check-mutants, check-package: an hour
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory check-contract
 	@$(MAKE) --no-print-directory check-mutants
+	@$(MAKE) --no-print-directory check-package
+
+deb: ## the Debian package of what is committed, in build/deb; brings its own packages
+	@tests/lab/deps.sh build package
+	@packaging/deb/build.sh
+
+check-package: ## the package builds, twice to the same bytes, and lintian is content
+	@tests/lab/deps.sh build package
+	@packaging/deb/test.sh
 
 check-contract: ## the agent against the OpenAPI file, by a validating proxy (needs node and the npm registry)
 	@tests/lab/deps.sh build test contract
@@ -152,5 +161,5 @@ help: ## this list; variants: SAN=address,undefined CC=clang WERROR=1 PREFIX=/us
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .DELETE_ON_ERROR:
-.PHONY: all tests deps check check-now check-unit check-mutants check-mutants-now check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help
+.PHONY: deb check-package all tests deps check check-now check-unit check-mutants check-mutants-now check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
