@@ -25,7 +25,8 @@ answer() {                              # answer ok|"not ok" WORDS [FILE-WITH-RE
 run() {                                 # run FILE NAME
         case $1 in
         *.c)
-                local program=build/tests/$(basename "$1" .c)
+                local program
+                program=build/tests/$(basename "$1" .c)
                 make -C "$copy/tree" -j"$(nproc)" "$program" >"$copy/make" 2>&1 || return 2
                 (cd "$copy/tree" && timeout 180 "$program") >"$copy/out" 2>&1 || true ;;
         *.t)
