@@ -66,6 +66,8 @@ for patch in tests/fault/mutants/${MUTANTS:-*.patch}; do
                 bad=$(grep -c '^not ok' "$copy/out" || true)
                 if [ "$bad" = 0 ]; then
                         answer "not ok" "$words: nobody noticed" "$copy/out"
+                elif [[ $file == *.t ]] && { [ "$bad" != 1 ] || ! grep -q '^not ok 1 - ' "$copy/out" || ! grep -q '^ok 2 - the cases side by side ended in time' "$copy/out"; }; then
+                        answer "not ok" "$words: not just that case fails" <(grep '^\(not \)\?ok' "$copy/out")
                 elif [[ $file == *.c ]] && { [ "$bad" != 1 ] || ! grep -q "^not ok [0-9]* - $name\$" "$copy/out"; }; then
                         answer "not ok" "$words: other tests fail, too" <(grep '^not ok' "$copy/out")
                 else

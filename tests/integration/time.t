@@ -4,6 +4,7 @@
 the numbers that were given out, not what someone believes the time to be."""
 
 import datetime
+import glob
 import os
 import shutil
 import sys
@@ -25,7 +26,8 @@ def at(seconds):
 
 def clock_is_off(stage, offset):
     """The agent lives in another hour; the control plane's certificate is a day old."""
-    if not shutil.which("faketime"):
+    library = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    if not library:
         raise tap.Skip("faketime is not installed")
     scene = Scene(stage)
     scene.site.agent.stop()
@@ -35,7 +37,7 @@ def clock_is_off(stage, offset):
     scene.site.agent.settings["ca_file"] = scene.plane.authority.ca
     scene.plane.start()
     # Only the wall clock lies: a machine's uptime does not.
-    scene.site.agent.start(wrap=("faketime", "-m", "-f", offset), env={"FAKETIME_DONT_FAKE_MONOTONIC": "1"})
+    scene.site.agent.start(env={"LD_PRELOAD": library[0], "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
     wait_for(lambda: scene.site.agent.lines("Registered with")[1:], 60, "the registration in another hour")
     seen = scene.site.agent.lines("Registered with")[-1].split()[0]
     here = datetime.datetime.now(datetime.timezone.utc)
