@@ -27,7 +27,7 @@ class Authority:
     """A certificate authority. ca is its certificate; issue() makes a server's certificate and key below it."""
 
     def __init__(self, where, name="lab", wrap=()):
-        """wrap: a command that certificates are made under, such as faketime."""
+        """wrap: a command that certificates are made under."""
         self.wrap = wrap
         self.where, self.ca, self.key = where, f"{where}/{name}-ca.pem", f"{where}/{name}-ca.key"
         os.makedirs(where, exist_ok=True)
