@@ -321,7 +321,7 @@ def killed_without_key(stage):
     def kill():
         killed.append((os.path.exists(sealed(site, workspace, "key.seal")), os.path.exists(sealed(site, workspace, "g1"))))
         site.agent.kill()
-    rules = [site.dock.on("GET", f"/containers/json.*{workspace}", before(kill)), site.dock.on("DELETE", "/volumes/", before(kill))]
+    rules = [site.dock.on("POST", "/containers/.*/stop", before(kill)), site.dock.on("DELETE", "/volumes/", before(kill))]
     job = site.plane.order(site.host()["host_id"], "workspace.deprovision", workspace, spec={"prune": True})
     for rule in rules:
         rule.wait(30)
@@ -341,7 +341,7 @@ def back_without_key(stage):
     """a provision that overtakes a removal whose key is gone: it runs with its own secrets"""
     site, text = stage.site(engine_proxy=True), value()
     workspace, _ = provisioned(site, hush={"DEMO_A": value()}, image_ref=good)
-    rule = site.dock.on("GET", f"/containers/json.*{workspace}", before(site.agent.kill))
+    rule = site.dock.on("POST", "/containers/.*/stop", before(site.agent.kill))
     removal = site.plane.order(site.host()["host_id"], "workspace.deprovision", workspace, spec={"prune": True})
     rule.wait(30)
     site.agent.wait()

@@ -29,8 +29,8 @@ def shifted(stage, seconds):
     library = f"{stage.lab.where}/clock.so"
     if not os.path.exists(library):
         source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab", "clock.c")
-        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", f"{library}.{seconds}", source], check=True)
-        os.rename(f"{library}.{seconds}", library)
+        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", made := f"{library}.{time.monotonic_ns()}", source], check=True)
+        os.rename(made, library)                           # another case makes the same
     return {"LD_PRELOAD": library, "LAB_CLOCK": str(seconds)}
 
 
