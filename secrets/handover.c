@@ -8,11 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 #include "base/file.h"
@@ -36,11 +35,41 @@ static int refuse(Fault *reterr, const char *name, const char *why) {
         return fault(reterr, -EPERM, FAULT_STATE_DEGRADED, "Secrets are not written to '%s': %s.", name, why);
 }
 
-static int open_dir(int at, const char *name, uint64_t resolve) {
-        struct open_how how = { .flags = O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW, .resolve = resolve|RESOLVE_NO_SYMLINKS|RESOLVE_NO_MAGICLINKS };
-        int fd = (int) syscall(SYS_openat2, at, name, &how, sizeof how);
+/* Not openat2(), which would say all this in one call: RestrictSUIDSGID= of the agent's unit takes it away, since its mode cannot be filtered. */
+static int open_step(int at, const char *name, int flags) {
+        int fd = openat(at, name, O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW|flags);
+        struct stat st;
 
+        if (fd < 0 && errno == ENOTDIR && fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+                return -ELOOP;
         return fd < 0 ? -errno : fd;
+}
+
+/* An absolute path, none of whose parts is a link. */
+static int open_top(const char *path) {
+        _cleanup_free_ char *parts = strdup(path);
+        _cleanup_close_ int fd = parts ? open_step(AT_FDCWD, "/", O_PATH) : -ENOMEM;
+        char *rest = NULL;
+
+        for (char *part = parts ? strtok_r(parts, "/", &rest) : NULL; part && fd >= 0; part = strtok_r(NULL, "/", &rest)) {
+                int next = open_step(fd, part, O_PATH);
+
+                (void) close(fd);
+                fd = next;
+        }
+        return fd < 0 ? fd : open_step(fd, ".", O_RDONLY);
+}
+
+/* A directory of one's own below another, on the same file system: -ELOOP a link, -EXDEV something else is mounted there. */
+static int open_below(int at, const char *name) {
+        _cleanup_close_ int fd = open_step(at, name, O_RDONLY);
+        struct stat here, there;
+
+        if (fd >= 0 && (fstat(at, &here) < 0 || fstat(fd, &there) < 0))
+                return -errno;
+        if (fd >= 0 && here.st_dev != there.st_dev)
+                return -EXDEV;
+        return TAKE_FD(fd);
 }
 
 /* Memory, ours, and writable by nobody else. */
@@ -60,7 +89,7 @@ static int check_dir(int fd, const char *name, Fault *reterr) {
 }
 
 static int open_runtime(const char *runtime, Fault *reterr) {
-        _cleanup_close_ int fd = open_dir(AT_FDCWD, runtime, 0);
+        _cleanup_close_ int fd = open_top(runtime);
         int r;
 
         if (fd == -ELOOP)
@@ -79,7 +108,7 @@ static int step_down(int at, const char *name, mode_t mode, Fault *reterr) {
 
         if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
                 return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot make the directory '%s' of secrets: %m", name);
-        fd = open_dir(at, name, RESOLVE_BENEATH|RESOLVE_NO_XDEV);
+        fd = open_below(at, name);
         if (fd == -ELOOP || fd == -ENOTDIR)
                 return refuse(reterr, name, "it is no directory");
         if (fd == -EXDEV)
@@ -195,21 +224,21 @@ int handover_write(const char *runtime, const char *workspace, uint64_t generati
 
 /* <runtime>/ws; nothing there is -ENOENT. */
 static int open_ws(const char *runtime) {
-        _cleanup_close_ int top = open_dir(AT_FDCWD, runtime, 0);
-        return top < 0 ? top : open_dir(top, "ws", RESOLVE_BENEATH);
+        _cleanup_close_ int top = open_top(runtime);
+        return top < 0 ? top : open_below(top, "ws");
 }
 
 static int open_workspace(const char *runtime, const char *workspace) {
         _cleanup_close_ int ws = open_ws(runtime);
-        return ws < 0 ? ws : open_dir(ws, workspace, RESOLVE_BENEATH);
+        return ws < 0 ? ws : open_below(ws, workspace);
 }
 
 bool handover_is_whole(const char *runtime, const char *workspace, uint64_t generation) {
         _cleanup_close_ int ws = open_ws(runtime), id = -1, fd = -1;
         char g[21];
 
-        id = ws < 0 ? ws : open_dir(ws, workspace, RESOLVE_BENEATH|RESOLVE_NO_XDEV);
-        fd = id < 0 ? id : open_dir(id, u64_text(generation, g), RESOLVE_BENEATH|RESOLVE_NO_XDEV);
+        id = ws < 0 ? ws : open_below(ws, workspace);
+        fd = id < 0 ? id : open_below(id, u64_text(generation, g));
         return fd >= 0 && check_dir(ws, "ws", NULL) == 0 && check_dir(id, workspace, NULL) == 0 && check_dir(fd, g, NULL) == 0 &&
                faccessat(fd, ENV_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }

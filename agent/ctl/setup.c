@@ -2,23 +2,28 @@
 
 /* setup: run by root at every boot, before the agent, by molecule-agent-setup.service. A credential that does not decrypt on this machine (a cloned disk, a
  * new TPM) would keep the unit from starting at all, so it is moved aside, and the agent can say what is missing. One that was set aside is tried again:
- * what was wrong may have been the machine's for a while only. */
+ * what was wrong may have been the machine's for a while only. And before the agent makes its root key in a file, it is given one that is encrypted. */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
 #include "base/file.h"
+#include "base/text.h"
 
 #define ASIDE ".foreign"
+#define FIRST_KEY "seal-key.e1"
 
 typedef struct Setup {
         const char *store;
         unsigned aside, back, failed;
+        bool any_key;
 } Setup;
 
 static bool is_ours(const char *name) {
@@ -47,11 +52,38 @@ static int one(int dirfd, const char *name, void *userdata) {
         (void) snprintf(other, sizeof other, "%s" ASIDE, own);
         if (!is_ours(own))
                 return 0;
+        s->any_key |= own[0] == 's';
         if (!aside && !creds_decrypts(s->store, own, own))
                 move(s, dirfd, own, other, "does not decrypt on this machine, and is set aside", &s->aside);
         else if (aside && faccessat(dirfd, own, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && creds_decrypts(s->store, other, own))
                 move(s, dirfd, other, own, "decrypts again, and is back", &s->back);
         return 0;
+}
+
+static int count_root(int dirfd, const char *name, void *userdata) {
+        (void) dirfd;
+        *(bool *) userdata |= strncmp(name, "root.", 5) == 0;
+        return 0;
+}
+
+/* Only where nothing was ever sealed: a key beside one that is set aside, or beside a file, would be a second key of the same epoch. */
+static void first_key(Setup *s) {
+        _cleanup_free_ char *path = str_printf("%s/keys", getenv("STATE_DIRECTORY") ?: "/var/lib/molecule-agent");
+        _cleanup_close_ int keys = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        uint8_t key[32];
+        int r;
+
+        if (keys >= 0 && file_each(keys, count_root, &s->any_key) < 0)
+                return;
+        if (s->any_key)
+                return;
+        r = getrandom(key, sizeof key, 0) == sizeof key ? creds_store(s->store, FIRST_KEY, key, sizeof key) : -EIO;
+        explicit_bzero(key, sizeof key);
+        if (r < 0) {
+                fprintf(stderr, FIRST_KEY " could not be made: %s. The agent will make its root key in a file.\n", strerror(-r));
+                s->failed++;
+        } else
+                puts(FIRST_KEY ": made for this machine");
 }
 
 int ctl_setup(int argc, char **argv) {
@@ -69,6 +101,7 @@ int ctl_setup(int argc, char **argv) {
                 fprintf(stderr, "Cannot look into %s: %s\n", s.store, strerror(errno));
                 return CTL_FAILED;
         }
+        first_key(&s);
         if (s.aside + s.back > 0 && fsync(fd) < 0)
                 s.failed++;
         return s.failed ? CTL_FAILED : CTL_OK;

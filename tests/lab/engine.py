@@ -30,9 +30,10 @@ class UnixConnection(http.client.HTTPConnection):
 class Dockerd:
     """The engine. api() is the raw Engine API; nothing here needs the docker command."""
 
-    def __init__(self, where, short):
-        """where: images and containers, on a real disk. short: sockets, whose names may not be long."""
-        self.where, self.short = where, short
+    def __init__(self, where, short, trusts=None):
+        """where: images and containers, on a real disk. short: sockets, whose names may not be long. trusts: a registry without TLS that is not on
+        loopback."""
+        self.where, self.short, self.trusts = where, short, ["--insecure-registry", trusts] if trusts else []
         self.socket = f"{short}/docker.sock"
         self.log = f"{where}/dockerd.log"
         self.process = None
@@ -46,7 +47,7 @@ class Dockerd:
         self.process = Process(["dockerd", "--data-root", f"{self.where}/data", "--exec-root", f"{self.short}/exec",
                                 "-H", f"unix://{self.socket}", "--pidfile", f"{self.short}/docker.pid", "--bridge", "none",
                                 "--iptables=false", "--ip6tables=false", "--containerd-namespace", space,
-                                "--containerd-plugins-namespace", f"{space}p",
+                                "--containerd-plugins-namespace", f"{space}p", *self.trusts,
                                 "--default-address-pool", f"base=10.{128 + os.getpid() % 120}.0.0/16,size=24"], self.log)
         at_end(self.end)
         wait_for(lambda: self.process.check() and self.api("GET", "/_ping", timeout=2)[0] == 200, timeout, "dockerd's socket")
@@ -147,9 +148,11 @@ class Registry:
     """docker-registry on a loopback port that stays the same over stop() and start(). auth: {user: password} for basic
     authentication, which may change at the next start()."""
 
-    def __init__(self, where, auth=None):
-        self.where, self.auth, self.port = where, auth, free_port()
-        self.address = f"127.0.0.1:{self.port}"
+    def __init__(self, where, auth=None, address=None):
+        """address: HOST:PORT, where others than this machine's processes have to reach it."""
+        self.where, self.auth = where, auth
+        self.address = address or f"127.0.0.1:{free_port()}"
+        self.port = int(self.address.split(":")[1])
         self.process = None
         self.log = f"{where}/registry.log"
         os.makedirs(f"{where}/store", exist_ok=True)
@@ -171,7 +174,7 @@ class Registry:
         self.process.stop(number)
 
     def ask(self, method, path, headers=None):
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        link = http.client.HTTPConnection(self.address, timeout=10)
         try:
             link.request(method, path, headers=headers or {})
             answer = link.getresponse()

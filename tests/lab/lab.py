@@ -38,8 +38,8 @@ def binary(name):
 
 
 class Lab:
-    def __init__(self, name="lab", auth=None):
-        """auth: {user: password} makes the registry ask for them."""
+    def __init__(self, name="lab", auth=None, registry=None):
+        """auth: {user: password} makes the registry ask for them. registry: the address it has to listen on."""
         if os.geteuid() != 0:
             raise LabError("the lab needs root")
         os.makedirs(f"{TREE}/build/lab", exist_ok=True)
@@ -48,8 +48,8 @@ class Lab:
         self.short = self.where if len(self.where) <= 50 else tempfile.mkdtemp(prefix="mlab-", dir="/tmp")
         self.sites, self.images, self._end = 0, {}, self.end
         at_end(self._end)
-        self.engine = Dockerd(f"{self.where}/e", f"{self.short}/e")
-        self.registry = Registry(f"{self.where}/r", auth)
+        self.engine = Dockerd(f"{self.where}/e", f"{self.short}/e", registry)
+        self.registry = Registry(f"{self.where}/r", auth, registry)
 
     def start(self):
         self.engine.start()

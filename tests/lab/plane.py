@@ -51,11 +51,11 @@ class Authority:
 class Plane:
     """devcp with its own database, secrets and certificate. url is where it listens; the agent may be pointed at a proxy instead."""
 
-    def __init__(self, where, binary, tls=True, words=()):
-        """words: more of devcp's options."""
+    def __init__(self, where, binary, tls=True, words=(), names="IP:127.0.0.1,DNS:localhost"):
+        """words: more of devcp's options. names: what its certificate is for."""
         self.where, self.binary, self.words = where, binary, words
         self.authority = Authority(where) if tls else None
-        self.certificate = self.authority.issue("devcp") if tls else None
+        self.certificate = self.authority.issue("devcp", names) if tls else None
         self.port = free_port()
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.log, self.process = f"{where}/devcp.log", None

@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The package, baked into an image and booted as whole instances, one case after the other. $MOLECULE_PACKAGE: the directory of the packages;
+$MOLECULE_ROOT: what `bake.sh --root` made of it earlier, which saves a minute; $MOLECULE_CASES chooses by name, $MOLECULE_LONG the whole sizes. `make check-instance` runs it."""
+
+import glob
+import os
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lab"), HERE]
+import boot  # noqa: E402
+import cases  # noqa: E402
+import tap  # noqa: E402
+from instance import Outside, own_network, root_make  # noqa: E402
+from lab import TREE  # noqa: E402
+
+packages = os.environ.get("MOLECULE_PACKAGE", f"{TREE}/build/deb")
+found = glob.glob(f"{packages}/molecule-agent_*_amd64.deb")
+if not found:
+    print(f"1..1\nnot ok 1 - there is no package in {packages}: make deb")
+    sys.exit(1)
+os.makedirs(f"{TREE}/build/lab", exist_ok=True)
+with tempfile.TemporaryDirectory(prefix="golden-", dir=f"{TREE}/build/lab", ignore_cleanup_errors=True) as where:
+    golden = root_make(f"{where}/root", os.path.abspath(found[0]), os.environ.get("MOLECULE_ROOT"))
+    own_network()
+    with Outside() as outside:
+        outside.good, outside.better = outside.image("ok", page="one"), outside.image("ok", page="two")
+        outside.golden = outside.bake(golden, [outside.good])
+        cases.run(outside, (), alone=boot.CASES)
+tap.done()
