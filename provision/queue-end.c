@@ -218,6 +218,7 @@ static void forget_seen(Entry *e) {
         e->present = e->looked = e->crashing = false;
         e->inspect = true;
         e->stopped_since = e->window_since = 0;
+        e->stop_sure = false;
         e->stage = STAGE_NONE;
         e->progress = -1;
 }

@@ -27,7 +27,8 @@ typedef struct Entry {
         bool            looked;                 /* a sweep has looked for the settled container since it was settled */
         bool            present, inspect;       /* … and saw it; it should be looked at closely */
         EngineContainer seen;                   /* as it was last seen; empty before */
-        uint64_t        stopped_since;
+        uint64_t        stopped_since;          /* boottime; 0: it runs, or was not seen yet */
+        bool            stop_sure;              /* down for so long that it is not the engine's own going */
         uint64_t        repair_after, repair_pause;     /* boottime: not before; grows with each failure */
         Fault           last_error;
         int64_t         restarts_before;        /* what the engine counted at the beginning of the window in which restarts are counted now */

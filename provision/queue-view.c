@@ -22,7 +22,7 @@ static const char *status(const Entry *e) {
                 return "degraded";
         if (e->seen.running && !e->seen.restarting && e->seen.health != ENGINE_HEALTH_UNHEALTHY)
                 return "online";
-        return e->seen.running || e->seen.restarting ? "degraded" : "failed";
+        return e->seen.running || e->seen.restarting || !e->stop_sure ? "degraded" : "failed";
 }
 
 /* A workspace that is gone, or whose only job was refused, is nothing that a host holds. */

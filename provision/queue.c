@@ -337,6 +337,9 @@ void queue_engine_event(Queue *q, const EngineEvent *event) {
 }
 
 void queue_engine_state(Queue *q, EngineState state) {
+        for (size_t i = 0; state != ENGINE_UP && i < q->n_entries; i++)
+                if (!q->entries[i]->stop_sure)
+                        q->entries[i]->stopped_since = 0;       /* it went with the engine */
         if (state == ENGINE_UP)
                 for (size_t i = 0; i < q->n_entries; i++) {
                         q->entries[i]->inspect = true;

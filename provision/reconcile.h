@@ -6,6 +6,7 @@
 
 #include "engine/engine-json.h"
 
+#define STOPPED_SURE_USEC  (UINT64_C(20) * 1000000)     /* before that it may be the engine itself that goes */
 #define STOPPED_GRACE_USEC (UINT64_C(300) * 1000000)    /* a container that someone else stopped is left so for five minutes */
 
 typedef struct ReconcileWorkspace {

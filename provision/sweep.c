@@ -75,6 +75,13 @@ static void retry_undo(Queue *q) {
         }
 }
 
+static bool is_unsure(const Queue *q) {
+        for (size_t i = 0; i < q->n_entries; i++)
+                if (q->entries[i]->stopped_since && !q->entries[i]->stop_sure)
+                        return true;
+        return false;
+}
+
 static void sweep_end(Queue *q) {
         Sweep *s = &q->sweep;
 
@@ -99,7 +106,7 @@ static void sweep_end(Queue *q) {
         else if (!s->listed && engine_state(q->o.engine) == ENGINE_UP)
                 arm(q, SWEEP_AGAIN_USEC, USEC_PER_MSEC);
         else
-                arm(q, SWEEP_USEC, SWEEP_SLACK);
+                arm(q, is_unsure(q) ? STOPPED_SURE_USEC : SWEEP_USEC, SWEEP_SLACK);
         s->wanted = false;
         q->o.events.swept(q->o.userdata);
 }
@@ -170,6 +177,7 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
                 log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id }, "The settled container was started.");
                 e->inspect = true;
                 e->stopped_since = 0;
+                e->stop_sure = false;
                 (void) queue_repair_ended(e, true, NULL);
                 e->last_error = (Fault) {};
         }
@@ -223,6 +231,25 @@ static void note_stopped(Queue *q, Entry *e, bool stopped) {
         (void) queue_save(q, e, NULL);          /* ignoring: it is started once more than it should */
 }
 
+/* Not told at once: an engine that is being stopped takes its containers along before it goes itself. */
+static void note_down(Queue *q, Entry *e) {
+        uint64_t now = now_boottime();
+
+        if (!e->stopped_since)
+                e->stopped_since = now;
+        if (e->stop_sure || now - e->stopped_since < STOPPED_SURE_USEC)
+                return;
+        e->stop_sure = true;
+        if (q->recovered && !e->at_once) {
+                e->last_error = (Fault) {};
+                (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY, "Someone else stopped the container; it is started again after 5 minutes%s.",
+                             queue_holds(q, e->w->id) ? ", once it is not held any more" : "");
+                note_stopped(q, e, true);
+                log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s", e->last_error.text);
+        }
+        q->o.events.changed(q->o.userdata);
+}
+
 static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
         const EngineContainer *c = NULL;
         bool was = e->present, ran = e->seen.running;
@@ -242,24 +269,13 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
         }
         if (c && c->running) {
                 e->stopped_since = 0;
-                e->at_once = false;
+                e->stop_sure = e->at_once = false;
                 note_stopped(q, e, false);
                 if (e->last_error.set && e->last_error.code == FAULT_STOPPED_EXTERNALLY)
                         e->last_error = (Fault) {};
         }
-        if (c && !c->running && !c->restarting && !e->stopped_since && !(e->flow && flow_touches(e->flow))) {
-                e->stopped_since = now_boottime();
-                if (q->recovered && !e->at_once) {
-                        e->last_error = (Fault) {};
-                        (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY,
-                                     "Someone else stopped the container; it is started again after 5 minutes%s.",
-                                     queue_holds(q, e->w->id) ? ", once it is not held any more" : "");
-                        note_stopped(q, e, true);
-                        q->o.events.changed(q->o.userdata);
-                        log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s",
-                                  e->last_error.text);
-                }
-        }
+        if (c && !c->running && !c->restarting && !(e->flow && flow_touches(e->flow)))
+                note_down(q, e);
         if (was != e->present)
                 q->o.events.changed(q->o.userdata);
 }

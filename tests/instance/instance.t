@@ -12,6 +12,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lab"), HERE]
 import boot  # noqa: E402
 import cases  # noqa: E402
+import engine_away  # noqa: E402
+import power  # noqa: E402
 import tap  # noqa: E402
 from instance import Outside, own_network, root_make  # noqa: E402
 from lab import TREE  # noqa: E402
@@ -28,5 +30,5 @@ with tempfile.TemporaryDirectory(prefix="golden-", dir=f"{TREE}/build/lab", igno
     with Outside() as outside:
         outside.good, outside.better = outside.image("ok", page="one"), outside.image("ok", page="two")
         outside.golden = outside.bake(golden, [outside.good])
-        cases.run(outside, (), alone=boot.CASES)
+        cases.run(outside, (), alone=[*boot.CASES, *power.CASES, *engine_away.CASES])
 tap.done()

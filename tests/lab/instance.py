@@ -29,7 +29,12 @@ Before=sysinit.target local-fs.target systemd-tmpfiles-setup.service
 Type=oneshot
 ExecStart=mount -o remount,noexec,nosuid,nodev /run
 """
-GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end='')"
+GET = """import sys, urllib.request
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end="")
+except OSError as error:
+    sys.exit(f"{error}")
+"""
 NETWORK = "[Match]\nName=host0\n[Network]\nAddress={address}/24\nGateway=" + OUTSIDE + "\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"
 
 
@@ -203,10 +208,19 @@ class Instance:
         status, text = self.run("docker", "inspect", name, check=False)
         return json.loads(text)[0] if status == 0 else None
 
+    def port(self, workspace):
+        return int(self.inspect(f"ws-{workspace}")["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostPort"])
+
+    def address_of(self, workspace):
+        """Where it answers even while the engine, which publishes its port, is away."""
+        return next(iter(self.inspect(f"ws-{workspace}")["NetworkSettings"]["Networks"].values()))["IPAddress"] + ":8000"
+
+    def get(self, address, path="/"):
+        """What an address answers to one on the host."""
+        return run("nsenter", "--target", str(self.leader), "--net", "--", sys.executable, "-c", GET, f"http://{address}{path}", timeout=15)[1]
+
     def page(self, workspace, path="/"):
-        """What the workspace answers on its published port, asked from the host's own network."""
-        port = self.inspect(f"ws-{workspace}")["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostPort"]
-        return run("nsenter", "--target", str(self.leader), "--net", "--", sys.executable, "-c", GET, f"http://127.0.0.1:{port}{path}", timeout=15)[1]
+        return self.get(f"127.0.0.1:{self.port(workspace)}", path)
 
     def seconds_to(self, call, timeout=60, what="a condition"):
         """Seconds from the power to when call answers something true."""
