@@ -149,7 +149,8 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 build/molecule-agentctl $(DESTDIR)$(PREFIX)/bin/molecule-agentctl
 	install -D -m 0755 build/molecule-launch $(DESTDIR)$(PREFIX)/lib/molecule-agent/molecule-launch
 	for page in $(wildcard docs/*.[158]); do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
-	for unit in $(wildcard units/*.service units/*.slice); do install -D -m 0644 $$unit $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
+	for unit in $(wildcard units/*.service units/*.timer units/*.slice); do install -D -m 0644 $$unit $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
+	install -D -m 0755 packaging/registry-auth-ecr $(DESTDIR)$(PREFIX)/lib/molecule-agent/registry-auth-ecr
 	install -D -m 0644 units/molecule-agent.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/molecule-agent.conf
 	install -D -m 0644 units/molecule-agent.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/molecule-agent.conf
 	install -D -m 0644 units/molecule-agent.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/80-molecule-agent.preset

@@ -4,6 +4,7 @@
  * workspace; and only then credentials and the control plane. Order of end: no new step, engine changes in flight awaited, exit. */
 
 #include "agent/agent-internal.h"
+#include "agent/imds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -197,6 +198,27 @@ static int load_config(Agent *a, Fault *reterr) {
         return 0;
 }
 
+/* The cloud's id for this machine: asked for before any state is believed. For seconds at most, and only where there is somebody to ask. */
+static void ask_metadata(Agent *a) {
+        Fault why = {};
+        Imds i = {};
+        int r;
+
+        if (strcmp(a->config->imds, "off") == 0 || !imds_is_expected(a->config->imds_url))
+                return;
+        r = imds_open(&i, a->config->imds_url, &why);
+        if (r >= 0)
+                r = imds_document(&i, &why);
+        imds_close(&i);
+        if (r < 0) {
+                log_warning("%s Whether this disk is another machine's is judged without it.", why.text);
+                return;
+        }
+        memcpy(a->identity.instance_id, i.instance_id, sizeof i.instance_id);
+        memcpy(a->identity.region, i.region, sizeof i.region);
+        memcpy(a->identity.image_id, i.image_id, sizeof i.image_id);
+}
+
 /* `hold` beside the configuration: a person under pressure makes it with touch. */
 static char *hold_file(const AgentOptions *options) {
         const char *slash = options->config_path ? strrchr(options->config_path, '/') : NULL;
@@ -228,6 +250,7 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         r = hash_init();
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "libsodium cannot start.");
+        ask_metadata(a);
         r = identity_load(a->state_fd, &a->identity, &a->foreign_state, reterr);
         if (r < 0)
                 return r;

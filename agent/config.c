@@ -67,6 +67,8 @@ static const char *rule_level(const char *v) {
         return "is not one of error, warning, notice, info, debug";
 }
 
+static const char *rule_imds(const char *v) { return strcmp(v, "auto") == 0 || strcmp(v, "off") == 0 ? NULL : "is neither auto nor off"; }
+
 static const char *rule_name(const char *v) {
         for (const char *p = v; *p; p++)
                 if (!isalnum((unsigned char) *p) && !strchr("_.-", *p))
@@ -88,6 +90,8 @@ static const Setting settings[] = {
         { "no_proxy", KIND_TEXT, AT(no_proxy), NULL, 0, 0, NULL, NULL },
         { "connect_timeout_seconds", KIND_NUMBER, AT(connect_timeout_seconds), "10", 1, 300, NULL, NULL },
         { "allow_insecure_loopback", KIND_BOOL, AT(allow_insecure_loopback), "no", 0, 0, NULL, NULL },
+        { "imds", KIND_TEXT, AT(imds), "auto", 0, 0, rule_imds, NULL },
+        { "imds_url", KIND_TEXT, AT(imds_url), "http://169.254.169.254", 0, 0, rule_url, NULL },
         { "log_level", KIND_TEXT, AT(log_level), "info", 0, 0, rule_level, NULL },
         { "engine_socket", KIND_TEXT, AT(engine_socket), "/var/run/docker.sock", 0, 0, rule_path, NULL },
         { "engine_timeout_seconds", KIND_NUMBER, AT(engine_timeout_seconds), "60", 1, 3600, NULL, NULL },

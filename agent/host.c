@@ -32,7 +32,10 @@ cJSON *host_register_view(const Identity *identity) {
         (void) sysinfo(&s);
         os_name(os);
         if (!json || !json_add_string(json, "hostname", u.nodename[0] ? u.nodename : "localhost") ||
-            !json_add_string(json, "machine_id", identity->machine_id) || !json_add_string(json, "arch", u.machine) ||
+            !json_add_string(json, "machine_id", identity->machine_id) ||
+            (identity->instance_id[0] && (!json_add_string(json, "instance_id", identity->instance_id) || !json_add_string(json, "provider", "aws"))) ||
+            (identity->region[0] && !json_add_string(json, "region", identity->region)) ||
+            (identity->image_id[0] && !json_add_string(json, "image_id", identity->image_id)) || !json_add_string(json, "arch", u.machine) ||
             !json_add_string(json, "os", os) || !json_add_string(json, "kernel", u.release) ||
             !json_add_i64(json, "cpus", sysconf(_SC_NPROCESSORS_ONLN)) ||
             !json_add_u64_text(json, "memory_bytes", (uint64_t) s.totalram * s.mem_unit))

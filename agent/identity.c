@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The identity is bound to the machine id. Only a known value that differs makes state foreign; an unknown one never does. */
+/* The identity is bound to the cloud's instance id or, where there never was one, to the machine id. Only a known value that differs makes state foreign;
+ * an unknown one never does. */
 
 #include "agent/identity.h"
 
@@ -61,7 +62,7 @@ static int set_aside(int state_fd, const char *const *names, size_t n, Fault *re
         _cleanup_close_ int quarantine = file_open_dir(state_fd, "quarantine"), to = -1;
         char name[40], now[21];
 
-        (void) snprintf(name, sizeof name, "foreign-%s", u64_text(now_realtime() / USEC_PER_SEC, now));
+        (void) snprintf(name, sizeof name, "foreign-%s", u64_text(now_realtime(), now));
         to = quarantine < 0 ? quarantine : file_open_dir(quarantine, name);
         if (to < 0)
                 return fault(reterr, to, FAULT_STATE_DEGRADED, "Cannot set state aside: %m");
@@ -73,7 +74,13 @@ static int set_aside(int state_fd, const char *const *names, size_t n, Fault *re
         return 0;
 }
 
-typedef struct IdentityView { Identity id; char *machine_id; } IdentityView;
+typedef struct IdentityView { Identity id; char *machine_id, *instance_id; } IdentityView;
+
+static void view_done(IdentityView *v) {
+        free(v->machine_id);
+        free(v->instance_id);
+}
+#define _cleanup_view_ _cleanup_(view_done)
 
 /* {EPOCH: check} */
 static int set_checks(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
@@ -107,6 +114,7 @@ static bool add_checks(cJSON *json, const RootChecks *checks) {
 static const JsonField identity_fields[] = {
         { "host_id",       cJSON_String, json_set_uuid, offsetof(IdentityView, id.host_id), JSON_REQUIRED, 0, NULL },
         { "machine_id",    cJSON_String, json_set_text, offsetof(IdentityView, machine_id), JSON_REQUIRED, 32, NULL },
+        { "instance_id",   cJSON_String, json_set_string, offsetof(IdentityView, instance_id), JSON_OPTIONAL, 63, NULL },
         { "parked_boot_id", cJSON_String, json_set_uuid, offsetof(IdentityView, id.parked_boot_id), JSON_OPTIONAL, 0, NULL },
         { "mk_check",      cJSON_Object, set_checks, offsetof(IdentityView, id.roots), JSON_OPTIONAL, 0, NULL },
         { "wrapped_epoch", cJSON_Number, json_set_u32, offsetof(IdentityView, id.roots.wrapped), JSON_OPTIONAL, 0, NULL },
@@ -121,14 +129,17 @@ static int view_read(int state_fd, IdentityView *view, Fault *reterr) {
         if (r < 0)
                 return r;
         r = json_dispatch(json, identity_fields, JSON_STRICT, view, reterr);
-        return r == -ERANGE || r == -EFBIG ? -EBADMSG : r;      /* read, but not what it should be */
+        if (r < 0)
+                return r == -ERANGE || r == -EFBIG ? -EBADMSG : r;      /* read, but not what it should be */
+        (void) snprintf(view->id.machine_id, sizeof view->id.machine_id, "%s", view->machine_id);
+        (void) snprintf(view->id.instance_id, sizeof view->id.instance_id, "%s", view->instance_id ?: "");
+        return 0;
 }
 
 int identity_read(int state_fd, Identity *ret, Fault *reterr) {
-        IdentityView view = {};
+        _cleanup_view_ IdentityView view = {};
         int r = view_read(state_fd, &view, reterr);
 
-        free(view.machine_id);
         if (r < 0)
                 return r;
         *ret = view.id;
@@ -139,7 +150,7 @@ int identity_save(int state_fd, const Identity *id, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (!json || !json_add_string(json, "host_id", id->host_id) || !json_add_string(json, "machine_id", id->machine_id) ||
-            (id->parked_boot_id[0] && !json_add_string(json, "parked_boot_id", id->parked_boot_id)) ||
+            (id->instance_id[0] && !json_add_string(json, "instance_id", id->instance_id)) || (id->parked_boot_id[0] && !json_add_string(json, "parked_boot_id", id->parked_boot_id)) ||
             (id->registered_at && !json_add_time(json, "registered_at", id->registered_at)) ||
             (id->roots.n > 0 && !add_checks(json, &id->roots)))
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
@@ -162,8 +173,93 @@ static int epoch_bump(int state_fd, uint64_t *ret, Fault *reterr) {
         return record_write(state_fd, EPOCH_FILE, "boot_epoch", json, reterr);
 }
 
+/* ── an operator's word ──────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct Search { const char *host_id; char found[40]; Identity id; } Search;
+
+static int look_into(int quarantine, const char *name, void *userdata) {
+        Search *s = userdata;
+        _cleanup_close_ int fd = strncmp(name, "foreign-", 8) == 0 ? openat(quarantine, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW) : -1;
+        Identity id = {};
+
+        if (fd < 0 || strlen(name) >= sizeof s->found || identity_read(fd, &id, NULL) < 0 || strcmp(id.host_id, s->host_id) != 0)
+                return 0;
+        (void) strcpy(s->found, name);
+        s->id = id;
+        return 0;
+}
+
+static int bring_back(int state_fd, int quarantine, const char *name, Fault *reterr) {
+        _cleanup_close_ int from = openat(quarantine, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+
+        if (from < 0)
+                return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot open quarantine/%s: %m", name);
+        for (size_t i = 0; i < ELEMENTS(parts); i++)
+                if (renameat(from, parts[i], state_fd, parts[i]) < 0 && errno != ENOENT)
+                        return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot bring '%s' back: %m", parts[i]);
+        (void) unlinkat(quarantine, name, AT_REMOVEDIR);        /* ignoring: something else lies there, and stays */
+        return fsync(quarantine) < 0 || fsync(state_fd) < 0 ? fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot bring the state back: %m") : 0;
+}
+
+int identity_adopt(int state_fd, const char *host_id, Fault *reterr) {
+        _cleanup_close_ int quarantine = file_open_dir(state_fd, "quarantine");
+        Search s = { .host_id = host_id };
+        Identity id = {};
+        int r;
+
+        if (quarantine < 0 || file_each(quarantine, look_into, &s) < 0)
+                return fault(reterr, -EIO, FAULT_STATE_DEGRADED, "Cannot look into quarantine/.");
+        if (s.found[0]) {
+                r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);
+                if (r >= 0)
+                        r = bring_back(state_fd, quarantine, s.found, reterr);
+                if (r < 0)
+                        return r;
+                id = s.id;
+        } else if (identity_read(state_fd, &id, NULL) < 0)
+                id = (Identity) {};
+        /* What it is bound to is found out at the next start, by a machine that is taken at its word. */
+        id.instance_id[0] = id.machine_id[0] = id.parked_boot_id[0] = 0;
+        read_machine(&id);
+        (void) snprintf(id.host_id, sizeof id.host_id, "%s", host_id);
+        return identity_save(state_fd, &id, reterr);
+}
+
+int identity_reset(int state_fd, Identity *ret, Fault *reterr) {
+        int r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);
+
+        if (r < 0)
+                return r;
+        *ret = (Identity) {};
+        read_machine(ret);
+        if (uuid_make(ret->host_id) < 0)
+                return fault(reterr, -EIO, FAULT_INTERNAL, "The kernel gives no randomness.");
+        return identity_save(state_fd, ret, reterr);
+}
+
+/* ── at start ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool differ(const char *kept, const char *now) { return kept[0] && now[0] && strcmp(kept, now) != 0; }
+
+static bool is_foreign(const Identity *kept, const Identity *now) {
+        return kept->instance_id[0] ? differ(kept->instance_id, now->instance_id) : differ(kept->machine_id, now->machine_id);
+}
+
+/* What is known only now goes into the record; what is not known now stays there. */
+static int take_over(int state_fd, Identity *id, const Identity *kept, Fault *reterr) {
+        bool first = id->instance_id[0] && !kept->instance_id[0];
+
+        memcpy(id->host_id, kept->host_id, UUID_SIZE);
+        memcpy(id->parked_boot_id, kept->parked_boot_id, UUID_SIZE);
+        id->registered_at = kept->registered_at;
+        id->roots = kept->roots;
+        if (!id->instance_id[0])
+                memcpy(id->instance_id, kept->instance_id, sizeof id->instance_id);
+        return first ? identity_save(state_fd, id, reterr) : 0;
+}
+
 int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr) {
-        IdentityView view = {};
+        _cleanup_view_ IdentityView view = {};
         Fault damaged = {};
         bool foreign, lost;
         int r;
@@ -171,8 +267,7 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
         read_machine(ret);
         r = view_read(state_fd, &view, &damaged);
         lost = r < 0;
-        foreign = !lost && view.machine_id && view.machine_id[0] && ret->machine_id[0] && strcmp(view.machine_id, ret->machine_id) != 0;
-        free(view.machine_id);
+        foreign = !lost && is_foreign(&view.id, ret);
         if (lost && r != -ENOENT && r != -EBADMSG && r != -EPROTONOSUPPORT)
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the identity: %m");  /* unreadable now is not damaged */
         if (foreign)
@@ -191,12 +286,8 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
                 if (r < 0)
                         return r;
                 log_notice("This host is %s from now on.", ret->host_id);
-        } else {
-                memcpy(ret->host_id, view.id.host_id, UUID_SIZE);
-                memcpy(ret->parked_boot_id, view.id.parked_boot_id, UUID_SIZE);
-                ret->registered_at = view.id.registered_at;
-                ret->roots = view.id.roots;
-        }
+        } else if ((r = take_over(state_fd, ret, &view.id, reterr)) < 0)
+                return r;
         *ret_foreign = foreign;
         return epoch_bump(state_fd, &ret->boot_epoch, reterr);
 }

@@ -6,6 +6,7 @@
  * side sends is counted here, headers and body both, whatever it announced. */
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <string.h>
@@ -229,7 +230,7 @@ static int url_judge(const Http *h, const HttpRequest *q, UrlFacts *ret) {
         if (q->socket_path) {
                 if (f.tls || strlen(q->socket_path) >= sizeof ((struct sockaddr_un *) NULL)->sun_path)
                         return -EINVAL;
-        } else if (!f.tls && !(f.loopback && (q->flags & HTTP_PLAIN_LOOPBACK)))
+        } else if (!f.tls && !(f.loopback && (q->flags & HTTP_PLAIN_LOOPBACK)) && !(f.link_local && (q->flags & HTTP_PLAIN_LINK_LOCAL)))
                 return -EINVAL;
         *ret = f;
         return 0;
@@ -259,7 +260,8 @@ static int headers_build(HttpCall *c, const Http *h, const HttpRequest *q) {
         char type[192];
         int r;
 
-        r = header_add(c, "Expect:");           /* no waiting for "100 Continue" */
+        /* No waiting for "100 Continue". In a signed request libcurl would count it among what was signed. */
+        r = q->sigv4 ? 0 : header_add(c, "Expect:");
         if (r == 0) {           /* Content-Type without a value: none, rather than libcurl's guess */
                 int n = snprintf(type, sizeof type, "Content-Type:%s%s", q->content_type ? " " : "", q->content_type ?: "");
 
@@ -287,6 +289,14 @@ static CURLcode on_tls(CURL *easy, void *context, void *userdata) {
         (void) SSL_CTX_set_options(context, SSL_OP_CLEANSE_PLAINTEXT);
         (void) SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
         return CURLE_OK;
+}
+
+static int on_socket(void *userdata, curl_socket_t fd, curlsocktype purpose) {
+        int two = 2;
+
+        (void) userdata;
+        (void) purpose;
+        return setsockopt(fd, IPPROTO_IP, IP_MINTTL, &two, sizeof two) < 0 ? CURL_SOCKOPT_ERROR : CURL_SOCKOPT_OK;
 }
 
 static CURLcode set_guards(HttpCall *c, const Http *h, const HttpRequest *q, const UrlFacts *f) {
@@ -329,6 +339,8 @@ static CURLcode set_transfer(HttpCall *c, const Http *h, const HttpRequest *q) {
                 SET(CURLOPT_FRESH_CONNECT, 1L);
                 SET(CURLOPT_FORBID_REUSE, 1L);
         }
+        if (q->flags & HTTP_FAR)
+                SET(CURLOPT_SOCKOPTFUNCTION, on_socket);
         SET(CURLOPT_PRIVATE, c);
         SET(CURLOPT_ERRORBUFFER, c->words);
         SET(CURLOPT_HEADERFUNCTION, on_header);
@@ -355,6 +367,10 @@ static CURLcode set_request(HttpCall *c, const Http *h, const HttpRequest *q) {
         if (q->method)
                 SET(CURLOPT_CUSTOMREQUEST, q->method);
         SET(CURLOPT_HTTPHEADER, c->headers);
+        if (q->sigv4) {
+                SET(CURLOPT_AWS_SIGV4, q->sigv4);
+                SET(CURLOPT_USERPWD, q->sigv4_key);
+        }
         return e;
 }
 #undef SET

@@ -6,7 +6,7 @@
  *
  *   - credentials go to one origin only, redirects are never followed (a 3xx is an answer like any other),
  *     a proxy comes only from HttpOptions and never serves unix sockets, loopback or link-local addresses;
- *   - plain http only over a unix socket, to a loopback address with HTTP_PLAIN_LOOPBACK, or never;
+ *   - plain http only over a unix socket, to a loopback or link-local address with the flag that says so, or never;
  *   - TLS 1.2 or newer, verification on; no compression is asked for; the answer's size is counted by us;
  *   - done() is called exactly once, from the loop, never from inside http_send(), and not after http_call_cancel();
  *     chunk() comes from the loop, too, but the first may come from inside the http_send() of its own call. Both may send and cancel. */
@@ -44,6 +44,8 @@ typedef enum HttpFlags {
         HTTP_NO_PROXY       = 1 << 2,
         HTTP_KEEP_BODY      = 1 << 3,   /* with a chunk callback: bodies of status >= 300 are collected instead of streamed */
         HTTP_FRESH          = 1 << 4,   /* a connection of its own, not kept: probes */
+        HTTP_PLAIN_LINK_LOCAL = 1 << 5, /* http:// to a link-local literal is allowed: a cloud's metadata service */
+        HTTP_FAR            = 1 << 6,   /* only packets that a router could still have sent on count as an answer (IP_MINTTL 2) */
 } HttpFlags;
 
 typedef struct HttpRequest {
@@ -58,6 +60,7 @@ typedef struct HttpRequest {
         uint64_t           timeout_usec;        /* the whole transfer; 0: none (streams) */
         bool               low_speed;   /* end a transfer that moves less than 1 byte/s for 30 s (only for those that carry a body) */
         HttpFlags          flags;
+        const char        *sigv4, *sigv4_key;   /* NULL, or "aws:amz:REGION:SERVICE" and "ID:SECRET": signed by libcurl; borrowed during the call of http_send() */
         HttpChunk          chunk;       /* NULL, or the stream of the answer's body (status 2xx) instead of collecting it */
 } HttpRequest;
 

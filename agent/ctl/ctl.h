@@ -24,6 +24,8 @@ int ctl_status(int argc, char **argv);
 int ctl_secrets(int argc, char **argv);
 int ctl_seal_image(int argc, char **argv);
 int ctl_setup(int argc, char **argv);
+int ctl_identity(int argc, char **argv);
+int ctl_doctor(int argc, char **argv);
 int ctl_enroll(int argc, char **argv);
 int ctl_credentials(int argc, char **argv);
 int ctl_sync(int argc, char **argv);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "agent/config.h"
+#include "agent/ctl/aws.h"
 #include "agent/ctl/client.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
@@ -25,9 +26,11 @@
 #define RUNNING     "/run/credentials/" UNIT
 #define INPUT_MAX   (CREDENTIAL_MAX + 64)
 #define ARENA_BYTES (64 * 1024)
+#define AWS_SOURCE  "aws-secretsmanager"
 
 typedef struct Enroll {
-        const char *cp_url, *org_id, *org_slug, *max_tier, *provision_secret_file, *admin_token_file, *store;
+        const char *cp_url, *org_id, *org_slug, *max_tier, *provision_secret_file, *admin_token_file, *from, *store;
+        AwsBootstrap aws;
         bool no_restart;
         Arena *arena;
         Credentials credentials;
@@ -41,6 +44,7 @@ static void enroll_done(Enroll *e) {
 static int usage(void) {
         fputs("Usage: molecule-agentctl enroll --cp-url URL --org-id UUID [--org-slug SLUG] [--max-tier N]\n"
               "         --provision-secret-file FILE|- --admin-token-file FILE|- [--credstore DIRECTORY] [--no-restart]\n"
+              "       molecule-agentctl enroll --from aws-secretsmanager[:NAME] [--cp-url URL] [--org-id UUID] ...\n"
               "       molecule-agentctl credentials set provision-secret|admin-token FILE|- [--credstore DIRECTORY] [--no-restart]\n",
               stderr);
         return CTL_USAGE;
@@ -81,6 +85,37 @@ static int read_secret(Arena *arena, const char *path, const char *what, Secret 
         else if (!*ret)
                 fprintf(stderr, "The %s is empty, or not one word of at most %d printable characters.\n", what, CREDENTIAL_MAX);
         return r == 0 && *ret ? CTL_OK : CTL_FAILED;
+}
+
+/* What was not given comes from the instance itself, and cp_url from the image's own configuration. */
+static int read_aws(Enroll *e) {
+        const char *name = e->from[strlen(AWS_SOURCE)] == ':' ? e->from + strlen(AWS_SOURCE) + 1 : NULL;
+        _cleanup_(config_freep) Config *config = NULL;
+        Fault why = {};
+        int r = config_load(NULL, false, &config, &why);
+
+        if (r < 0) {
+                fprintf(stderr, "%s\n", why.text);
+                return CTL_CONFIG;
+        }
+        r = aws_bootstrap(e->arena, config, name, e->org_id, &e->aws, &why);
+        if (r < 0)
+                return client_say(r == -ENXIO || r == -EINVAL ? CTL_CONFIG : CTL_TRY_AGAIN, &why);
+        if (e->aws.from_user_data)
+                fputs("Warning: the credentials stand in this instance's user-data, where every process can read them. They are used this once: "
+                      "take them out of there, and put them into Secrets Manager.\n", stderr);
+        e->org_id = e->aws.org_id;
+        if (!e->org_slug && e->aws.org_slug[0])
+                e->org_slug = e->aws.org_slug;
+        e->credentials.provision_secret = TAKE_PTR(e->aws.provision_secret);
+        e->credentials.admin_token = TAKE_PTR(e->aws.admin_token);
+        return CTL_OK;
+}
+
+static int read_files(Enroll *e) {
+        int code = read_secret(e->arena, e->provision_secret_file, "provision secret", &e->credentials.provision_secret);
+
+        return code == CTL_OK ? read_secret(e->arena, e->admin_token_file, "admin token", &e->credentials.admin_token) : code;
 }
 
 static int prepare(Enroll *e) {
@@ -128,9 +163,9 @@ static int keep(const Enroll *e, const char *name, const Secret *value) {
         return r < 0 ? CTL_FAILED : CTL_OK;
 }
 
-static int write_dropin(const Enroll *e) {
+static int write_dropin(const Enroll *e, const Config *config) {
         const char *dir = getenv("CONFIGURATION_DIRECTORY") ?: CONFIG_DIR;
-        _cleanup_free_ char *text = str_printf("# Written by molecule-agentctl enroll.\n[agent]\ncp_url = %s\norg_id = %s\n%s%s%s%s%s%s", e->cp_url, e->org_id,
+        _cleanup_free_ char *text = str_printf("# Written by molecule-agentctl enroll.\n[agent]\ncp_url = %s\norg_id = %s\n%s%s%s%s%s%s", config->cp_url, config->org_id,
                                                e->org_slug ? "org_slug = " : "", e->org_slug ?: "", e->org_slug ? "\n" : "",
                                                e->max_tier ? "max_tier = " : "", e->max_tier ?: "", e->max_tier ? "\n" : "");
         _cleanup_free_ char *path = str_printf("%s/agent.conf.d", dir);
@@ -166,12 +201,12 @@ static int enroll(Enroll *e) {
         Fault why = {};
         int code = prepare(e);
 
+        if (code == CTL_OK && e->from)
+                code = read_aws(e);
         if (code == CTL_OK)
                 code = config_with(e, &config);
-        if (code == CTL_OK)
-                code = read_secret(e->arena, e->provision_secret_file, "provision secret", &e->credentials.provision_secret);
-        if (code == CTL_OK)
-                code = read_secret(e->arena, e->admin_token_file, "admin token", &e->credentials.admin_token);
+        if (code == CTL_OK && !e->from)
+                code = read_files(e);
         if (code != CTL_OK)
                 return code;
         code = trial(config, &e->credentials, &why);
@@ -182,8 +217,19 @@ static int enroll(Enroll *e) {
         if (code == CTL_OK)
                 code = keep(e, "admin-token", e->credentials.admin_token);
         if (code == CTL_OK)
-                code = write_dropin(e);
+                code = write_dropin(e, config);
         return code == CTL_OK ? restart(e) : code;
+}
+
+static bool is_aws(const Enroll *e) {
+        size_t n = strlen(AWS_SOURCE);
+
+        return strncmp(e->from, AWS_SOURCE, n) == 0 && (!e->from[n] || (e->from[n] == ':' && e->from[n + 1])) && !e->provision_secret_file && !e->admin_token_file;
+}
+
+static bool is_by_hand(const Enroll *e) {
+        return e->cp_url && e->org_id && e->provision_secret_file && e->admin_token_file &&
+               !(strcmp(e->provision_secret_file, "-") == 0 && strcmp(e->admin_token_file, "-") == 0);
 }
 
 int ctl_enroll(int argc, char **argv) {
@@ -194,6 +240,7 @@ int ctl_enroll(int argc, char **argv) {
                 { "max-tier", required_argument, NULL, 't' },
                 { "provision-secret-file", required_argument, NULL, 'p' },
                 { "admin-token-file", required_argument, NULL, 'a' },
+                { "from", required_argument, NULL, 'f' },
                 { "credstore", required_argument, NULL, 'c' },
                 { "no-restart", no_argument, NULL, 'n' },
                 {},
@@ -209,12 +256,12 @@ int ctl_enroll(int argc, char **argv) {
                 case 't': e.max_tier = optarg; break;
                 case 'p': e.provision_secret_file = optarg; break;
                 case 'a': e.admin_token_file = optarg; break;
+                case 'f': e.from = optarg; break;
                 case 'c': e.store = optarg; break;
                 case 'n': e.no_restart = true; break;
                 default: return usage();
                 }
-        if (optind != argc || !e.cp_url || !e.org_id || !e.provision_secret_file || !e.admin_token_file ||
-            (strcmp(e.provision_secret_file, "-") == 0 && strcmp(e.admin_token_file, "-") == 0))
+        if (optind != argc || !(e.from ? is_aws(&e) : is_by_hand(&e)))
                 return usage();
         return enroll(&e);
 }

@@ -26,6 +26,8 @@ static const Verb verbs[] = {
         { "undrain", "", "take new workspaces again", ctl_undrain },
         { "enroll", "--cp-url URL --org-id UUID ...", "try the credentials of a control plane and keep them", ctl_enroll },
         { "credentials", "set NAME -", "replace one, once the new one was tried", ctl_credentials },
+        { "identity", "show | adopt | reset | ...", "who this host is; `identity` alone says more", ctl_identity },
+        { "doctor", "", "looks for what is wrong with this host", ctl_doctor },
         { "seal-image", "[--root DIRECTORY] [--dry-run]", "before a disk becomes an image: identity, keys and state go", ctl_seal_image },
         { "setup", "", "at boot: credentials that do not decrypt here go aside", ctl_setup },
         { "secrets", "verify | list | ...", "what is sealed here; `secrets` alone says more", ctl_secrets },

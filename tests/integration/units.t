@@ -16,7 +16,7 @@ from cases import must, same  # noqa: E402
 from lab import TREE, binary  # noqa: E402
 
 TOOLS = ("systemd-analyze", "systemd-sysusers", "systemd-tmpfiles")
-EXPOSURE = {"molecule-agentd.service": 1.5, "molecule-agent-setup.service": 2.0}
+EXPOSURE = {"molecule-agentd.service": 1.5, "molecule-agent-setup.service": 2.0, "molecule-agent-enroll.service": 3.0, "molecule-agent-registry-auth.service": 3.0}
 
 
 def run(*words):
