@@ -80,6 +80,7 @@ static unsigned status_of(FaultCode code) {
                 { FAULT_HELD, 409 },
                 { FAULT_TOO_LATE, 409 },
                 { FAULT_NOT_ENROLLED, 409 },
+                { FAULT_CREDENTIALS_FOREIGN, 409 },
                 { FAULT_STATE_DEGRADED, 503 },
                 { FAULT_RUNTIME_PIN_MISSING, 422 },
         };

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -93,7 +94,9 @@ int credentials_load(const Config *c, Arena *arena, const CredentialsEnv *env, C
                                       : found.provision_secret                      ? "admin token"
                                                                                     : "provision secret";
                 credentials_done(&found);
-                return fault(reterr, -ENOKEY, FAULT_NOT_ENROLLED, "There is no %s for the control plane.", missing);
+                return access(CREDENTIALS_FOREIGN_MARK, F_OK) == 0 ?
+                               fault(reterr, -ENOKEY, FAULT_CREDENTIALS_FOREIGN, "The credentials in /etc/credstore.encrypted were made for another machine: there is no %s for the control plane.", missing) :
+                               fault(reterr, -ENOKEY, FAULT_NOT_ENROLLED, "There is no %s for the control plane.", missing);
         }
         hash_text(found.provision_secret->data, found.provision_secret->size, found.configured);
         credentials_done(ret);

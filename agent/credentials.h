@@ -9,6 +9,7 @@
 #include "secrets/vault.h"
 
 #define CREDENTIAL_MAX 4096
+#define CREDENTIALS_FOREIGN_MARK "/run/molecule-agent-setup/foreign"    /* made by `molecule-agentctl setup`: some lie here for another machine */
 
 typedef struct Credentials {
         Secret *provision_secret, *admin_token;
@@ -23,7 +24,7 @@ typedef struct CredentialsEnv { Secret *provision_secret, *admin_token; } Creden
 void credentials_take_environment(Arena *arena, CredentialsEnv *ret);
 void credentials_env_done(CredentialsEnv *e);
 
-int  credentials_load(const Config *c, Arena *arena, const CredentialsEnv *env, Credentials *ret, Fault *reterr);       /* not_enrolled: one of them is nowhere */
+int  credentials_load(const Config *c, Arena *arena, const CredentialsEnv *env, Credentials *ret, Fault *reterr);       /* not_enrolled: one of them is nowhere; credentials_foreign: or is another machine's */
 int  credentials_refresh(Credentials *c, const char *secret);   /* a new provision secret; -EINVAL when it is empty or not one; 1: it was the same */
 void credentials_done(Credentials *c);                          /* wipes */
 

@@ -207,7 +207,7 @@ int identity_adopt(int state_fd, const char *host_id, Fault *reterr) {
         Identity id = {};
         int r;
 
-        if (quarantine < 0 || file_each(quarantine, look_into, &s) < 0)
+        if (quarantine < 0 || file_each_dir(quarantine, look_into, &s) < 0)
                 return fault(reterr, -EIO, FAULT_STATE_DEGRADED, "Cannot look into quarantine/.");
         if (s.found[0]) {
                 r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);

@@ -83,7 +83,7 @@ static Verdict look_identity(Doctor *d) {
                 return say(d, BAD, "This host has no identity yet. Start the agent: systemctl start molecule-agentd.");
         quarantine = openat(state, "quarantine", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (quarantine >= 0)
-                (void) file_each(quarantine, count_foreign, &n);
+                (void) file_each_dir(quarantine, count_foreign, &n);
         if (n > 0)
                 return say(d, WARNING, "This is host %s. State of another one was set aside here. See molecule-agentctl identity show.", id.host_id);
         return say(d, FINE, "host %s", id.host_id);

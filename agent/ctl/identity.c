@@ -66,7 +66,7 @@ static int show(int state, const Words *w) {
         if (r >= 0 && id.parked_boot_id[0])
                 printf("another machine has registered with this host id: adopt or reset one of the two\n");
         if (quarantine >= 0)
-                (void) file_each(quarantine, show_foreign, NULL);
+                (void) file_each_dir(quarantine, show_foreign, NULL);
         (void) stray_list(id.host_id);
         return r < 0 ? CTL_DEGRADED : CTL_OK;
 }

@@ -22,7 +22,7 @@
 
 typedef struct Setup {
         const char *store;
-        unsigned aside, back, failed;
+        unsigned aside, back, left, failed;     /* left: set aside, now or earlier, and not back */
         bool any_key;
 } Setup;
 
@@ -57,6 +57,7 @@ static int one(int dirfd, const char *name, void *userdata) {
                 move(s, dirfd, own, other, "does not decrypt on this machine, and is set aside", &s->aside);
         else if (aside && faccessat(dirfd, own, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && creds_decrypts(s->store, other, own))
                 move(s, dirfd, other, own, "decrypts again, and is back", &s->back);
+        s->left += faccessat(dirfd, other, F_OK, AT_SYMLINK_NOFOLLOW) == 0 && own[0] != 's';
         return 0;
 }
 
@@ -86,6 +87,19 @@ static void first_key(Setup *s) {
                 puts(FIRST_KEY ": made for this machine");
 }
 
+/* The agent may not look into the store: that something lies there which is not for this machine, it learns by this file. */
+static void tell(Setup *s) {
+        const char *runtime = getenv("RUNTIME_DIRECTORY");
+        _cleanup_close_ int fd = runtime ? open(runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1, file = -1;
+
+        if (fd < 0)
+                return;
+        if (s->left == 0)
+                (void) unlinkat(fd, "foreign", 0);
+        else if ((file = openat(fd, "foreign", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) < 0)
+                s->failed++;
+}
+
 int ctl_setup(int argc, char **argv) {
         Setup s = { .store = argc == 2 ? argv[1] : CREDSTORE };
         _cleanup_close_ int fd = -1;
@@ -102,6 +116,7 @@ int ctl_setup(int argc, char **argv) {
                 return CTL_FAILED;
         }
         first_key(&s);
+        tell(&s);
         if (s.aside + s.back > 0 && fsync(fd) < 0)
                 s.failed++;
         return s.failed ? CTL_FAILED : CTL_OK;

@@ -3,6 +3,7 @@
 """The package, baked into an image and booted as whole instances, one case after the other. $MOLECULE_PACKAGE: the directory of the packages;
 $MOLECULE_ROOT: what `bake.sh --root` made of it earlier, which saves a minute; $MOLECULE_CASES chooses by name, $MOLECULE_LONG the whole sizes. `make check-instance` runs it."""
 
+import functools
 import glob
 import os
 import sys
@@ -12,11 +13,29 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lab"), HERE]
 import boot  # noqa: E402
 import cases  # noqa: E402
+import clones  # noqa: E402
 import engine_away  # noqa: E402
 import power  # noqa: E402
 import tap  # noqa: E402
 from instance import Outside, own_network, root_make  # noqa: E402
 from lab import TREE  # noqa: E402
+
+
+
+def told(case):
+    """The case; its machines' last words where it fails, and their end."""
+    @functools.wraps(case)
+    def run(stage):
+        try:
+            case(stage)
+        except Exception:
+            for host in outside.instances:
+                tap.diag(host.tail())
+            raise
+        finally:
+            outside.clear()
+    return run
+
 
 packages = os.environ.get("MOLECULE_PACKAGE", f"{TREE}/build/deb")
 found = glob.glob(f"{packages}/molecule-agent_*_amd64.deb")
@@ -30,5 +49,5 @@ with tempfile.TemporaryDirectory(prefix="golden-", dir=f"{TREE}/build/lab", igno
     with Outside() as outside:
         outside.good, outside.better = outside.image("ok", page="one"), outside.image("ok", page="two")
         outside.golden = outside.bake(golden, [outside.good])
-        cases.run(outside, (), alone=[*boot.CASES, *power.CASES, *engine_away.CASES])
+        cases.run(outside, (), alone=[told(case) for module in (boot, power, engine_away, clones) for case in module.CASES])
 tap.done()

@@ -123,7 +123,15 @@ def test_one_credential_anew():
 
 def test_credentials_of_another_machine_go_aside():
     names = ("provision-secret", "admin-token")
+    got, text = tool("setup", STORE)
+    must(got == 0 and text.startswith("seal-key.e1: made") and "aside" not in text, text)
+    done = subprocess.run(["systemd-creds", "decrypt", "--name=seal-key.e1", f"{STORE}/seal-key.e1", "-"], capture_output=True, check=True)
+    same(len(done.stdout), 32, "a root key")
     same(tool("setup", STORE), (0, ""), "good ones stay")
+    os.makedirs(f"{WHERE}/keys")                            # the agent has made its own: none beside it
+    put("keys/root.e1", "")
+    same((tool("setup", f"{WHERE}/other"), tool("setup", WHERE)), ((0, ""), (0, "")))
+    os.unlink(f"{WHERE}/keys/root.e1")
     for name in names:                                      # as a cloned disk or a new host key leaves them
         with open(f"{STORE}/{name}", "r+b") as file:
             good = file.read()
@@ -135,12 +143,12 @@ def test_credentials_of_another_machine_go_aside():
     put("credstore/stranger", "of someone else")
     got, text = tool("setup", STORE)
     must(got == 0 and text.count("set aside") == 2, text)
-    same(sorted(os.listdir(STORE)), ["admin-token.foreign", "provision-secret.foreign", "stranger"])
+    same(sorted(os.listdir(STORE)), ["admin-token.foreign", "provision-secret.foreign", "seal-key.e1", "stranger"])
     same(tool("setup", STORE), (0, ""), "once more: nothing changes")
     os.replace(f"{WHERE}/good-admin-token", f"{STORE}/admin-token.foreign")
     got, text = tool("setup", STORE)
     must(got == 0 and "is back" in text, text)
-    same((sorted(os.listdir(STORE)), decrypted("admin-token")), (["admin-token", "provision-secret.foreign", "stranger"], plane.admin_token))
+    same((sorted(os.listdir(STORE)), decrypted("admin-token")), (["admin-token", "provision-secret.foreign", "seal-key.e1", "stranger"], plane.admin_token))
     same((tool("setup", f"{WHERE}/nowhere")[0], tool("setup", "a", "b")[0]), (0, 2))
 
 

@@ -5,6 +5,7 @@ registry and what plays the metadata service are outside of them. Ending one wit
 After own_network() the test runs in a network namespace of its own, which is the outside."""
 
 import ctypes
+import itertools
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ import sys
 import time
 
 from lab import TREE, Lab, binary
+from metadata import Instance as CloudInstance
+from metadata import Metadata, SecretsManager, bundle
 from plane import Plane
 from proc import LabError, Process, tail, wait_for
 
-OUTSIDE, REGISTRY = "10.77.0.1", "10.77.0.1:5000"
+OUTSIDE, REGISTRY, METADATA = "10.77.0.1", "10.77.0.1:5000", "169.254.169.254"
 STATE, STORE = "/var/lib/molecule-agent", "/etc/credstore.encrypted"
 BRIDGE = "lab0"
 
@@ -73,21 +76,33 @@ class Outside(Lab):
 
     def __init__(self):
         super().__init__("instance", registry=REGISTRY)
-        self.instances = []
+        self.instances, self.numbers = [], itertools.count(1)
         self.plane = Plane(f"{self.where}/cp", binary("molecule-devcp"), names=f"IP:{OUTSIDE},IP:127.0.0.1")
         self.url = f"https://{OUTSIDE}:{self.plane.port}"
+        self.metadata = self.manager = None
 
     def start(self):
         run("ip", "link", "set", "lo", "up")
-        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "link", "add", BRIDGE, "address", "02:00:00:00:00:01", "type", "bridge")      # else it is a machine's, and goes with that
         run("ip", "address", "add", f"{OUTSIDE}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
+        run("ip", "address", "add", f"{METADATA}/32", "dev", "lo")
+        self.metadata = Metadata(METADATA, 80)
+        self.manager = SecretsManager(self.metadata, self.plane.certificate, OUTSIDE)
         super().start()
         self.plane.start()
         self.plane.org_make()
         Process(["systemd-socket-activate", "-l", f"{OUTSIDE}:{self.plane.port}", "/lib/systemd/systemd-socket-proxyd",
                  f"127.0.0.1:{self.plane.port}"], f"{self.where}/door.log")
         return self
+
+    def clear(self):
+        """Every machine ends, and what the control plane knew of them is another organization's now."""
+        for instance in self.instances:
+            instance.end()
+        self.instances.clear()
+        if self.plane.process.running():
+            self.plane.org_make()
 
     def end(self):
         for instance in self.instances:
@@ -115,6 +130,15 @@ class Outside(Lab):
             os.symlink("/dev/null", f"{units}/{unit}")
         return path
 
+    def cloud(self, host, tags=None):
+        """Makes it an instance of the cloud, before it is booted; tags: what it may know of itself, and then its role may read the tenant's secrets."""
+        self.metadata.instances[host.address] = CloudInstance(tags)
+        put(host.path("/etc/molecule-agent/agent.conf.d/06-cloud.conf"), f"[agent]\nimds_url = http://{METADATA}:80\ncp_url = {self.url}\n")
+        put(host.path("/etc/systemd/system/molecule-agent-enroll.service.d/lab.conf"),
+            f"[Service]\nEnvironment=AWS_ENDPOINT_URL_SECRETS_MANAGER={self.manager.url} AWS_CA_BUNDLE=/etc/molecule-agent/ca.pem\n")
+        if tags:
+            self.manager.secrets[f"molecule/tenant/{tags['OrgID']}/bootstrap"] = bundle(self.plane)
+
     def instance(self, disk, name=None):
         """A machine whose disk is a copy of that directory."""
         return Instance(self, disk, name)
@@ -123,7 +147,7 @@ class Outside(Lab):
 class Instance:
     def __init__(self, outside, disk, name=None):
         outside.instances.append(self)
-        self.outside, self.number = outside, len(outside.instances)
+        self.outside, self.number = outside, next(outside.numbers)
         self.name = name or f"mi{self.number}"
         self.disk, self.address = f"{outside.where}/{self.name}", f"10.77.0.{10 + self.number}"
         self.log, self.process, self.leader = f"{outside.where}/{self.name}.log", None, None
@@ -208,12 +232,18 @@ class Instance:
         status, text = self.run("docker", "inspect", name, check=False)
         return json.loads(text)[0] if status == 0 else None
 
+    def there(self, workspace):
+        found = self.inspect(f"ws-{workspace}")
+        if not found:
+            raise LabError(f"no container ws-{workspace}")
+        return found
+
     def port(self, workspace):
-        return int(self.inspect(f"ws-{workspace}")["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostPort"])
+        return int(self.there(workspace)["HostConfig"]["PortBindings"]["8000/tcp"][0]["HostPort"])
 
     def address_of(self, workspace):
         """Where it answers even while the engine, which publishes its port, is away."""
-        return next(iter(self.inspect(f"ws-{workspace}")["NetworkSettings"]["Networks"].values()))["IPAddress"] + ":8000"
+        return next(iter(self.there(workspace)["NetworkSettings"]["Networks"].values()))["IPAddress"] + ":8000"
 
     def get(self, address, path="/"):
         """What an address answers to one on the host."""
