@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/agent-internal.h"
+#include "agent/format.h"
 #include "base/log.h"
 
 #define UNKNOWN_SIZE_BYTES (UINT64_C(10) << 30)
@@ -131,6 +132,8 @@ static void on_swept(void *userdata) {
         Agent *a = userdata;
 
         loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
+        format_tick(a->state_fd, a->config->finalize_seconds,
+                    engine_state(a->engine) == ENGINE_UP && !queue_is_degraded(a->queue, NULL) && (!config_can_enrol(a->config) || health_is_current(a->health)));
         (void) malloc_trim(0);                  /* what jobs left in the middle of the heap */
         agent_once_check(a);
 }

@@ -4,6 +4,7 @@
  * workspace; and only then credentials and the control plane. Order of end: no new step, engine changes in flight awaited, exit. */
 
 #include "agent/agent-internal.h"
+#include "agent/format.h"
 #include "agent/imds.h"
 
 #include <errno.h>
@@ -250,6 +251,9 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         r = hash_init();
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "libsodium cannot start.");
+        r = format_open(a->state_fd, reterr);
+        if (r < 0)
+                return r;
         ask_metadata(a);
         r = identity_load(a->state_fd, &a->identity, &a->foreign_state, reterr);
         if (r < 0)

@@ -122,6 +122,7 @@ static const Setting settings[] = {
         { "registry_auth_file", KIND_TEXT, AT(registry_auth_file), NULL, 0, 0, rule_path, NULL },
         { "prefetch", KIND_BOOL, AT(prefetch), "yes", 0, 0, NULL, NULL },
         { "prefetch_spread_seconds", KIND_NUMBER, AT(prefetch_spread_seconds), "300", 0, 86400, NULL, NULL },
+        { "finalize_seconds", KIND_NUMBER, AT(finalize_seconds), "86400", 0, 365 * 86400, NULL, NULL },
         { "gc_high_percent", KIND_NUMBER, AT(gc_high_percent), "85", 1, 100, NULL, NULL },
         { "gc_low_percent", KIND_NUMBER, AT(gc_low_percent), "75", 1, 100, NULL, NULL },
         { "preloaded_file", KIND_TEXT, AT(preloaded_file), PRELOADED_DEFAULT, 0, 0, rule_path, NULL },

@@ -22,7 +22,7 @@ typedef struct Config {
         uint64_t max_parallel_jobs, max_workspaces, max_tier;
         uint64_t tier_memory_mb[5], tier_cpu_shares[5];
         uint64_t stop_timeout_seconds, probe_timeout_seconds, crash_loop_restarts, crash_loop_window_seconds, volume_grace_seconds, job_deadline_seconds;
-        uint64_t pull_stall_seconds, prefetch_spread_seconds, gc_high_percent, gc_low_percent, min_free_bytes;
+        uint64_t pull_stall_seconds, prefetch_spread_seconds, finalize_seconds, gc_high_percent, gc_low_percent, min_free_bytes;
         bool     allow_insecure_loopback, require_signed_jobs, allow_unlocked_memory, prefetch;
         TrustedKeys trusted;                    /* signing_keys, decoded */
         char    *registry_list[CONFIG_REGISTRIES_MAX + 1];      /* registries, split; NULL-terminated */

@@ -21,6 +21,8 @@
 #define EPOCH_FILE    "boot_epoch"
 #define LOCK_FILE     "lock"
 #define IDENTITY_MAX  4096
+#define FOREIGN       "foreign-"                /* in quarantine/, then the time */
+#define FOREIGN_SIZE  40
 
 /* Makes the application-specific id ours and nobody else's. */
 #define APP_ID SD_ID128_MAKE(3b, 0c, 5e, 9d, 71, 42, 4f, 0a, 9e, 61, d8, 24, 57, bb, 1c, e3)
@@ -58,11 +60,23 @@ static void read_machine(Identity *id) {
                 (void) snprintf(id->boot_id, sizeof id->boot_id, SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(boot));
 }
 
+/* The identity goes last, so a place without one is of a setting aside that was cut short: it is gone on with. */
+static int unfinished(int quarantine, const char *name, void *userdata) {
+        _cleanup_close_ int fd = strncmp(name, FOREIGN, strlen(FOREIGN)) == 0 && strlen(name) < FOREIGN_SIZE ?
+                                         openat(quarantine, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW) : -1;
+
+        if (fd >= 0 && faccessat(fd, IDENTITY_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                (void) strcpy(userdata, name);
+        return 0;
+}
+
 static int set_aside(int state_fd, const char *const *names, size_t n, Fault *reterr) {
         _cleanup_close_ int quarantine = file_open_dir(state_fd, "quarantine"), to = -1;
-        char name[40], now[21];
+        char name[FOREIGN_SIZE], now[21];
 
-        (void) snprintf(name, sizeof name, "foreign-%s", u64_text(now_realtime(), now));
+        (void) snprintf(name, sizeof name, FOREIGN "%s", u64_text(now_realtime(), now));
+        if (quarantine >= 0)
+                (void) file_each_dir(quarantine, unfinished, name);
         to = quarantine < 0 ? quarantine : file_open_dir(quarantine, name);
         if (to < 0)
                 return fault(reterr, to, FAULT_STATE_DEGRADED, "Cannot set state aside: %m");
@@ -175,11 +189,11 @@ static int epoch_bump(int state_fd, uint64_t *ret, Fault *reterr) {
 
 /* ── an operator's word ──────────────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Search { const char *host_id; char found[40]; Identity id; } Search;
+typedef struct Search { const char *host_id; char found[FOREIGN_SIZE]; Identity id; } Search;
 
 static int look_into(int quarantine, const char *name, void *userdata) {
         Search *s = userdata;
-        _cleanup_close_ int fd = strncmp(name, "foreign-", 8) == 0 ? openat(quarantine, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW) : -1;
+        _cleanup_close_ int fd = strncmp(name, FOREIGN, strlen(FOREIGN)) == 0 ? openat(quarantine, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW) : -1;
         Identity id = {};
 
         if (fd < 0 || strlen(name) >= sizeof s->found || identity_read(fd, &id, NULL) < 0 || strcmp(id.host_id, s->host_id) != 0)

@@ -18,13 +18,18 @@
 #define KIND_MAX   32
 #define HEADER_MAX 160
 
-static size_t header_make(const char *kind, const char *json, size_t size, char ret[static HEADER_MAX]) {
+static unsigned version_now = RECORD_VERSION;
+
+void     record_set_version(unsigned version) { version_now = version; }
+unsigned record_version(void) { return version_now; }
+
+static size_t header_make(const char *kind, unsigned version, const char *json, size_t size, char ret[static HEADER_MAX]) {
         char digest[HASH128_TEXT_SIZE];
         int n;
 
         assert(strlen(kind) <= KIND_MAX);
         hash128_text(json, size, digest);
-        n = snprintf(ret, HEADER_MAX, MAGIC " %s v%i %zu %s\n", kind, RECORD_VERSION, size, digest);
+        n = snprintf(ret, HEADER_MAX, MAGIC " %s v%u %zu %s\n", kind, version, size, digest);
         return (size_t) n;
 }
 
@@ -43,7 +48,7 @@ int record_format(const char *kind, const cJSON *json, char **ret, size_t *ret_s
                 return r;                               /* what could not be read back is not written */
 
         body[size++] = '\n';                            /* in the place of NUL */
-        n = header_make(kind, body, size, header);
+        n = header_make(kind, version_now, body, size, header);
         text = malloc(n + size + 1);
         if (!text)
                 return -ENOMEM;
@@ -55,36 +60,47 @@ int record_format(const char *kind, const cJSON *json, char **ret, size_t *ret_s
         return 0;
 }
 
-/* The header is not the expected one: what is it then? */
-static int header_judge(const char *header, size_t size, const char *kind, Fault *reterr) {
-        char copy[HEADER_MAX], found[KIND_MAX + 1];
-        unsigned version;
+/* Kind and version as a header claims them. */
+static bool header_read(const char *header, size_t size, char ret_kind[static KIND_MAX + 1], unsigned *ret_version) {
+        char copy[HEADER_MAX];
 
         memcpy(copy, header, size);
         copy[size] = 0;
-        if (sscanf(copy, MAGIC " %32s v%u ", found, &version) != 2)
+        return sscanf(copy, MAGIC " %32s v%u ", ret_kind, ret_version) == 2;
+}
+
+/* The header is not the expected one: what is it then? */
+static int header_judge(const char *header, size_t size, const char *kind, Fault *reterr) {
+        char found[KIND_MAX + 1];
+        unsigned version;
+
+        if (!header_read(header, size, found, &version))
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "not a record of ours");
         if (!str_equal(found, kind))
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "a record of kind '%s' instead of '%s'", found, kind);
-        if (version != RECORD_VERSION)
-                return fault(reterr, -EPROTONOSUPPORT, FAULT_STATE_DEGRADED, "a record of version %u, this program reads %i",
+        if (version != RECORD_VERSION && version + 1 != RECORD_VERSION)
+                return fault(reterr, -EPROTONOSUPPORT, FAULT_STATE_DEGRADED, "a record of version %u, this program reads %i and the one before",
                              version, RECORD_VERSION);
         return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "the record is damaged: its length or checksum is another");
 }
 
+static bool is_of_version(const char *kind, unsigned version, const char *text, const char *body, size_t size) {
+        char expected[HEADER_MAX];
+        size_t n = header_make(kind, version, body, size, expected);
+
+        return (size_t) (body - text) == n && memcmp(text, expected, n) == 0;
+}
+
 int record_parse(const char *text, size_t size, const char *kind, cJSON **ret, Fault *reterr) {
         const char *newline = memchr(text, '\n', size < HEADER_MAX ? size : HEADER_MAX - 1), *body;
-        char expected[HEADER_MAX];
         Fault inner = {};
-        size_t n;
         int r;
 
         if (!newline)
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "the record has no header line");
         body = newline + 1;
         size -= (size_t) (body - text);
-        n = header_make(kind, body, size, expected);
-        if ((size_t) (body - text) != n || memcmp(text, expected, n) != 0)
+        if (!is_of_version(kind, RECORD_VERSION, text, body, size) && !is_of_version(kind, RECORD_VERSION - 1, text, body, size))
                 return header_judge(text, (size_t) (newline - text), kind, reterr);
         if (size == 0 || body[size - 1] != '\n')
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "the record does not end with a newline");
@@ -116,4 +132,53 @@ int record_read(int dirfd, const char *name, const char *kind, size_t max, cJSON
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "cannot read %s record '%s': %m", kind, name);
         r = record_parse(text, size, kind, ret, reterr);
         return r < 0 ? fault_prefix(reterr, r, "record '%s'", name) : 0;
+}
+
+/* ── from one version to the next ────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct Whole {
+        char       *text;
+        const char *body;
+        size_t      size;                       /* of the body */
+        char        kind[KIND_MAX + 1];
+        unsigned    version;
+} Whole;
+
+static void whole_done(Whole *w) { free(w->text); }
+
+/* Any undamaged record, of any version. */
+static int whole_read(int dirfd, const char *name, size_t max, Whole *ret) {
+        const char *newline;
+        size_t size;
+        int r = file_read(dirfd, name, max, &ret->text, &size);
+
+        if (r < 0)
+                return r;
+        newline = memchr(ret->text, '\n', size < HEADER_MAX ? size : HEADER_MAX - 1);
+        if (!newline || !header_read(ret->text, (size_t) (newline - ret->text), ret->kind, &ret->version))
+                return -EBADMSG;
+        ret->body = newline + 1;
+        ret->size = size - (size_t) (ret->body - ret->text);
+        return is_of_version(ret->kind, ret->version, ret->text, ret->body, ret->size) ? 0 : -EBADMSG;
+}
+
+int record_version_of(int dirfd, const char *name, size_t max) {
+        _cleanup_(whole_done) Whole w = {};
+        int r = whole_read(dirfd, name, max, &w);
+
+        return r < 0 ? r : (int) w.version;
+}
+
+int record_rewrite(int dirfd, const char *name, size_t max) {
+        _cleanup_(whole_done) Whole w = {};
+        _cleanup_free_ char *text = NULL;
+        char header[HEADER_MAX];
+        size_t n;
+        int r = whole_read(dirfd, name, max, &w);
+
+        if (r < 0 || w.version == version_now)
+                return r;
+        n = header_make(w.kind, version_now, w.body, w.size, header);
+        text = str_printf("%s%.*s", header, (int) w.size, w.body);
+        return text ? file_write_atomic(dirfd, name, text, n + w.size) : -ENOMEM;
 }

@@ -10,7 +10,20 @@
 #include "base/fault.h"
 #include "base/json.h"
 
+/* The newest format that this program writes. It reads that and the one before, and writes the one before for as long as an upgrade is young
+ * (agent/format.h), so that one step back always works. */
+#ifndef RECORD_VERSION
 #define RECORD_VERSION 1
+#endif
+
+void     record_set_version(unsigned version);                  /* to be written from now on: RECORD_VERSION, or the one before */
+unsigned record_version(void);
+
+/* The version that an undamaged record has, known to this program or not; -ENOENT, -EBADMSG. */
+int record_version_of(int dirfd, const char *name, size_t max);
+
+/* Writes a record again as record_version() has it, its content untouched. 0 also where it was so already. Negative where it is no record, or damaged. */
+int record_rewrite(int dirfd, const char *name, size_t max);
 
 /* Durable when it returns 0 (see file_write_atomic). The fault is state_degraded. */
 int record_write(int dirfd, const char *name, const char *kind, const cJSON *json, Fault *reterr);

@@ -16,8 +16,9 @@ import cases  # noqa: E402
 import clones  # noqa: E402
 import engine_away  # noqa: E402
 import power  # noqa: E402
+import upgrade  # noqa: E402
 import tap  # noqa: E402
-from instance import Outside, own_network, root_make  # noqa: E402
+from instance import Outside, own_network, root_make, run  # noqa: E402
 from lab import TREE  # noqa: E402
 
 
@@ -25,7 +26,7 @@ from lab import TREE  # noqa: E402
 def told(case):
     """The case; its machines' last words where it fails, and their end."""
     @functools.wraps(case)
-    def run(stage):
+    def with_words(stage):
         try:
             case(stage)
         except Exception:
@@ -34,7 +35,7 @@ def told(case):
             raise
         finally:
             outside.clear()
-    return run
+    return with_words
 
 
 packages = os.environ.get("MOLECULE_PACKAGE", f"{TREE}/build/deb")
@@ -45,9 +46,12 @@ if not found:
 os.makedirs(f"{TREE}/build/lab", exist_ok=True)
 with tempfile.TemporaryDirectory(prefix="golden-", dir=f"{TREE}/build/lab", ignore_cleanup_errors=True) as where:
     golden = root_make(f"{where}/root", os.path.abspath(found[0]), os.environ.get("MOLECULE_ROOT"))
+    previous = f"{where}/previous.deb"
+    run(f"{HERE}/previous.sh", found[0], previous, timeout=300)
     own_network()
     with Outside() as outside:
         outside.good, outside.better = outside.image("ok", page="one"), outside.image("ok", page="two")
+        outside.package, outside.previous, outside.slow = os.path.abspath(found[0]), previous, outside.image("slow", delay=8)
         outside.golden = outside.bake(golden, [outside.good])
-        cases.run(outside, (), alone=[told(case) for module in (boot, power, engine_away, clones) for case in module.CASES])
+        cases.run(outside, (), alone=[told(case) for module in (boot, power, engine_away, clones, upgrade) for case in module.CASES])
 tap.done()
