@@ -254,6 +254,8 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         r = format_open(a->state_fd, reterr);
         if (r < 0)
                 return r;
+        if (r > 0)
+                log_notice("The state is the former version's, and is kept so until this one has proved itself.");
         ask_metadata(a);
         r = identity_load(a->state_fd, &a->identity, &a->foreign_state, reterr);
         if (r < 0)

@@ -27,7 +27,7 @@ int format_open(int state_fd, Fault *reterr) {
                                                                              "knows %d. Install the newer one again.", version, RECORD_VERSION);
         if (version >= 0 && version + 1 == RECORD_VERSION) {
                 record_set_version((unsigned) version);
-                log_notice("The state is the former version's, and is kept so until this one has proved itself.");
+                return 1;
         }
         return 0;
 }

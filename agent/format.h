@@ -9,7 +9,7 @@
 
 #include "base/fault.h"
 
-/* Before any record is written. -EPROTONOSUPPORT: a newer agent has finished its upgrade here. */
+/* Before any record is read or written. 1: it is the former version's. -EPROTONOSUPPORT: a newer agent has finished its upgrade here. */
 int format_open(int state_fd, Fault *reterr);
 
 /* Now and then; healthy: the engine answers, state can be written, the control plane has heard of it. */

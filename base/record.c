@@ -78,9 +78,8 @@ static int header_judge(const char *header, size_t size, const char *kind, Fault
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "not a record of ours");
         if (!str_equal(found, kind))
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "a record of kind '%s' instead of '%s'", found, kind);
-        if (version != RECORD_VERSION && version + 1 != RECORD_VERSION)
-                return fault(reterr, -EPROTONOSUPPORT, FAULT_STATE_DEGRADED, "a record of version %u, this program reads %i and the one before",
-                             version, RECORD_VERSION);
+        if (version != RECORD_VERSION && version != version_now)
+                return fault(reterr, -EPROTONOSUPPORT, FAULT_STATE_DEGRADED, "a record of version %u in a state of version %u", version, version_now);
         return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "the record is damaged: its length or checksum is another");
 }
 
@@ -100,7 +99,7 @@ int record_parse(const char *text, size_t size, const char *kind, cJSON **ret, F
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "the record has no header line");
         body = newline + 1;
         size -= (size_t) (body - text);
-        if (!is_of_version(kind, RECORD_VERSION, text, body, size) && !is_of_version(kind, RECORD_VERSION - 1, text, body, size))
+        if (!is_of_version(kind, RECORD_VERSION, text, body, size) && !is_of_version(kind, version_now, text, body, size))
                 return header_judge(text, (size_t) (newline - text), kind, reterr);
         if (size == 0 || body[size - 1] != '\n')
                 return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "the record does not end with a newline");

@@ -10,13 +10,13 @@
 #include "base/fault.h"
 #include "base/json.h"
 
-/* The newest format that this program writes. It reads that and the one before, and writes the one before for as long as an upgrade is young
- * (agent/format.h), so that one step back always works. */
+/* The newest format that this program writes. A state is of one version: of this one, or of the one before for as long as an upgrade is young
+ * (agent/format.h), so that one step back always works. Then that is written, and both are read. */
 #ifndef RECORD_VERSION
 #define RECORD_VERSION 1
 #endif
 
-void     record_set_version(unsigned version);                  /* to be written from now on: RECORD_VERSION, or the one before */
+void     record_set_version(unsigned version);                  /* of the state: RECORD_VERSION, or the one before */
 unsigned record_version(void);
 
 /* The version that an undamaged record has, known to this program or not; -ENOENT, -EBADMSG. */

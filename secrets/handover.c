@@ -45,10 +45,10 @@ static int open_step(int at, const char *name, int flags) {
         return fd < 0 ? -errno : fd;
 }
 
-/* An absolute path, none of whose parts is a link. */
+/* A path none of whose parts is a link. */
 static int open_top(const char *path) {
         _cleanup_free_ char *parts = strdup(path);
-        _cleanup_close_ int fd = parts ? open_step(AT_FDCWD, "/", O_PATH) : -ENOMEM;
+        _cleanup_close_ int fd = parts ? open_step(AT_FDCWD, path[0] == '/' ? "/" : ".", O_PATH) : -ENOMEM;
         char *rest = NULL;
 
         for (char *part = parts ? strtok_r(parts, "/", &rest) : NULL; part && fd >= 0; part = strtok_r(NULL, "/", &rest)) {

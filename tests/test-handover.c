@@ -206,7 +206,7 @@ TEST(a_link_to_the_runtime_directory) {
                 SKIP(NO_TMPFS);
         (void) snprintf(through.path, sizeof through.path, "%.27s.l", d.path);
         CHECK_INT(symlink(d.path, through.path), 0);
-        refused(&through, "ot a directory", "the runtime directory");
+        refused(&through, "a link leads there", "the runtime directory");
         strcat(through.path, "/x");                     /* a link further up */
         CHECK_INT(mkdirat(d.fd, "x", 0700), 0);
         refused(&through, "a link leads there", "above the runtime directory");

@@ -11,6 +11,7 @@
 
 #include "agent/config.h"
 #include "agent/ctl/ctl.h"
+#include "agent/format.h"
 #include "base/hash.h"
 
 #define STATE_DEFAULT "/var/lib/molecule-agent"
@@ -22,6 +23,8 @@ int ctl_open_state(void) {
 
         if (fd < 0)
                 fprintf(stderr, "Cannot read %s: %s. Is the agent installed, and are you root?\n", path, strerror(errno));
+        else
+                (void) format_open(fd, NULL);           /* ignoring: each record says it again */
         return fd;
 }
 

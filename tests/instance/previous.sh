@@ -16,5 +16,5 @@ dpkg-deb -R "$package" "$work/deb"
 strip -o "$work/deb/usr/sbin/molecule-agentd" "$work/tree/build/molecule-agentd"
 strip -o "$work/deb/usr/bin/molecule-agentctl" "$work/tree/build/molecule-agentctl"
 sed -i 's/^Version: .*/Version: 0.0.1/' "$work/deb/DEBIAN/control"
-(cd "$work/deb" && find usr lib etc -type f 2>/dev/null -exec md5sum {} + >DEBIAN/md5sums)
+(cd "$work/deb" && find usr lib -type f -exec md5sum {} + >DEBIAN/md5sums)
 dpkg-deb --root-owner-group -b "$work/deb" "$out" >/dev/null
