@@ -48,7 +48,7 @@ LIVE     := $(sort $(wildcard tests/integration/*.t))
 
 say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
 link      = $(CC) $(ALLCFLAGS) $(ALLLDFLAGS)
-libs      = $(shell pkg-config --libs $(1)) -lm
+libs      = $(or $(PKG_LIBS),$(shell pkg-config --libs $(1)) -lm)
 # One more make of our own, as wide as the machine unless told otherwise, whose files end up with the caller.
 again     = +@tests/lab/own.sh $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) $(1)
 binaries  = MOLECULE_AGENTD=$(abspath $(BIN))/molecule-agentd MOLECULE_AGENTCTL=$(abspath $(BIN))/molecule-agentctl \
@@ -108,9 +108,27 @@ deb: ## the Debian package of what is committed, in build/deb; brings its own pa
 	@tests/lab/deps.sh build package
 	@packaging/deb/build.sh
 
+rpm: ## the package for Amazon Linux 2023, built here and not run there, in build/rpm; brings its own packages
+	@tests/lab/deps.sh build package
+	@packaging/rpm/build.sh
+
+release: ## packages for amd64 and arm64, SHA256SUMS, SPDX, a signature with KEY=FILE, in build/release; brings its own packages
+	@tests/lab/deps.sh build package
+	@packaging/release.sh $(KEY)
+
+check-instance: ## the package, baked and booted as whole instances with systemd and an engine inside; brings its own packages
+	@tests/lab/deps.sh build test package instance
+	@tests/lab/own.sh $(MAKE) --no-print-directory check-instance-now
+
+check-instance-now: all
+	@DEB_BUILD_OPTIONS=nocheck packaging/deb/build.sh build/deb >/dev/null
+	@$(binaries) perl tests/lab/check.pl tests/instance/instance.t
+
 check-package: ## the package builds, twice to the same bytes, and lintian is content
 	@tests/lab/deps.sh build package
 	@packaging/deb/test.sh
+	@packaging/rpm/test.sh
+	@packaging/release-test.sh
 
 check-contract: ## the agent against the OpenAPI file, by a validating proxy (needs node and the npm registry)
 	@tests/lab/deps.sh build test contract
@@ -144,7 +162,9 @@ size: all ## the stripped sizes: of the daemon at most 400000 bytes, of the laun
 format: ## clang-format over the lines of .c files that differ from the last commit
 	git clang-format --force --extensions c HEAD
 
-install: all ## into $(DESTDIR)$(PREFIX)
+install: all install-only ## into $(DESTDIR)$(PREFIX)
+
+install-only:
 	install -D -m 0755 build/molecule-agentd $(DESTDIR)$(PREFIX)/sbin/molecule-agentd
 	install -D -m 0755 build/molecule-agentctl $(DESTDIR)$(PREFIX)/bin/molecule-agentctl
 	install -D -m 0755 build/molecule-launch $(DESTDIR)$(PREFIX)/lib/molecule-agent/molecule-launch
@@ -162,5 +182,5 @@ help: ## this list; variants: SAN=address,undefined CC=clang WERROR=1 PREFIX=/us
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .DELETE_ON_ERROR:
-.PHONY: deb check-package all tests deps check check-now check-unit check-mutants check-mutants-now check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help
+.PHONY: deb check-package all tests deps check check-now check-unit check-mutants check-mutants-now check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help install-only rpm release check-instance
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -6,21 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d "${TMPDIR:-/tmp}/deb-test-XXXXXX")
 trap 'rm -rf "$work"' EXIT
-number=0
-failed=0
-
-check() {                               # check WORDS COMMAND…
-        number=$((number + 1))
-        local words=$1
-        shift
-        if "$@" >"$work/log" 2>&1; then
-                echo "ok $number - $words"
-        else
-                echo "not ok $number - $words"
-                sed 's/^/# /' "$work/log" | tail -n 20
-                failed=1
-        fi
-}
+. packaging/tap.sh
 
 export DEB_BUILD_OPTIONS=nocheck        # make check has been run, or is
 check "it builds" packaging/deb/build.sh "$work/one"
@@ -31,5 +17,4 @@ check "what a host needs is in it" sh -c 'dpkg-deb --contents "$1"/one/molecule-
         usr/lib/molecule-agent/molecule-launch lib/systemd/system/molecule-agentd.service lib/systemd/system/molecule-agent-setup.service \
         usr/lib/sysusers.d/molecule-agent.conf usr/lib/tmpfiles.d/molecule-agent.conf; do grep -q " \./$path\$" "$1/list" || { echo "no $path"; exit 1; }; done' - "$work"
 check "nothing of the control plane is in it" sh -c '! grep -q devcp "$1/list"' - "$work"
-echo "1..$number"
-exit $failed
+finish

@@ -56,7 +56,7 @@ done
 [ -z "$package" ] || package=$(realpath "$package")
 
 # ── the system ──────────────────────────────────────────────────────────────────────────────────────────────────
-needed=systemd,systemd-sysv,dbus,udev,ca-certificates,docker.io,iptables,iproute2
+needed=systemd,systemd-sysv,dbus,udev,ca-certificates,docker.io,iptables,iproute2,procps
 if [ -n "$made" ]; then
         [ -z "$package" ] || fail "$root has an agent already"
 elif [ "$root" != / ]; then
