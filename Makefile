@@ -8,6 +8,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SAN     ?=
 CC      ?= cc
 MUSL_CC ?= musl-gcc
+PKG_CONFIG ?= pkg-config
 WERROR  ?=
 O       := build/obj$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(COVERAGE),-cov)
 BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
@@ -17,7 +18,8 @@ DEVCP_PKGS := libmicrohttpd sqlite3 libcurl libssl libcrypto libcjson libsystemd
 
 # Small before fast: it waits for disks, networks and an engine, and what it computes is done by libraries.
 CFLAGS    ?= -Os -g
-HARDEN    := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-common -fPIE \
+HARDEN    := -fstack-protector-strong -fstack-clash-protection -fno-common -fPIE \
+             $(if $(findstring aarch64,$(shell $(CC) -dumpmachine)),-mbranch-protection=standard,-fcf-protection) \
              $(if $(SAN)$(findstring -O0,$(CFLAGS)),,-D_FORTIFY_SOURCE=2)
 WARN      := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef -Wpointer-arith \
              -Wimplicit-fallthrough -Wwrite-strings -Wno-missing-field-initializers $(if $(WERROR),-Werror)
@@ -48,7 +50,7 @@ LIVE     := $(sort $(wildcard tests/integration/*.t))
 
 say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
 link      = $(CC) $(ALLCFLAGS) $(ALLLDFLAGS)
-libs      = $(or $(PKG_LIBS),$(shell pkg-config --libs $(1)) -lm)
+libs      = $(or $(PKG_LIBS),$(shell $(PKG_CONFIG) --libs $(1)) -lm)
 # One more make of our own, as wide as the machine unless told otherwise, whose files end up with the caller.
 again     = +@tests/lab/own.sh $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) $(1)
 binaries  = MOLECULE_AGENTD=$(abspath $(BIN))/molecule-agentd MOLECULE_AGENTCTL=$(abspath $(BIN))/molecule-agentctl \

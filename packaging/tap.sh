@@ -1,5 +1,7 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by the packages' tests, which have set $work: check WORDS COMMAND…, then finish.
+work=${work:?is set by who sources this}
 number=0
 failed=0
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # For whoever has an Amazon Linux 2023 instance: as root there, with the package as the argument. Installs it, looks at what the package's own test cannot
 # see elsewhere, and says what it found. Nothing is enrolled.
+# shellcheck disable=SC2016  # expanded by the inner shells
 set -uo pipefail
-[ $# = 1 ] && [ -f "$1" ] || { echo "Usage: verify-al2023.sh PACKAGE.rpm" >&2; exit 2; }
+if [ $# != 1 ] || [ ! -f "$1" ]; then echo "Usage: verify-al2023.sh PACKAGE.rpm" >&2; exit 2; fi
 grep -q 'Amazon Linux 2023' /etc/os-release || { echo "this is not Amazon Linux 2023" >&2; exit 2; }
 bad=0
 look() {
