@@ -8,7 +8,6 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SAN     ?=
 CC      ?= cc
 MUSL_CC ?= musl-gcc
-PKG_CONFIG ?= pkg-config
 WERROR  ?=
 O       := build/obj$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(COVERAGE),-cov)
 BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
@@ -50,7 +49,7 @@ LIVE     := $(sort $(wildcard tests/integration/*.t))
 
 say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
 link      = $(CC) $(ALLCFLAGS) $(ALLLDFLAGS)
-libs      = $(or $(PKG_LIBS),$(shell $(PKG_CONFIG) --libs $(1)) -lm)
+libs      = $(or $(PKG_LIBS),$(shell pkg-config --libs $(1)) -lm)
 # One more make of our own, as wide as the machine unless told otherwise, whose files end up with the caller.
 again     = +@tests/lab/own.sh $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) $(1)
 binaries  = MOLECULE_AGENTD=$(abspath $(BIN))/molecule-agentd MOLECULE_AGENTCTL=$(abspath $(BIN))/molecule-agentctl \
