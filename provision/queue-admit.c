@@ -55,8 +55,6 @@ static void judge_workspace(Queue *q, const Delivery *d, Entry *e) {
                 queue_accept(q, e, d);
 }
 
-static bool is_torn_down(const Queue *q) { return str_equal(q->host->torn_down, q->o.settings->org_id) && q->host->torn_down[0]; }
-
 static void refuse_torn_down(Queue *q, const Delivery *d) {
         Fault why = {};
 
@@ -78,7 +76,7 @@ static void judge(Queue *q, Delivery *d) {
                 queue_answer_final(q, d, REPORT_REFUSED, &d->fault, NULL);
         else if (job_expired(d->job, d->cp_time_usec))
                 queue_answer_final(q, d, REPORT_EXPIRED, NULL, NULL);
-        else if (is_torn_down(q))
+        else if (queue_is_torn_down(q))
                 refuse_torn_down(q, d);
         else if (job_type_line(d->job->type) == LINE_SPEC || job_type_line(d->job->type) == LINE_RESTART)
                 judge_workspace(q, d, e);

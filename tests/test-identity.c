@@ -344,6 +344,81 @@ TEST(checks_that_make_no_sense) {
         }
 }
 
+/* ── the cloud's instance id ─────────────────────────────────────────────────────────────────────────────────── */
+
+static Identity load_on(const TestDir *d, const char *instance, bool foreign) {
+        Identity id = {};
+        bool is_foreign = !foreign;
+
+        (void) snprintf(id.instance_id, sizeof id.instance_id, "%s", instance);
+        CHECK_INT(identity_load(d->fd, &id, &is_foreign, NULL), 0);
+        if (!CHECK(is_foreign == foreign))
+                printf("#   on '%s'\n", instance);
+        return id;
+}
+
+TEST(bound_to_the_instance_where_there_is_one) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity a = load_on(&d, "", false);            /* the metadata service was away at the first start */
+
+        CHECK_STR(load_on(&d, "i-1", false).host_id, a.host_id);        /* learned */
+        CHECK_STR(load_on(&d, "", false).instance_id, "i-1");           /* kept while it is away again */
+        CHECK_STR(load_on(&d, "i-1", false).host_id, a.host_id);
+        CHECK(strcmp(load_on(&d, "i-2", true).host_id, a.host_id) != 0);        /* the same machine id: a copy of the disk */
+        CHECK(aside(&d) != NULL);
+}
+
+TEST(with_an_instance_the_machine_id_does_not_matter) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_json_ cJSON *json = kit_json("{\"host_id\":\"" KIT_HOST "\",\"machine_id\":\"00000000000000000000000000000001\",\"instance_id\":\"i-1\"}");
+
+        CHECK_INT(record_write(d.fd, "identity", "identity", json, NULL), 0);
+        CHECK_STR(load_on(&d, "i-1", false).host_id, KIT_HOST);
+        CHECK_STR(load_on(&d, "", false).host_id, KIT_HOST);            /* not known is not another */
+}
+
+/* ── an operator's word ──────────────────────────────────────────────────────────────────────────────────────── */
+
+TEST(adopted_it_comes_back_whole) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity a = load_on(&d, "i-1", false), b;
+
+        write_rest(&d);
+        b = load_on(&d, "i-2", true);
+        CHECK(strcmp(a.host_id, b.host_id) != 0 && !test_dir_has(&d, "ws/thing"));
+        test_dir_text(&d, "pins", "mine");
+        CHECK_INT(identity_adopt(d.fd, a.host_id, NULL), 0);
+        CHECK(test_dir_has(&d, "ws/thing") && test_dir_has(&d, "sealed/thing") && test_dir_has(&d, "keys/thing") && test_dir_has(&d, "outbox/thing"));
+        CHECK_STR(load_on(&d, "i-2", false).host_id, a.host_id);
+        CHECK_STR(load_on(&d, "i-2", false).instance_id, "i-2");        /* bound anew */
+        CHECK(load_on(&d, "i-2", false).boot_epoch > a.boot_epoch);
+        CHECK_INT(identity_adopt(d.fd, b.host_id, NULL), 0);            /* and the other way round */
+        CHECK_STR(load_on(&d, "i-3", false).host_id, b.host_id);
+        CHECK(!test_dir_has(&d, "ws/thing"));
+}
+
+TEST(a_lost_identity_is_adopted_by_name) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity a = load(&d, false);
+
+        write_rest(&d);
+        CHECK_INT(unlinkat(d.fd, "identity", 0), 0);
+        CHECK(strcmp(load(&d, false).host_id, a.host_id) != 0);
+        CHECK_INT(identity_adopt(d.fd, a.host_id, NULL), 0);
+        CHECK_STR(load(&d, false).host_id, a.host_id);
+        CHECK(test_dir_has(&d, "ws/thing"));                            /* what lay here stays */
+}
+
+TEST(reset_is_a_new_host) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Identity a = load(&d, false), fresh = {};
+
+        write_rest(&d);
+        CHECK_INT(identity_reset(d.fd, &fresh, NULL), 0);
+        CHECK(strcmp(fresh.host_id, a.host_id) != 0 && !test_dir_has(&d, "ws/thing") && aside(&d));
+        CHECK_STR(load(&d, false).host_id, fresh.host_id);
+}
+
 int main(void) {
         (void) log_set_level("error");
         return hash_init() < 0 ? 1 : test_run_all();

@@ -56,7 +56,7 @@ int ctl_apply(int argc, char **argv) {
         RoundOptions o = ROUND_OPTIONS_INIT;
         _cleanup_free_ char *body = NULL;
         bool dry_run = false;
-        Client client;
+        _cleanup_client_ Client client = {};
         size_t size;
         int opt, code;
 
@@ -73,9 +73,5 @@ int ctl_apply(int argc, char **argv) {
                 return CTL_FAILED;
         }
         code = client_open(&client);
-        if (code != CTL_OK)
-                return code;
-        code = run(&client, body, size, dry_run, &o);
-        client_close(&client);
-        return code;
+        return code == CTL_OK ? run(&client, body, size, dry_run, &o) : code;
 }

@@ -16,6 +16,7 @@ typedef struct Client {
 
 int  client_open(Client *c);            /* CTL_OK, or an exit code after the reason was printed */
 void client_close(Client *c);
+#define _cleanup_client_ _cleanup_(client_close)
 
 /* body: NULL, or what to send. CTL_OK with the answer, owned by the caller; else an exit code, with the words in why, which has no code of its own where
  * the daemon was not reached. Nothing is printed. */

@@ -110,7 +110,7 @@ static int run(const Steer *s, const Given *g, Client *client) {
 
 static int steer(const Steer *s, int argc, char **argv) {
         Given g = { .round = ROUND_OPTIONS_INIT };
-        Client client;
+        _cleanup_client_ Client client = {};
         int code;
 
         if (!read_options(s, argc, argv, &g))
@@ -120,11 +120,7 @@ static int steer(const Steer *s, int argc, char **argv) {
                 return CTL_USAGE;
         }
         code = client_open(&client);
-        if (code != CTL_OK)
-                return code;
-        code = run(s, &g, &client);
-        client_close(&client);
-        return code;
+        return code == CTL_OK ? run(s, &g, &client) : code;
 }
 
 int ctl_hold(int argc, char **argv) { return steer(&hold, argc, argv); }

@@ -32,7 +32,7 @@ static int run(Client *client, const RoundOptions *o) {
 int ctl_sync(int argc, char **argv) {
         static const struct option options[] = { ROUND_LONG_OPTIONS, {} };
         RoundOptions o = ROUND_OPTIONS_INIT;
-        Client client;
+        _cleanup_client_ Client client = {};
         int opt, code;
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0)
@@ -41,9 +41,5 @@ int ctl_sync(int argc, char **argv) {
         if (optind != argc)
                 return usage();
         code = client_open(&client);
-        if (code != CTL_OK)
-                return code;
-        code = run(&client, &o);
-        client_close(&client);
-        return code;
+        return code == CTL_OK ? run(&client, &o) : code;
 }

@@ -60,7 +60,7 @@ def first_boot(stage):
     must(not [name for name in os.listdir(host.path("/var/lib/molecule-agent/keys")) if name.startswith("root.")], "a root key is on the disk in clear")
 
     # With the control plane off; then with a broken agent.conf and no credentials too.
-    stage.plane.stop()
+    stage.lab.plane.stop()
     host.shutdown()
     back(host, workspace, value, "the control plane off")
     host.shutdown()
@@ -68,7 +68,7 @@ def first_boot(stage):
     for name in ("provision-secret", "admin-token"):
         os.unlink(host.path(f"{STORE}/{name}"))
     back(host, workspace, value, "a syntax error in agent.conf, and no credentials")
-    stage.plane.start()
+    stage.lab.plane.start()
 
 
 def back(host, workspace, value, what):

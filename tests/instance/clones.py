@@ -89,7 +89,7 @@ def clones(stage):
 def metadata(stage):
     """a container on the bridge does not reach the metadata service when the hop limit is 1, and doctor says so when it does; enrolled by tag and role"""
     host = stage.instance(stage.golden)
-    stage.cloud(host, {"OrgID": stage.plane.org_id, "OrgSlug": stage.plane.org_slug})
+    stage.cloud(host, stage.plane)
     host.boot()
     wait_for(lambda: os.path.exists(host.path("/etc/molecule-agent/agent.conf.d/10-enroll.conf")), 90, "enrolment by the unit", 0.5)
     host.host()

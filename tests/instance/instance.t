@@ -22,16 +22,21 @@ from instance import Outside, own_network, root_make, run  # noqa: E402
 from lab import TREE  # noqa: E402
 
 
+LIMIT = 1200 if os.environ.get("MOLECULE_LONG") else 480     # seconds for the cases side by side
+
 
 def told(case):
-    """The case; its machines' last words where it fails, and their end."""
+    """The case, as a tenant of its own; its machines' last words where it fails, and their end."""
     @functools.wraps(case)
     def with_words(stage):
+        with cases.lock:
+            stage.plane = outside.plane.another_tenant()
         try:
             case(stage)
         except Exception:
-            for host in outside.instances:
-                tap.diag(host.tail())
+            with cases.lock:
+                for host in outside.mine():
+                    tap.diag(host.tail())
             raise
         finally:
             outside.clear()
@@ -53,5 +58,6 @@ with tempfile.TemporaryDirectory(prefix="golden-", dir=f"{TREE}/build/lab", igno
         outside.good, outside.better = outside.image("ok", page="one"), outside.image("ok", page="two")
         outside.package, outside.previous, outside.slow = os.path.abspath(found[0]), previous, outside.image("slow", delay=8)
         outside.golden = outside.bake(golden, [outside.good])
-        cases.run(outside, (), alone=[told(case) for module in (boot, power, engine_away, clones, upgrade) for case in module.CASES])
+        others = [told(case) for module in (upgrade, engine_away, power, clones) for case in module.CASES]
+        cases.run(outside, others, alone=[told(case) for case in boot.CASES], side_by_side=2, limit=LIMIT)
 tap.done()

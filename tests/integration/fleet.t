@@ -3,6 +3,7 @@
 """A fleet of three agents, each with its own state and its own tenant, and one control plane that rolls them: canary, soak, batches. Every workspace's page
 is asked for every 20 ms throughout; none is away for longer than the engine itself needs to stop, seed and start it, and 100 ms."""
 
+import contextlib
 import os
 import re
 import sys
@@ -34,6 +35,16 @@ class Fleet:
                                {"target_tag": tag, "confirm": True, "canary_slug": self.slugs[1], "soak_seconds": 2, "batch_size": 1, "max_stragglers": 0} | more,
                                tier="admin", timeout=300)
 
+    def watched(self, status, tag):
+        """(the answer of a roll, the probers that asked for each page throughout)."""
+        probers = [Prober(scene.site.port(workspace), EVERY, 0.1) for scene, workspace in self.workspaces]
+        with contextlib.ExitStack() as watching:
+            for prober in probers:
+                watching.enter_context(prober)
+            answer = self.roll(status, tag)
+            time.sleep(0.5)
+        return answer, probers
+
     def pages(self):
         return [scene.page(workspace) for scene, workspace in self.workspaces]
 
@@ -55,14 +66,8 @@ def by_engine(scene, workspace, since):
 def rolled(stage):
     """incident 55: a roll with canary, soak and batches to a good digest ends verified on its target everywhere, and each workspace is away for no longer than the engine needs"""
     fleet = Fleet(stage)
-    probers = [Prober(scene.site.port(workspace), EVERY, 0.1) for scene, workspace in fleet.workspaces]
     before, began = fleet.containers(), time.monotonic()
-    for prober in probers:
-        prober.__enter__()
-    answer = fleet.roll(200, "two")
-    time.sleep(0.5)
-    for prober in probers:
-        prober.__exit__()
+    answer, probers = fleet.watched(200, "two")
     must(answer["ok"] and not answer["stragglers"] and answer["pins_moved"], answer)
     same([r["slug"] for r in answer["results"]][0], fleet.slugs[1], "the canary goes first")
     digest = fleet.scenes[0].better.split("@")[1]
@@ -90,13 +95,7 @@ def stopped_at_the_canary(stage):
     stage.image("crash", name="ok", page="bad")
     fleet = Fleet(stage, probe_timeout_seconds="10")
     before, pins = fleet.containers(), fleet.plane.must(200, "GET", "/admin/runtime-image", tier="admin")
-    probers = [Prober(scene.site.port(workspace), EVERY, 0.1) for scene, workspace in fleet.workspaces]
-    for prober in probers:
-        prober.__enter__()
-    answer = fleet.roll(500, "bad")
-    time.sleep(0.5)
-    for prober in probers:
-        prober.__exit__()
+    answer, probers = fleet.watched(500, "bad")
     must(not answer["ok"] and "canary" in answer["error"] and not answer["pins_moved"], answer)
     same([r["phase"] for r in answer["results"]], ["failed", "waiting", "waiting"])
     must("rolled_back" in answer["results"][0]["error"] or "crash_loop" in answer["results"][0]["error"], answer)

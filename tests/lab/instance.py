@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from lab import TREE, Lab, binary
@@ -96,13 +97,14 @@ class Outside(Lab):
                  f"127.0.0.1:{self.plane.port}"], f"{self.where}/door.log")
         return self
 
+    def mine(self):
+        """The machines of this thread, which is a case."""
+        return [instance for instance in self.instances if instance.owner == threading.get_ident()]
+
     def clear(self):
-        """Every machine ends, and what the control plane knew of them is another organization's now."""
-        for instance in self.instances:
+        for instance in self.mine():
             instance.end()
-        self.instances.clear()
-        if self.plane.process.running():
-            self.plane.org_make()
+            self.instances.remove(instance)
 
     def end(self):
         for instance in self.instances:
@@ -130,14 +132,14 @@ class Outside(Lab):
             os.symlink("/dev/null", f"{units}/{unit}")
         return path
 
-    def cloud(self, host, tags=None):
-        """Makes it an instance of the cloud, before it is booted; tags: what it may know of itself, and then its role may read the tenant's secrets."""
-        self.metadata.instances[host.address] = CloudInstance(tags)
+    def cloud(self, host, plane=None):
+        """Makes it an instance of the cloud, before it is booted; plane: it has the tags of that tenant, and its role may read that one's secrets."""
+        self.metadata.instances[host.address] = CloudInstance({"OrgID": plane.org_id, "OrgSlug": plane.org_slug} if plane else None)
         put(host.path("/etc/molecule-agent/agent.conf.d/06-cloud.conf"), f"[agent]\nimds_url = http://{METADATA}:80\ncp_url = {self.url}\n")
         put(host.path("/etc/systemd/system/molecule-agent-enroll.service.d/lab.conf"),
             f"[Service]\nEnvironment=AWS_ENDPOINT_URL_SECRETS_MANAGER={self.manager.url} AWS_CA_BUNDLE=/etc/molecule-agent/ca.pem\n")
-        if tags:
-            self.manager.secrets[f"molecule/tenant/{tags['OrgID']}/bootstrap"] = bundle(self.plane)
+        if plane:
+            self.manager.secrets[f"molecule/tenant/{plane.org_id}/bootstrap"] = bundle(plane)
 
     def instance(self, disk, name=None):
         """A machine whose disk is a copy of that directory."""
@@ -147,6 +149,7 @@ class Outside(Lab):
 class Instance:
     def __init__(self, outside, disk, name=None):
         outside.instances.append(self)
+        self.owner = threading.get_ident()
         self.outside, self.number = outside, next(outside.numbers)
         self.name = name or f"mi{self.number}"
         self.disk, self.address = f"{outside.where}/{self.name}", f"10.77.0.{10 + self.number}"
