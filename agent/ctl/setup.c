@@ -90,14 +90,16 @@ static void first_key(Setup *s) {
 /* The agent may not look into the store: that something lies there which is not for this machine, it learns by this file. */
 static void tell(Setup *s) {
         const char *runtime = getenv("RUNTIME_DIRECTORY");
-        _cleanup_close_ int fd = runtime ? open(runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1, file = -1;
+        _cleanup_close_ int fd = runtime ? open(runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        int r = 0;
 
         if (fd < 0)
                 return;
         if (s->left == 0)
                 (void) unlinkat(fd, "foreign", 0);
-        else if ((file = openat(fd, "foreign", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) < 0)
-                s->failed++;
+        else
+                r = file_write_atomic(fd, "foreign", "", 0);
+        s->failed += r < 0;
 }
 
 int ctl_setup(int argc, char **argv) {
