@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an image to a host at work, and back after a reboot."""
 
+import json
 import os
 import secrets
 
 import tap
 from cases import must, same
-from instance import STORE, put
+from instance import STORE, put, run
+from lab import TREE
 from proc import wait_for
 from world import new_id, spec
 
@@ -79,4 +81,25 @@ def back(host, workspace, value, what):
     must(there - engine <= 15, f"{there - engine:.1f} s")
 
 
-CASES = (first_boot,)
+def baked_here(stage):
+    """an instance that bake.sh turned into an image: a copy of it boots into a host of its own, with the image in it"""
+    source = stage.instance(stage.golden).boot()
+    source.active("docker")
+    files = f"{TREE}/packaging/image"
+    run("cp", f"{files}/bake.sh", stage.package, source.path("/root/"))
+    run("cp", source.path("/etc/docker/daemon.json"), source.path("/root/daemon.json"))
+    text = source.run("bash", "/root/bake.sh", "--here", "--package", f"/root/{os.path.basename(stage.package)}", "--daemon-json", "/root/daemon.json",
+                      "--image", stage.better, timeout=180)[1]
+    must("bake: done" in text, text)
+    source.shutdown()
+    must(not os.listdir(source.path("/var/lib/molecule-agent")) and not os.path.getsize(source.path("/etc/machine-id")), "an identity is in the image")
+    host = stage.instance(source.disk).boot()
+    host.enroll(stage.plane)
+    workspace, value = work(stage, host, image=stage.better)
+    must(answers(host, workspace, value))
+    with open(host.path("/usr/share/molecule-agent/preloaded.json")) as file:
+        same(json.load(file), {"images": [stage.better]})
+
+
+CASES = (baked_here,)
+ALONE = (first_boot,)

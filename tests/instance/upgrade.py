@@ -13,8 +13,18 @@ from proc import wait_for
 from world import new_id, spec
 
 UNITS = ("molecule-agentd", "molecule-agent-setup", "molecule-agent-enroll")
-PURGED = ("/etc/molecule-agent", STATE, "/run/molecule-agent", "/usr/sbin/molecule-agentd", "/usr/lib/molecule-agent", "/lib/systemd/system/molecule-agentd.service",
-          "/etc/systemd/system/multi-user.target.wants/molecule-agentd.service", "/etc/systemd/system/molecule-agent.service")
+# Not the package's: what the engine has, what the lab put there, and dpkg's own memory of packages.
+NOT_PURGED = ("/var/lib/docker", "/var/lib/containerd", "/root", "/var/cache/debconf", "/var/log")
+
+
+def named(disk, word):
+    """Paths below the disk that bear the word."""
+    found = []
+    for directory, below, names in os.walk(disk):
+        here = directory.removeprefix(disk)
+        below[:] = [name for name in below if f"{here}/{name}" not in NOT_PURGED]
+        found += [f"{here}/{name}" for name in [*names, *below] if word in name]
+    return found
 
 
 def record_version(host, name="identity"):
@@ -78,18 +88,13 @@ def upgrade(stage):
     must(got != 0 and "are managed by it" in text and os.path.exists(host.path(f"{STATE}/identity")), f"{got} {text}")
     host.run("sh", "-c", "echo molecule-agent molecule-agent/purge-managed boolean true | debconf-set-selections")
     host.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--purge", "molecule-agent", timeout=120)
-    same([path for path in PURGED if os.path.lexists(host.path(path))], [], "left by a purge")
+    same(named(host.disk, "molecule"), [], "left by a purge")
     same([name for name in os.listdir(host.path("/etc/credstore.encrypted"))] if os.path.exists(host.path("/etc/credstore.encrypted")) else [], [], "credentials left")
 
 
 def sandbox(stage):
     """the units verify, their exposure is at most 1.5 for the agent, and no system call was denied in all that the agent does"""
     host = stage.instance(stage.golden).boot()
-    # What the filter refuses is told by the kernel where it logs, and ends the process here: a denied call cannot stay unseen.
-    host.run("mkdir", "-p", "/etc/systemd/system/molecule-agentd.service.d")
-    host.put("/etc/systemd/system/molecule-agentd.service.d/loud.conf", "[Service]\nSystemCallErrorNumber=kill\n")
-    host.run("systemctl", "daemon-reload")
-    host.run("systemctl", "restart", "molecule-agentd")
     host.enroll(stage.plane)
     same(host.out("systemctl", "show", "--property=SystemCallErrorNumber", "--value", "molecule-agentd"), str(0x7ffffffe), "a denied call kills")
     workspace, value = work(stage, host)
@@ -103,7 +108,7 @@ def sandbox(stage):
     host.run("molecule-agentctl", "restart", workspace, "--wait", timeout=120)
     job = stage.plane.order(host.host()["host_id"], "workspace.deprovision", workspace, spec={"prune": True})
     same(stage.plane.final(job)["state"], "succeeded")
-    same((host.out("systemctl", "show", "--property=NRestarts", "--value", "molecule-agentd"), "SIGSYS" in host.journal(lines=400)), ("0", False), "killed by its sandbox")
+    same(host.out("systemctl", "show", "--property=NRestarts", "--value", "molecule-agentd"), "0", "restarts that nobody asked for")
     for unit in UNITS:
         got, text = host.run("systemd-analyze", "verify", "--man=no", f"{unit}.service", check=False)
         same([line for line in text.splitlines() if "molecule" in line], [], unit)

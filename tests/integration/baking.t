@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What image bakers and fleet operators are given as files: each names only what exists, and lets nothing through that would be another command."""
 
+import base64
 import glob
 import json
 import os
@@ -96,7 +97,29 @@ def test_no_secret_in_what_is_written_for_instances():
         must(done.returncode == 0, f"{path}: {done.stdout}{done.stderr}")
 
 
+def test_password_of_a_registry():
+    with tempfile.TemporaryDirectory() as where:
+        def run(answer, registry="123456789012.dkr.ecr.eu-central-1.amazonaws.com"):
+            with open(f"{where}/aws", "w") as file:
+                file.write(f"#!/bin/sh\n[ \"$*\" = 'ecr get-login-password --region eu-central-1' ] || exit 9\n{answer}\n")
+            os.chmod(f"{where}/aws", 0o755)
+            done = subprocess.run([f"{TREE}/packaging/registry-auth-ecr"], capture_output=True, text=True, check=False,
+                                  env={"PATH": f"{where}:/usr/bin:/bin", "STATE_DIRECTORY": where} | ({"REGISTRY": registry} if registry else {}))
+            return done.returncode, done.stdout + done.stderr
+        same(run("echo secret-word"), (0, ""))
+        with open(f"{where}/config.json") as file:
+            made = json.load(file)
+        same(made, {"auths": {"123456789012.dkr.ecr.eu-central-1.amazonaws.com": {"auth": base64.b64encode(b"AWS:secret-word").decode()}}})
+        same(oct(os.stat(f"{where}/config.json").st_mode & 0o777), "0o600")
+        for answer, registry, word in (("exit 3", None, "not set"), ("exit 3", "r.example.com", "no registry of ECR"), ("exit 3", 'a"b.dkr.ecr.x.amazonaws.com', "no registry's name"),
+                                       ("exit 3", "1.dkr.ecr.eu-central-1.amazonaws.com", ""), ("true", "1.dkr.ecr.eu-central-1.amazonaws.com", "no password")):
+            got, text = run(answer, registry)
+            must(got != 0 and word in text, f"{registry}: {got} {text}")
+        with open(f"{where}/config.json") as file:
+            same(json.load(file), made, "what was there stays")
+
+
 if os.geteuid() != 0:
     print("1..0 # SKIP bake.sh is root's")
     sys.exit(0)
-tap.run([test_ssm_documents, test_ssm_commands_are_shell, test_bake_is_called_as_it_is, test_bake_refuses, test_no_secret_in_what_is_written_for_instances])
+tap.run([test_ssm_documents, test_ssm_commands_are_shell, test_bake_is_called_as_it_is, test_bake_refuses, test_password_of_a_registry, test_no_secret_in_what_is_written_for_instances])

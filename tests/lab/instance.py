@@ -123,6 +123,8 @@ class Outside(Lab):
         # What is of the lab: addresses come from a file, there is no console to log in at, and the control plane's certificate is our own.
         shutil.copy(self.plane.authority.ca, f"{path}/etc/molecule-agent/ca.pem")
         put(f"{path}/etc/systemd/system/lab-run.service", RUN_UNIT)
+        # A call that the sandbox denies ends the agent here, instead of an error that it may cope with: none stays unseen.
+        put(f"{path}/etc/systemd/system/molecule-agentd.service.d/lab.conf", "[Service]\nSystemCallErrorNumber=kill\n")
         units = f"{path}/etc/systemd/system"
         for target, unit in (("sysinit.target.wants", "../lab-run.service"), ("multi-user.target.wants", "/lib/systemd/system/systemd-networkd.service"),
                              ("network-online.target.wants", "/lib/systemd/system/systemd-networkd-wait-online.service")):
@@ -181,10 +183,12 @@ class Instance:
         """The power is gone. Every process of it ends at once, the containers' too: the kernel kills whoever lives in the ended namespace."""
         os.kill(self.leader, signal.SIGKILL)
         self.process.wait(30)
+        self.leader = None
 
     def shutdown(self):
         self.run("systemctl", "--no-block", "poweroff", check=False)
         self.process.wait(90)
+        self.leader = None
 
     def end(self):
         if self.process and self.process.running():
@@ -207,6 +211,11 @@ class Instance:
 
     def journal(self, unit="molecule-agentd", lines=60):
         return self.run("journalctl", "--no-pager", "--output=cat", "--lines", str(lines), "--unit", unit, check=False)[1] if self.leader else ""
+
+    def denied(self):
+        """Lines of the journal that tell of an agent killed by its sandbox."""
+        text = self.run("journalctl", "--no-pager", "--output=cat", "--grep", "status=31/SYS", "--unit", "molecule-agentd", check=False)[1] if self.leader else ""
+        return [line for line in text.splitlines() if "31/SYS" in line]
 
     def path(self, path):
         return f"{self.disk}{path}"
