@@ -99,8 +99,9 @@ check-mutants: tests ## takes guards away, one by one, and sees that just the na
 check-mutants-now: tests
 	@tests/fault/mutants.sh
 
-check-all: ## check with its long versions, check-contract, check-mutants, check-package: an hour
+check-all: ## check and check-instance with their long versions, check-contract, check-mutants, check-package: an hour and a half
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check
+	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check-instance
 	@$(MAKE) --no-print-directory check-contract
 	@$(MAKE) --no-print-directory check-mutants
 	@$(MAKE) --no-print-directory check-package

@@ -20,6 +20,7 @@
 #define IDENTITY_FILE "identity"
 #define EPOCH_FILE    "boot_epoch"
 #define LOCK_FILE     "lock"
+#define ADOPT_FILE    "adopt"                   /* an operator's word that is being carried out */
 #define IDENTITY_MAX  4096
 #define FOREIGN       "foreign-"                /* in quarantine/, then the time */
 #define FOREIGN_SIZE  40
@@ -189,7 +190,7 @@ static int epoch_bump(int state_fd, uint64_t *ret, Fault *reterr) {
 
 /* ── an operator's word ──────────────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Search { const char *host_id; char found[FOREIGN_SIZE]; Identity id; } Search;
+typedef struct Search { const char *host_id; char found[FOREIGN_SIZE]; } Search;
 
 static int look_into(int quarantine, const char *name, void *userdata) {
         Search *s = userdata;
@@ -199,7 +200,6 @@ static int look_into(int quarantine, const char *name, void *userdata) {
         if (fd < 0 || strlen(name) >= sizeof s->found || identity_read(fd, &id, NULL) < 0 || strcmp(id.host_id, s->host_id) != 0)
                 return 0;
         (void) strcpy(s->found, name);
-        s->id = id;
         return 0;
 }
 
@@ -215,28 +215,58 @@ static int bring_back(int state_fd, int quarantine, const char *name, Fault *ret
         return fsync(quarantine) < 0 || fsync(state_fd) < 0 ? fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot bring the state back: %m") : 0;
 }
 
-int identity_adopt(int state_fd, const char *host_id, Fault *reterr) {
-        _cleanup_close_ int quarantine = file_open_dir(state_fd, "quarantine");
-        Search s = { .host_id = host_id };
-        Identity id = {};
-        int r;
+/* The intent is on the disk before anything moves, and whether what lay here is aside already: a crash anywhere is gone on with at the next start. */
+static int adopt_save(int state_fd, const char *host_id, bool aside, Fault *reterr) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
-        if (quarantine < 0 || file_each_dir(quarantine, look_into, &s) < 0)
+        if (!json || !json_add_string(json, "host_id", host_id) || !json_add_bool(json, "aside", aside))
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        return record_write(state_fd, ADOPT_FILE, ADOPT_FILE, json, reterr);
+}
+
+static int adopt_move(int state_fd, Search *s, bool aside, Fault *reterr) {
+        _cleanup_close_ int quarantine = file_open_dir(state_fd, "quarantine");
+        int r = 0;
+
+        if (quarantine < 0 || file_each_dir(quarantine, look_into, s) < 0)
                 return fault(reterr, -EIO, FAULT_STATE_DEGRADED, "Cannot look into quarantine/.");
-        if (s.found[0]) {
+        if (!aside && s->found[0])
                 r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);
-                if (r >= 0)
-                        r = bring_back(state_fd, quarantine, s.found, reterr);
-                if (r < 0)
-                        return r;
-                id = s.id;
-        } else if (identity_read(state_fd, &id, NULL) < 0)
+        if (!aside && r >= 0)
+                r = adopt_save(state_fd, s->host_id, true, reterr);
+        return r >= 0 && s->found[0] ? bring_back(state_fd, quarantine, s->found, reterr) : r;
+}
+
+static int adopt_go_on(int state_fd, Fault *reterr) {
+        _cleanup_json_ cJSON *json = NULL;
+        Search s = {};
+        Identity id = {};
+        int r = record_read(state_fd, ADOPT_FILE, ADOPT_FILE, IDENTITY_MAX, &json, reterr);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        s.host_id = json_get_string(json, "host_id");
+        if (!s.host_id || !uuid_is_valid(s.host_id))
+                return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "The record '" ADOPT_FILE "' names no host.");
+        r = adopt_move(state_fd, &s, json_get_bool(json, "aside", false), reterr);
+        if (r < 0)
+                return r;
+        if (identity_read(state_fd, &id, NULL) < 0)
                 id = (Identity) {};
         /* What it is bound to is found out at the next start, by a machine that is taken at its word. */
         id.instance_id[0] = id.machine_id[0] = id.parked_boot_id[0] = 0;
         read_machine(&id);
-        (void) snprintf(id.host_id, sizeof id.host_id, "%s", host_id);
-        return identity_save(state_fd, &id, reterr);
+        (void) snprintf(id.host_id, sizeof id.host_id, "%s", s.host_id);
+        r = identity_save(state_fd, &id, reterr);
+        if (r >= 0 && file_remove(state_fd, ADOPT_FILE) < 0)
+                r = fault(reterr, -EIO, FAULT_STATE_DEGRADED, "Cannot end the adoption: %m");
+        return r;
+}
+
+int identity_adopt(int state_fd, const char *host_id, Fault *reterr) {
+        int r = adopt_save(state_fd, host_id, false, reterr);
+
+        return r < 0 ? r : adopt_go_on(state_fd, reterr);
 }
 
 int identity_reset(int state_fd, Identity *ret, Fault *reterr) {
@@ -279,6 +309,9 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
         int r;
 
         read_machine(ret);
+        r = adopt_go_on(state_fd, reterr);
+        if (r < 0)
+                return r;
         r = view_read(state_fd, &view, &damaged);
         lost = r < 0;
         foreign = !lost && is_foreign(&view.id, ret);

@@ -15,6 +15,7 @@ check "it is made" packaging/release.sh "$work/key.pem" "$work/out"
 check "both architectures and the rpm are in it" sh -c 'cd "$work/out" && ls && ls molecule-agent_*_amd64.deb molecule-agent_*_arm64.deb molecule-agent-*.x86_64.rpm'
 check "the arm64 package is for arm64" sh -c 'mkdir "$work/arm" && dpkg-deb -x "$work"/out/molecule-agent_*_arm64.deb "$work/arm" && for f in usr/sbin/molecule-agentd usr/lib/molecule-agent/molecule-launch; do
         readelf -h "$work/arm/$f" | grep -q AArch64 || { readelf -h "$work/arm/$f"; exit 1; }; done; ! readelf -l "$work/arm/usr/lib/molecule-agent/molecule-launch" | grep INTERP'
+check "built across once more it is the same bytes" sh -c 'packaging/deb/cross.sh "$work/again" && cd "$work/again" && sha256sum -- molecule-agent_*_arm64.deb >"$work/arm.sum" && cd "$work/out" && sha256sum -c "$work/arm.sum"'
 check "the sums hold" sh -c 'cd "$work/out" && sha256sum -c SHA256SUMS'
 check "the signature holds" openssl pkeyutl -verify -pubin -inkey "$work/public.pem" -rawin -in "$work/out/SHA256SUMS" -sigfile "$work/out/SHA256SUMS.sig"
 check "of other sums it does not" sh -c 'sed "1s/^./x/" "$work/out/SHA256SUMS" >"$work/other"; ! openssl pkeyutl -verify -pubin -inkey "$work/public.pem" -rawin -in "$work/other" -sigfile "$work/out/SHA256SUMS.sig"'

@@ -397,6 +397,44 @@ TEST(adopted_it_comes_back_whole) {
         CHECK(!test_dir_has(&d, "ws/thing"));
 }
 
+/* Cut short with so many of the parts moved: the next start goes on. */
+static void adoption_cut_at(size_t moved, bool is_aside) {
+        static const char *const order[] = { "ws", "outbox", "outcomes", "pins", "sealed", "keys", "credentials.seal", "boot_epoch", "identity" };
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        Identity a = load_on(&d, "i-1", false);
+        char from[400];
+
+        write_rest(&d);
+        (void) load_on(&d, "i-2", true);
+        (void) snprintf(from, sizeof from, "%s", aside(&d));
+        CHECK(json_add_string(json, "host_id", a.host_id) && json_add_bool(json, "aside", is_aside));
+        CHECK_INT(record_write(d.fd, "adopt", "adopt", json, NULL), 0);
+        CHECK_INT(mkdirat(d.fd, "quarantine/foreign-9", 0700), 0);
+        for (size_t i = 0; i < ELEMENTS(order); i++) {          /* what lay here goes first */
+                char to[60];
+
+                (void) snprintf(to, sizeof to, "quarantine/foreign-9/%s", order[i]);
+                if (is_aside || i < moved)
+                        (void) renameat(d.fd, order[i], d.fd, to);
+        }
+        for (size_t i = 0; is_aside && i < moved; i++) {
+                char back[500];
+
+                (void) snprintf(back, sizeof back, "%s/%s", from, order[i]);
+                CHECK(renameat(d.fd, back, d.fd, order[i]) == 0);
+        }
+        CHECK_STR(load_on(&d, "i-2", false).host_id, a.host_id);
+        CHECK(test_dir_has(&d, "ws/thing") && test_dir_has(&d, "keys/thing") && test_dir_has(&d, "credentials.seal") && !test_dir_has(&d, "adopt"));
+}
+
+TEST(an_adoption_that_was_cut_short_is_gone_on_with) {
+        for (size_t moved = 0; moved <= 9; moved++) {
+                adoption_cut_at(moved, false);
+                adoption_cut_at(moved, true);
+        }
+}
+
 TEST(a_lost_identity_is_adopted_by_name) {
         _cleanup_dir_ TestDir d = test_dir();
         Identity a = load(&d, false);
