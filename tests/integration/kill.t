@@ -5,7 +5,7 @@ poll that brings a job and each report that leaves. A reference run of every job
 all four jobs again and again (made, replaced, replaced badly, removed), each time with the agent dying at another point: once before the
 request leaves, once after the other side has done it but before the agent hears of it. After the restart the job must end as if nothing
 had been, once, and the engine must hold just what the outcome says. MOLECULE_KILL is a pattern for a run with fewer points, such as
-'replace badly: .*start'; without it every third is tried, and with MOLECULE_LONG none is left out."""
+'replace badly: .*start'; without it every fourth is tried, and with MOLECULE_LONG none is left out."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from world import b64, member, new_id, spec, volumes  # noqa: E402
 
 SITES = int(os.environ.get("MOLECULE_KILL_SITES", "8"))
 CHOSEN = re.compile(os.environ.get("MOLECULE_KILL", ""))
-SHARE = 1 if os.environ.get("MOLECULE_LONG") or os.environ.get("MOLECULE_KILL") else 3          # one point in so many is tried
+SHARE = 1 if os.environ.get("MOLECULE_LONG") or os.environ.get("MOLECULE_KILL") else 4          # one point in so many is tried
 LIMIT = 700                                                 # seconds until it gives up
 FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
 JOBS = ("make", "replace", "replace badly", "remove")

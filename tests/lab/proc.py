@@ -6,6 +6,7 @@ entry does not keep the others from running."""
 
 import atexit
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -90,14 +91,19 @@ _ports = set()
 
 
 def free_port():
-    """A port that nothing listens on and that was not given out before."""
+    """A port that nothing listens on and that was not given out before. Not an ephemeral one: until somebody listens there, it could become the near end of
+    any connection."""
     while True:
+        port = random.randrange(10000, 20000)
+        if port in _ports:
+            continue
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _ports:
-            _ports.add(port)
-            return port
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _ports.add(port)
+        return port
 
 
 def free_range(size=40):
