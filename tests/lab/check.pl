@@ -9,13 +9,13 @@ use TAP::Harness;
 
 my $root = $> == 0;
 my $sudo = !$root && system('sudo -n true >/dev/null 2>&1') == 0;
-my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP MOLECULE_LAUNCH ASAN_OPTIONS UBSAN_OPTIONS);
+my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP MOLECULE_LAUNCH MOLECULE_LONG MOLECULE_PACKAGE MOLECULE_ROOT ASAN_OPTIONS UBSAN_OPTIONS);
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
 sub command {
         my ($harness, $file) = @_;
-        my $live = $file =~ m{tests/integration/};
-        my @run = ('timeout', '-k', '30', $live ? 900 : 180, $file =~ m{/} ? $file : "./$file");
+        my $live = $file =~ m{tests/(?:integration|instance)/};
+        my @run = ('timeout', '-k', '30', $file =~ m{tests/instance/} ? 1800 : $live ? 900 : 180, $file =~ m{/} ? $file : "./$file");
         return [@run] if !$live || $root;
         return ['sudo', '-n', 'env', 'PYTHONDONTWRITEBYTECODE=1', @kept, @run] if $sudo;
         return ['echo', '1..0 # SKIP needs root, or sudo without a password'];
