@@ -133,5 +133,6 @@ cleanup
 # The engine's own ids, too: two hosts with one are one to whoever collects them.
 rm -f "$under/etc/docker/key.json" "$under/var/lib/docker/engine-id"
 if [ "$root" = / ]; then molecule-agentctl seal-image; else chroot "$root" molecule-agentctl seal-image; fi
-rm -rf "${under:?}"/var/lib/cloud/instance "${under:?}"/var/lib/cloud/instances "${under:?}"/var/log/journal/*
+rm -rf "$under/var/lib/cloud/instance" "$under/var/lib/cloud/instances"
+find "$under/var/log/journal" -mindepth 1 -delete 2>/dev/null || true
 say "done"
