@@ -4,6 +4,7 @@
 import os
 
 from cases import must, same
+from proc import wait_for
 from world import digest_of, new_id, spec
 
 QUICK = {"path": "/", "timeout_seconds": 20}
@@ -37,7 +38,8 @@ class Scene:
         return workspace, self.end("workspace.provision", workspace, want, code, spec=wanted)
 
     def page(self, workspace):
-        return self.site.fetch(workspace)[1].split()[-1]
+        """The last word of its page. After an undo the old version is started and not probed: its process may still be on its way to its port."""
+        return wait_for(lambda: self.site.fetch(workspace)[1].split()[-1], 10, f"the page of {workspace}", 0.1)
 
     def runs(self, workspace, image):
         return self.site.container(workspace) and image.split("@")[1] in digest_of(self.stage.engine, f"ws-{workspace}")
