@@ -214,8 +214,8 @@ def replacement(site):
          [(200, "molecule ok two\n"), (200, "DEMO_V=2\n"), (200, "v: 2\n")], "what it answers")
     wait_for(lambda: [row["Id"] for row in site.containers(workspace)] == [seen["Id"]], 30, "the removal of the old container")
     same(seen["Config"]["Labels"]["molecule.agent.generation"], "2", "generation")
-    entry = wait_for(lambda: [e for e in [online(site, workspace)] if e["running_image"] == second.split("@")[1]], 30,
-                     "health with the digest")[0]
+    entry = wait_for(lambda: [e for e in [online(site, workspace)]      # the count comes with the next look at the container
+                              if e["running_image"] == second.split("@")[1] and "restart_count" in e], 30, "health with the digest")[0]
     same((entry["verified_on_target"], entry["healthz_ok"], entry["pin_skew"], entry["generation"], entry["pinned_image"],
           entry["restart_count"]),
          (True, True, True, "2", first.split("@")[1], 0), "health")
