@@ -73,8 +73,11 @@ static cJSON *control_view(const Agent *a) {
         static const char *const names[] = { "idle", "registering", "polling", "parked" };
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         const Fault *f = a->enrol_fault.set ? &a->enrol_fault : control_fault(a->control);
+        uint64_t since = control_fault_since(a->control), next = control_next_try(a->control);
 
-        if (!json || !json_add_string(json, "state", names[control_state(a->control)]) || !json_add_item(json, "error", agent_error_view(f)))
+        if (!json || !json_add_string(json, "state", names[control_state(a->control)]) || !json_add_item(json, "error", agent_error_view(f)) ||
+            (f && since && !json_add_time(json, "since", since)) ||
+            (f && next && !json_add_i64(json, "next_try_seconds", (int64_t) ((next + USEC_PER_SEC - 1) / USEC_PER_SEC))))
                 return NULL;
         return TAKE_PTR(json);
 }
@@ -86,7 +89,7 @@ static int get_status(Agent *a, const ApiCall *c, cJSON **ret, Fault *reterr) {
         (void) reterr;
         if (!json || !json_add_string(json, "host_id", a->identity.host_id) || !json_add_item(json, "control", control_view(a)) ||
             !json_add_item(json, "hold", queue_hold_view(a->queue)) || !json_add_item(json, "agent", agent_health_view(a)) ||
-            !json_add_item(json, "pins", agent_pins_view(a)) || !json_add_item(json, "workspaces", queue_view(a->queue)))
+            !json_add_item(json, "pins", agent_pins_view(a)) || !json_add_item(json, "workspaces", queue_local_view(a->queue)))
                 return -ENOMEM;
         *ret = TAKE_PTR(json);
         return 0;

@@ -45,6 +45,7 @@ struct Control {
         bool now;     /* someone on the host waits for all that the control plane has */
         ControlRounds rounds;
         uint64_t         started, register_again_at, sent_at, pins_retry_at;
+        uint64_t         fault_since;                   /* microseconds since the epoch */
         unsigned         wait_seconds, max_jobs, quick;
         char             pins_etag[256];                /* what the control plane says its table has */
         char pins_told[256];                            /* the ETag whose table was not taken and said to be so */
@@ -68,6 +69,10 @@ static void arm(Control *c, uint64_t usec) {
 static void set_fault(Control *c, const Fault *f) {
         bool changed = c->fault.set != (f && f->set) || (f && f->set && (c->fault.code != f->code));
 
+        if (!f || !f->set)
+                c->fault_since = 0;
+        else if (!c->fault_since)
+                c->fault_since = now_realtime();
         c->fault = f ? *f : (Fault) {};
         if (!changed)
                 return;
@@ -463,6 +468,16 @@ void control_answered(Control *c, const CpAnswer *a) {
 
 ControlState control_state(const Control *c) { return c->state; }
 const Fault *control_fault(const Control *c) { return c->fault.set ? &c->fault : c->key_fault.set ? &c->key_fault : NULL; }
+uint64_t control_fault_since(const Control *c) { return c->fault_since; }
+
+uint64_t control_next_try(const Control *c) {
+        uint64_t at = 0, now = now_boottime();
+        int enabled = SD_EVENT_OFF;
+
+        if (sd_event_source_get_enabled(c->timer, &enabled) < 0 || enabled == SD_EVENT_OFF || sd_event_source_get_time(c->timer, &at) < 0)
+                return 0;
+        return at > now ? at - now : 0;
+}
 
 int control_new(sd_event *event, Cp *cp, Pins *pins, const Identity *identity, Loops *loops, const ControlEvents *events, Control **ret) {
         _cleanup_(control_freep) Control *c = calloc(1, sizeof *c);

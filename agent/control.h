@@ -49,3 +49,5 @@ void         control_stop(Control *c);
 void         control_answered(Control *c, const CpAnswer *a);   /* what another loop got: unknown host, in use, revoked, auth */
 ControlState control_state(const Control *c);
 const Fault *control_fault(const Control *c);           /* what stands between us and the control plane; NULL: nothing */
+uint64_t     control_fault_since(const Control *c);     /* since when something does, whatever it was first: microseconds since the epoch; 0: nothing */
+uint64_t     control_next_try(const Control *c);        /* microseconds from now; 0: it is at it, or rests */

@@ -139,4 +139,28 @@ static cJSON *view_one(const Queue *q, const Entry *e) {
 
 cJSON *queue_view(const Queue *q) { return each(q, is_known, view_one); }
 
+/* When it went down, as far as that is known: a stop was seen, or its first job failed. 0: unknown, or it is well. */
+static uint64_t down_since(const Entry *e, uint64_t now) {
+        const char *at = json_get_string(e->w->outcome, "at");
+        uint64_t since = 0;
+
+        if (e->stopped_since)
+                return now_realtime() - (now - e->stopped_since);
+        return !e->w->settled && at && time_parse(at, &since) == 0 ? since : 0;
+}
+
+/* Ages mean something only to who looks now: they are not part of health, whose hash they would change with every second. */
+static cJSON *local_one(const Queue *q, const Entry *e) {
+        _cleanup_json_ cJSON *json = view_one(q, e);
+        uint64_t now = now_boottime(), since = down_since(e, now);
+
+        if (!json || (since && !json_add_time(json, "since", since)) ||
+            (e->repair_after > now &&
+             !json_add_i64(json, "next_try_seconds", (int64_t) ((e->repair_after - now + USEC_PER_SEC - 1) / USEC_PER_SEC))))
+                return NULL;
+        return TAKE_PTR(json);
+}
+
+cJSON *queue_local_view(const Queue *q) { return each(q, is_known, local_one); }
+
 cJSON *queue_foreign(const Queue *q) { return q->foreign ? cJSON_Duplicate(q->foreign, true) : cJSON_CreateArray(); }

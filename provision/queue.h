@@ -75,6 +75,7 @@ void queue_report_acked(Queue *q, const char *report_id);       /* the control p
 cJSON *queue_holding(const Queue *q);   /* register: [{workspace_id, generation, state}] */
 cJSON *queue_open_jobs(const Queue *q); /* register: [job_id] */
 cJSON *queue_view(const Queue *q);      /* health: workspaces[] */
+cJSON *queue_local_view(const Queue *q);        /* the same, with since and next_try_seconds where a workspace is not well */
 cJSON *queue_foreign(const Queue *q);   /* health: containers managed by another host id, last seen */
 cJSON *queue_hold_view(const Queue *q); /* {held, draining, torn_down, hold_file, drain_reason?, holds: [{workspace_id?, reason, until?}]} */
 cJSON *queue_outcomes_since(const Queue *q, uint64_t boottime_usec);    /* finals since then without results, newest last, at most 50 */

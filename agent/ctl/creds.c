@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/text.h"
 
 extern char **environ;
 
@@ -107,4 +108,26 @@ int unit_do(const char *method, bool reload_units) {
                 r = bus_call(bus, method, UNIT);
         sd_bus_flush_close_unref(bus);
         return r;
+}
+
+#define UNIT_OBJECT "/org/freedesktop/systemd1/unit/molecule_2dagentd_2eservice"
+
+static int bus_read(sd_bus *bus, const char *name, char type, void *ret) {
+        return sd_bus_get_property_trivial(bus, "org.freedesktop.systemd1", UNIT_OBJECT,
+                                           "org.freedesktop.systemd1.Service", name, NULL, type, ret);
+}
+
+void unit_say_last_end(void) {
+        char *result = NULL, at[TIME_TEXT_SIZE];
+        int32_t code = 0, status = 0;
+        uint64_t when = 0;
+        sd_bus *bus = NULL;
+
+        if (sd_bus_open_system(&bus) >= 0 && bus_read(bus, "ExecMainExitTimestamp", 't', &when) >= 0 && when > 0 &&
+            bus_read(bus, "ExecMainCode", 'i', &code) >= 0 && bus_read(bus, "ExecMainStatus", 'i', &status) >= 0 &&
+            sd_bus_get_property_string(bus, "org.freedesktop.systemd1", UNIT_OBJECT,
+                                       "org.freedesktop.systemd1.Service", "Result", NULL, &result) >= 0)
+                printf("It last ended at %s: %s %d (%s).\n", time_text(when, at), code == CLD_EXITED ? "exit status" : "signal", status, result);
+        free(result);
+        sd_bus_flush_close_unref(bus);
 }

@@ -19,3 +19,6 @@ int creds_sync(const char *path);               /* fsync of a file or directory 
 
 /* RestartUnit, ReloadUnit, StartUnit; reload_units: unit files changed. Negative where there is no service manager, after words on stderr. */
 int unit_do(const char *method, bool reload_units);
+
+/* Prints how the agent's process last ended, where the service manager knows of one. */
+void unit_say_last_end(void);

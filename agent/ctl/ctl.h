@@ -37,6 +37,9 @@ int ctl_release(int argc, char **argv);
 int ctl_drain(int argc, char **argv);
 int ctl_undrain(int argc, char **argv);
 
+/* records.c: what the disk says where the daemon cannot be asked; prints it and returns CTL_NOT_RUNNING, or what went wrong */
+int  records_show(void);
+
 /* store.c */
 int  ctl_open_state(void);                      /* a descriptor, or negative when it was said why not */
 bool ctl_agent_runs(int state_fd);

@@ -15,7 +15,7 @@ static int ctl_version(int argc, char **argv);
 static int ctl_help(int argc, char **argv);
 
 static const Verb verbs[] = {
-        { "status", "", "workspaces and jobs as the records on disk have them", ctl_status },
+        { "status", "[--all] [--json]", "the verdict, and what is not well; --all: what is, too", ctl_status },
         { "sync", "[--wait] [--timeout S] [--json]", "ask the control plane now; --wait: until all is done", ctl_sync },
         { "apply", "FILE [--dry-run] [--wait]", "do the job in a file, without a control plane", ctl_apply },
         { "restart", "WORKSPACE [--wait]", "make a workspace anew, as it is wanted", ctl_restart },

@@ -1,68 +1,230 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What the records on disk say, read without the daemon: line 1 is the verdict, then a line per workspace. */
+/* status: line 1 is the verdict, then what is not well with the command to run next. For somebody who was woken up. */
 
-#include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
-#include <string.h>
+#include <unistd.h>
 
+#include "agent/ctl/client.h"
 #include "agent/ctl/ctl.h"
-#include "base/file.h"
-#include "base/hash.h"
-#include "provision/workspace.h"
+#include "base/text.h"
 
-typedef struct Tally { unsigned workspaces, failed, busy; } Tally;
+typedef struct Tally { unsigned all, down, degraded, at_work; } Tally;
 
-static const char *last_code(const Workspace *w) { return json_get_string(w->outcome, "error/code"); }
+/* "14 min": one unit is enough to act on. */
+static const char *age_text(uint64_t seconds, char *ret, size_t size) {
+        static const struct { uint64_t below, unit; const char *name; } units[] = {
+                { 120,        1,     "s"   },
+                { 7200,       60,    "min" },
+                { 172800,     3600,  "h"   },
+                { UINT64_MAX, 86400, "d"   },
+        };
+        size_t i = 0;
 
-static void print_one(const Workspace *w, Tally *t) {
-        const char *code = last_code(w), *image = w->settled ? w->settled->image_ref : NULL;
-        char g[21];
-
-        if (w->removed)
-                return;
-        t->workspaces++;
-        t->busy += w->work != NULL;
-        t->failed += !w->settled && !w->work;
-        printf("%s  generation %s  %s%s%s%s%s\n", w->id, u64_text(workspace_generation(w), g),
-               w->work    ? "job at work" :
-               w->settled ? "settled" :
-                            "failed",
-               image ? "  " : "", image ?: "", code ? "  last: " : "", code ?: "");
+        while (seconds >= units[i].below)
+                i++;
+        (void) snprintf(ret, size, "%llu %s", (unsigned long long) (seconds / units[i].unit), units[i].name);
+        return ret;
 }
 
-static int each(int dirfd, const char *name, void *userdata) {
-        _cleanup_(workspace_freep) Workspace *w = NULL;
-        WorkspaceDir d = { .fd = dirfd };
-        Fault why = {};
+/* prefix and the age of a time in the object; nothing where there is none. */
+static void print_since(const char *prefix, const cJSON *json) {
+        const char *since = json_get_string(json, "since");
+        uint64_t at, now = now_realtime();
+        char age[40];
 
-        if (!uuid_is_valid(name))
-                return 0;
-        if (workspace_load(&d, name, &w, &why) < 0)
-                printf("%s  record unreadable: %s\n", name, why.text);
+        if (since && time_parse(since, &at) == 0)
+                printf("%s%s", prefix, age_text(now > at ? (now - at) / USEC_PER_SEC : 0, age, sizeof age));
+}
+
+static void print_next_try(const char *prefix, const cJSON *json) {
+        int64_t seconds = json_get_i64(json, "next_try_seconds", 0);
+        char age[40];
+
+        if (seconds > 0)
+                printf("%s%s", prefix, age_text((uint64_t) seconds, age, sizeof age));
+}
+
+static bool is_state(const cJSON *workspace, const char *state) { return str_equal(json_get_string(workspace, "status"), state); }
+static bool is_well(const cJSON *workspace) { return !is_state(workspace, "failed") && !is_state(workspace, "degraded"); }
+
+static Tally count(const cJSON *workspaces) {
+        const cJSON *w;
+        Tally t = {};
+
+        cJSON_ArrayForEach(w, workspaces) {
+                t.all++;
+                t.down += is_state(w, "failed");
+                t.degraded += is_state(w, "degraded");
+                t.at_work += is_state(w, "provisioning");
+        }
+        return t;
+}
+
+/* The words of a hold, of the host (NULL) or of one workspace; NULL: there is none. */
+static const cJSON *hold_of(const cJSON *status, const char *workspace_id) {
+        const cJSON *hold;
+
+        cJSON_ArrayForEach(hold, json_get_path(status, "hold/holds"))
+                if (str_equal(json_get_string(hold, "workspace_id"), workspace_id))
+                        return hold;
+        return NULL;
+}
+
+/* ── the verdict ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void print_workspaces(const Tally *t) {
+        const char *s = t->all == 1 ? "" : "s";
+
+        if (t->down)
+                printf("%u of %u workspace%s down", t->down, t->all, s);
+        if (t->degraded)
+                printf("%s%u%s", t->down ? ", " : "", t->degraded, t->down ? " degraded" : "");
+        if (t->degraded && !t->down)
+                printf(" of %u workspace%s degraded", t->all, s);
+        if (!t->down && !t->degraded)
+                printf("%u workspace%s, none down", t->all, s);
+        if (t->at_work)
+                printf(", %u at work", t->at_work);
+}
+
+static void print_control(const cJSON *control) {
+        const char *code = json_get_string(control, "error/code"), *state = json_get_string(control, "state");
+
+        if (!code) {
+                printf("; CP %s", str_equal(state, "polling") ? "answers" : state ?: "unknown");
+                return;
+        }
+        fputs("; no CP", stdout);
+        print_since(" for ", control);
+        printf(" (%s)", code);
+        print_next_try(", next try ", control);
+}
+
+static void print_hold(const cJSON *status) {
+        const cJSON *hold = hold_of(status, NULL);
+
+        if (!json_get_bool(status, "hold/held", false))
+                fputs("; held: no", stdout);
         else
-                print_one(w, userdata);
-        return 0;
+                printf("; held: yes (%s)", json_get_bool(status, "hold/hold_file", false) ? "the hold file is there" :
+                                                                                           json_get_string(hold, "reason") ?: "no reason given");
+        if (json_get_bool(status, "hold/draining", false))
+                fputs("; draining", stdout);
+        if (json_get_bool(status, "hold/torn_down", false))
+                fputs("; torn down", stdout);
+}
+
+/* ── what is not well ────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void print_error(const char *code, const char *words) {
+        if (words)
+                printf("      %s\n", words);
+        if (code)
+                printf("      next: molecule-agentctl explain %s\n", code);
+}
+
+static void print_workspace(const cJSON *status, const cJSON *w) {
+        const char *id = json_get_string(w, "workspace_id"), *code = json_get_string(w, "last_error/code");
+        const cJSON *hold = hold_of(status, id);
+
+        printf("  %-12s %s  %s", json_get_string(w, "status") ?: "", id ?: "", json_get_string(w, "runtime") ?: "");
+        if (!is_well(w)) {
+                if (code)
+                        printf("  %s", code);
+                print_since("  since ", w);
+                print_next_try("  next try ", w);
+        }
+        putchar('\n');
+        if (hold)
+                printf("      held: %s\n      next: molecule-agentctl release %s\n", json_get_string(hold, "reason") ?: "", id);
+        if (is_well(w))
+                return;
+        if (code)
+                print_error(code, json_get_string(w, "last_error/message"));
+        else
+                printf("      next: docker logs --tail 50 ws-%s\n", id);
+}
+
+static void print_agent(const cJSON *status) {
+        const cJSON *code;
+
+        cJSON_ArrayForEach(code, json_get_path(status, "agent/degraded"))
+                if (cJSON_IsString(code)) {
+                        printf("  degraded     %s\n", code->valuestring);
+                        print_error(code->valuestring, NULL);
+                }
+        if (json_get_string(status, "control/error/code")) {
+                fputs("  control plane\n", stdout);
+                print_error(json_get_string(status, "control/error/code"), json_get_string(status, "control/error/message"));
+        }
+        if (json_get_bool(status, "hold/hold_file", false))
+                fputs("  held         by a file: rm /etc/molecule-agent/hold\n", stdout);
+        else if (json_get_bool(status, "hold/held", false))
+                fputs("  held         next: molecule-agentctl release\n", stdout);
+}
+
+static bool all_is_well(const cJSON *status, const Tally *t) {
+        return !t->down && !t->degraded && !json_get_string(status, "control/error/code") &&
+               cJSON_GetArraySize(json_get_path(status, "agent/degraded")) == 0;
+}
+
+static void show(const cJSON *status, const Tally *t, bool all) {
+        const cJSON *workspaces = json_get(status, "workspaces"), *w;
+
+        fputs(all_is_well(status, t) ? "HEALTHY: " : "DEGRADED: ", stdout);
+        print_workspaces(t);
+        print_control(json_get(status, "control"));
+        print_hold(status);
+        putchar('\n');
+        print_agent(status);
+        cJSON_ArrayForEach(w, workspaces)
+                if (all || !is_well(w) || hold_of(status, json_get_string(w, "workspace_id")))
+                        print_workspace(status, w);
+}
+
+static int answer(const cJSON *status, bool all, bool json) {
+        Tally t = count(json_get(status, "workspaces"));
+        _cleanup_free_ char *text = json ? json_print(status) : NULL;
+
+        if (!json)
+                show(status, &t, all);
+        else if (!text)
+                return CTL_FAILED;
+        else
+                puts(text);
+        return all_is_well(status, &t) ? CTL_OK : CTL_DEGRADED;
+}
+
+static int usage(void) {
+        fputs("Usage: molecule-agentctl status [--all] [--json]\n", stderr);
+        return CTL_USAGE;
 }
 
 int ctl_status(int argc, char **argv) {
-        _cleanup_close_ int state = -1, ws = -1;
-        bool running;
-        Tally t = {};
+        static const struct option options[] = { { "all", no_argument, NULL, 'a' }, { "json", no_argument, NULL, 'j' }, {} };
+        _cleanup_client_ Client client = {};
+        _cleanup_json_ cJSON *status = NULL;
+        bool all = false, json = false;
+        Fault why = {};
+        int opt, code;
 
-        (void) argv;
-        if (argc != 1) {
-                fputs("Usage: molecule-agentctl status\n", stderr);
-                return CTL_USAGE;
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+                all |= opt == 'a';
+                json |= opt == 'j';
+                if (opt == '?')
+                        return usage();
         }
-        state = ctl_open_state();
-        if (state < 0)
-                return CTL_FAILED;
-        ws = openat(state, "ws", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
-        running = ctl_agent_runs(state);
-        printf("The agent %s.\n", running ? "runs" : "does not run; the records on disk say");
-        if (hash_init() < 0 || (ws >= 0 && file_each(ws, each, &t) < 0))
-                return CTL_FAILED;
-        printf("%u workspaces, %u at work, %u failed.\n", t.workspaces, t.busy, t.failed);
-        return !running ? CTL_NOT_RUNNING : t.failed ? CTL_DEGRADED : CTL_OK;
+        if (optind != argc)
+                return usage();
+        code = client_open(&client);
+        if (code != CTL_OK)
+                return code;
+        code = client_get(&client, "/v1/status", &status, &why);
+        if (code == CTL_OK)
+                return answer(status, all, json);
+        if (code == CTL_NOT_RUNNING && !json && geteuid() == 0)
+                return records_show();
+        return client_say(code, &why);
 }

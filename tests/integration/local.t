@@ -272,6 +272,47 @@ def steering(stage):
     must(scene.site.agent.lines("A restart, asked for by uid 0"), "who asked is not in the log")
 
 
+# --- status -----------------------------------------------------------------------------------------------------------------------------
+
+def verdict(stage):
+    """status: the verdict, then what is not well and what to run next; of the records where the daemon is down"""
+    scene = Scene(stage, probe_timeout_seconds="5")
+    workspace, _ = scene.provision(scene.good)
+
+    def says(want, *needles):
+        """What it prints; once it ends with `want` and all of it is there."""
+        return wait_for(lambda: (lambda code, text: code == want and all(n in text for n in needles) and text)(*tool(scene.site, "status")),
+                        30, f"status {want} with {needles}", 0.2)
+
+    same(says(0, "CP answers"), "HEALTHY: 1 workspace, none down; CP answers; held: no\n")
+    must(f"  online       {workspace}" in tool(scene.site, "status", "--all")[1], "--all does not list it")
+    same(tool(scene.site, "hold", "--reason", "night")[0], 0)
+    says(0, "held: yes (night)", "next: molecule-agentctl release\n")
+    same(tool(scene.site, "release")[0], 0)
+    same(tool(scene.site, "hold", workspace, "--reason", "a look")[0], 0)
+    says(0, "held: no", f"held: a look\n      next: molecule-agentctl release {workspace}\n")
+    same(tool(scene.site, "release", workspace)[0], 0)
+    scene.plane.stop(number=signal.SIGKILL)
+    text = says(4, "no CP for ", "(control_plane_unreachable), next try ", "next: molecule-agentctl explain control_plane_unreachable\n")
+    must(text.startswith("DEGRADED: 1 workspace, none down; no CP for "), text)
+    code, text = tool(scene.site, "status", "--json")
+    same((code, json.loads(text)["control"]["error"]["code"]), (4, "control_plane_unreachable"))
+    must(json.loads(text)["control"]["since"], text)
+    scene.plane.start()
+    broken = new_id()
+    job = scene.order("workspace.provision", broken, spec=spec(image_ref=stage.image("crash"), probe=QUICK))
+    failure = scene.plane.final(job, 60)["error"]["code"]
+    text = says(4, "1 of 2 workspaces down; CP answers", f"  failed       {broken}", f"  {failure}  since ", f"explain {failure}\n")
+    must(workspace not in text, "a healthy one is listed")
+    scene.site.agent.kill()
+    scene.site.agent.wait()
+    says(3, "DOWN: the agent does not run.\n", "By the records on disk: 2 workspaces, 0 at work, 1 failed.", broken)
+    code, text = as_nobody(scene.site, "status")
+    must(code in (3, 6) and text, f"{code} {text}")
+    for words in (("status", "x"), ("status", "--paint")):
+        same(tool(scene.site, *words)[0], 2, words)
+
+
 # --- the socket -------------------------------------------------------------------------------------------------------------------------
 
 def as_nobody(site, *words, group=NOBODY):
@@ -324,7 +365,7 @@ def bad_requests(stage):
 
 
 CASES = (sync_without_a_plane, sync_finds_trouble, bad_requests, sync_under_a_hold, steering, sync_does_all, apply_without_a_plane, apply_signed, apply_refuses,
-         hands)
+         hands, verdict)
 
 if __name__ == "__main__":
     with Lab("local") as lab:
