@@ -31,7 +31,7 @@ static void write_identity(const TestDir *d, const char *machine_id) {
 
 /* What a copied disk brings along. */
 static void write_rest(const TestDir *d) {
-        static const char *const dirs[] = { "ws", "outbox", "sealed", "keys" };
+        static const char *const dirs[] = { "ws", "outbox", "sealed", "keys", "rescue" };
 
         for (size_t i = 0; i < ELEMENTS(dirs); i++) {
                 char name[64];
@@ -41,6 +41,7 @@ static void write_rest(const TestDir *d) {
                 test_dir_text(d, name, "theirs");
         }
         test_dir_text(d, "pins", "theirs");
+        test_dir_text(d, "host", "theirs");
         test_dir_text(d, "outcomes", "theirs");
         test_dir_text(d, "credentials.seal", "theirs");
         test_dir_text(d, "config.good", "[agent]\n");
@@ -147,7 +148,7 @@ TEST(one_agent_to_a_directory) {
 
 TEST(foreign_state_is_set_aside_whole) {
         static const char *const theirs[] = { "identity",   "boot_epoch", "ws/thing", "outbox/thing",    "sealed/thing",
-                                              "keys/thing", "pins",       "outcomes", "credentials.seal" };
+                                              "keys/thing", "pins",       "outcomes", "credentials.seal", "host", "rescue/thing" };
         _cleanup_dir_ TestDir d = test_dir();
         Identity own = load(&d, false), now;
         const char *place;
@@ -170,7 +171,7 @@ TEST(foreign_state_is_set_aside_whole) {
                 if (!CHECK(test_dir_has(&d, name)) || !CHECK(strchr(theirs[i], '/') == NULL || !test_dir_has(&d, theirs[i])))
                         printf("#   in: %s\n", theirs[i]);
         }
-        CHECK(!test_dir_has(&d, "pins") && !test_dir_has(&d, "outcomes") && !test_dir_has(&d, "ws"));
+        CHECK(!test_dir_has(&d, "pins") && !test_dir_has(&d, "outcomes") && !test_dir_has(&d, "ws") && !test_dir_has(&d, "host"));
         CHECK_STR(load(&d, false).host_id, now.host_id);
 }
 
@@ -399,7 +400,7 @@ TEST(adopted_it_comes_back_whole) {
 
 /* Cut short with so many of the parts moved: the next start goes on. */
 static void adoption_cut_at(size_t moved, bool is_aside) {
-        static const char *const order[] = { "ws", "outbox", "outcomes", "pins", "sealed", "keys", "credentials.seal", "boot_epoch", "identity" };
+        static const char *const order[] = { "ws", "host", "outbox", "outcomes", "pins", "sealed", "keys", "rescue", "credentials.seal", "boot_epoch", "identity" };
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         Identity a = load_on(&d, "i-1", false);
@@ -425,11 +426,11 @@ static void adoption_cut_at(size_t moved, bool is_aside) {
                 CHECK(renameat(d.fd, back, d.fd, order[i]) == 0);
         }
         CHECK_STR(load_on(&d, "i-2", false).host_id, a.host_id);
-        CHECK(test_dir_has(&d, "ws/thing") && test_dir_has(&d, "keys/thing") && test_dir_has(&d, "credentials.seal") && !test_dir_has(&d, "adopt"));
+        CHECK(test_dir_has(&d, "ws/thing") && test_dir_has(&d, "keys/thing") && test_dir_has(&d, "host") && test_dir_has(&d, "credentials.seal") && !test_dir_has(&d, "adopt"));
 }
 
 TEST(an_adoption_that_was_cut_short_is_gone_on_with) {
-        for (size_t moved = 0; moved <= 9; moved++) {
+        for (size_t moved = 0; moved <= 11; moved++) {
                 adoption_cut_at(moved, false);
                 adoption_cut_at(moved, true);
         }

@@ -36,7 +36,9 @@ def clones(stage):
     workspace, value = work(stage, first)
     before, identity = first.inspect(f"ws-{workspace}"), first.host_id()
     must(stage.metadata.instances[first.address].id in shown(first), shown(first))
+    first.out("molecule-agentctl", "hold", "--reason", "night")
     wiped, kept = clone(stage, first, True), clone(stage, first, False)
+    first.out("molecule-agentctl", "release")
     wait_for(lambda: len({first.host_id(), wiped.host_id(), kept.host_id()}) == 3, 30, "three identities")
     same(first.host_id(), identity)
 
@@ -48,6 +50,9 @@ def clones(stage):
     must(wiped.host_id() not in [h["host_id"] for h in stage.plane.hosts()], "the clone without credentials has registered")
     for host in (wiped, kept):
         must(f"set aside: host {identity}" in shown(host) and f"ws-{workspace} of host {identity}" in shown(host), shown(host))
+
+    for host in (wiped, kept):
+        wait_for(lambda h=host: "held: no" in h.out("molecule-agentctl", "status", check=False), 20, "a clone that is not held by what was said to the first")
 
     # What is ordered for the first happens there and nowhere else.
     _, value = work(stage, first, image=stage.better, workspace=workspace, generation="7")
@@ -72,6 +77,8 @@ def clones(stage):
     kept.run("molecule-agentctl", "identity", "adopt", identity)
     same(kept.out("stat", "--format=%U", f"{STATE}/identity"), "molecule-agent", "whose the identity is")
     kept.run("systemctl", "start", "molecule-agentd")
+    wait_for(lambda: "held: yes (night)" in kept.out("molecule-agentctl", "status", check=False), 20, "the hold, which came back with the rest")
+    kept.out("molecule-agentctl", "release")
     wait_for(lambda: answers(kept, workspace, value), 60, "the adopted workspace, with the secret that it has now")
     same(kept.host_id(), identity)
     kept.run("systemctl", "restart", "molecule-agentd")
