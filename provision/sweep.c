@@ -75,11 +75,18 @@ static void retry_undo(Queue *q) {
         }
 }
 
-static bool is_unsure(const Queue *q) {
-        for (size_t i = 0; i < q->n_entries; i++)
-                if (q->entries[i]->stopped_since && !q->entries[i]->stop_sure)
-                        return true;
-        return false;
+/* The next sweep of itself: in its turn, or when the first stop is old enough to be told. Sweeps in between must not put that off. */
+static void arm_next(Queue *q) {
+        uint64_t now = now_boottime(), wait = SWEEP_USEC;
+
+        for (size_t i = 0; i < q->n_entries; i++) {
+                const Entry *e = q->entries[i];
+                uint64_t sure_at = e->stopped_since + STOPPED_SURE_USEC, left = sure_at > now ? sure_at - now : STOPPED_SURE_USEC;
+
+                if (e->stopped_since && !e->stop_sure && left < wait)
+                        wait = left;
+        }
+        arm(q, wait, wait < SWEEP_USEC ? USEC_PER_SEC : SWEEP_SLACK);
 }
 
 static void sweep_end(Queue *q) {
@@ -106,7 +113,7 @@ static void sweep_end(Queue *q) {
         else if (!s->listed && engine_state(q->o.engine) == ENGINE_UP)
                 arm(q, SWEEP_AGAIN_USEC, USEC_PER_MSEC);
         else
-                arm(q, is_unsure(q) ? STOPPED_SURE_USEC : SWEEP_USEC, SWEEP_SLACK);
+                arm_next(q);
         s->wanted = false;
         q->o.events.swept(q->o.userdata);
 }

@@ -156,11 +156,11 @@ def test_operators_tool():
     one.write()
     status, text = run("config", "show", one.config)
     must(status == 0 and f"org_id = {ORG}\t# {one.config}:" in text and "max_tier = 2\t# default" in text, text)
-    status, text = run("status", STATE_DIRECTORY=one.state)
-    must(status == 3 and "does not run" in text, f"{status}: {text}")
+    status, text = run("status", STATE_DIRECTORY=one.state, RUNTIME_DIRECTORY=one.runtime)
+    must(status == 3 and text.startswith("DOWN: the agent does not run"), f"{status}: {text}")
     one.start(ready=5)
-    status, text = run("status", STATE_DIRECTORY=one.state)
-    must(status == 0 and "The agent runs" in text, f"{status}: {text}")
+    status, text = run("status", STATE_DIRECTORY=one.state, RUNTIME_DIRECTORY=one.runtime)
+    must(status == 4 and text.startswith("DEGRADED: 0 workspaces, none down"), f"{status}: {text}")     # neither engine nor control plane
     one.stop()
 
 
