@@ -77,7 +77,7 @@ static cJSON *control_view(const Agent *a) {
 
         if (!json || !json_add_string(json, "state", names[control_state(a->control)]) || !json_add_item(json, "error", agent_error_view(f)) ||
             (f && since && !json_add_time(json, "since", since)) ||
-            (f && next && !json_add_i64(json, "next_try_seconds", (int64_t) ((next + USEC_PER_SEC - 1) / USEC_PER_SEC))))
+            (f && next && !json_add_seconds(json, "next_try_seconds", next)))
                 return NULL;
         return TAKE_PTR(json);
 }

@@ -104,6 +104,10 @@ bool json_add_bool(cJSON *object, const char *name, bool value) {
         return json_add_item(object, name, cJSON_CreateBool(value));
 }
 
+bool json_add_seconds(cJSON *object, const char *name, uint64_t usec) {
+        return json_add_i64(object, name, (int64_t) ((usec + USEC_PER_SEC - 1) / USEC_PER_SEC));
+}
+
 bool json_add_time(cJSON *object, const char *name, uint64_t realtime_usec) {
         char text[TIME_TEXT_SIZE];
 

@@ -88,6 +88,7 @@ bool json_add_string(cJSON *object, const char *name, const char *value);
 bool json_add_u64_text(cJSON *object, const char *name, uint64_t value);
 bool json_add_i64(cJSON *object, const char *name, int64_t value);
 bool json_add_bool(cJSON *object, const char *name, bool value);
+bool json_add_seconds(cJSON *object, const char *name, uint64_t usec);  /* whole seconds, rounded up */
 bool json_add_time(cJSON *object, const char *name, uint64_t realtime_usec);
 bool json_add_item(cJSON *object, const char *name, cJSON *item);       /* owns item from here, also when it fails; NULL item fails */
 

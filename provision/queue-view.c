@@ -155,8 +155,7 @@ static cJSON *local_one(const Queue *q, const Entry *e) {
         uint64_t now = now_boottime(), since = down_since(e, now);
 
         if (!json || (since && !json_add_time(json, "since", since)) ||
-            (e->repair_after > now &&
-             !json_add_i64(json, "next_try_seconds", (int64_t) ((e->repair_after - now + USEC_PER_SEC - 1) / USEC_PER_SEC))))
+            (e->repair_after > now && !json_add_seconds(json, "next_try_seconds", e->repair_after - now)))
                 return NULL;
         return TAKE_PTR(json);
 }

@@ -79,11 +79,11 @@ static void print_workspaces(const Tally *t) {
 
         if (t->down)
                 printf("%u of %u workspace%s down", t->down, t->all, s);
-        if (t->degraded)
-                printf("%s%u%s", t->down ? ", " : "", t->degraded, t->down ? " degraded" : "");
-        if (t->degraded && !t->down)
-                printf(" of %u workspace%s degraded", t->all, s);
-        if (!t->down && !t->degraded)
+        if (t->down && t->degraded)
+                printf(", %u degraded", t->degraded);
+        else if (t->degraded)
+                printf("%u of %u workspace%s degraded", t->degraded, t->all, s);
+        else if (!t->down)
                 printf("%u workspace%s, none down", t->all, s);
         if (t->at_work)
                 printf(", %u at work", t->at_work);
