@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What agent.c (life), agent-wire.c (who hears of what) and agent-view.c (what is told) share. */
+/* What agent.c (life), agent-wire.c (who hears of what), agent-view.c (what is told) and agent-watch.c (what followers are told) share. */
 
 #include "agent/agent.h"
 #include "agent/api.h"
 #include "agent/control.h"
+#include "agent/events.h"
 #include "agent/health.h"
 #include "agent/outbox.h"
 #include "agent/report.h"
 #include "provision/queue.h"
+
+/* What the followers of /v1/events were told last. */
+typedef struct Told {
+        sd_event_source *settle;
+        cJSON           *workspaces, *control;
+        char            *hold;
+} Told;
 
 struct Agent {
         AgentOptions     options;
@@ -38,6 +46,8 @@ struct Agent {
         Reporter        *reporter;
         Health          *health;
         Api             *api;                   /* NULL: --once, or it could not be had */
+        Events          *events;
+        Told             told;
         uint64_t         started_at;            /* microseconds since the epoch */
         Fault            config_fault;          /* the file is invalid; the last good one is in force */
         Fault            enrol_fault;           /* not_enrolled and its like */
@@ -66,8 +76,17 @@ int  agent_prove_key(Agent *a, const char *challenge, Fault *reterr);
 bool agent_destroy_keys(Agent *a);                      /* after a teardown: false where not all could go */
 void agent_rotate_host_key(Agent *a);                   /* if an operator has asked for it, and the control plane knows the current one */
 
+/* agent-watch.c */
+int  agent_watch_open(Agent *a);
+void agent_watch_close(Agent *a);
+void agent_watch_changed(Agent *a);             /* a workspace, the hold or the control plane may be another */
+void agent_tell_job(Agent *a, const cJSON *report);
+void agent_tell_pull(Agent *a, const JobPull *p);
+void agent_tell(Agent *a, const char *kind, const cJSON *json);
+
 /* agent-view.c */
 cJSON *agent_register_body(void *userdata);
 cJSON *agent_health_view(void *userdata);
 cJSON *agent_pins_view(void *userdata);
+cJSON *agent_control_view(const Agent *a);      /* local: {state, error, since?, next_try_seconds?} */
 cJSON *agent_error_view(const Fault *f);        /* {code, message}; JSON null where none is set */

@@ -122,3 +122,16 @@ cJSON *agent_pins_view(void *userdata) {
                 return NULL;
         return TAKE_PTR(json);
 }
+
+cJSON *agent_control_view(const Agent *a) {
+        static const char *const names[] = { "idle", "registering", "polling", "parked" };
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        const Fault *f = a->enrol_fault.set ? &a->enrol_fault : control_fault(a->control);
+        uint64_t since = control_fault_since(a->control), next = control_next_try(a->control);
+
+        if (!json || !json_add_string(json, "state", names[control_state(a->control)]) || !json_add_item(json, "error", agent_error_view(f)) ||
+            (f && since && !json_add_time(json, "since", since)) ||
+            (f && next && !json_add_seconds(json, "next_try_seconds", next)))
+                return NULL;
+        return TAKE_PTR(json);
+}

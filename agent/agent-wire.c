@@ -92,7 +92,10 @@ static void on_report(cJSON *report, bool durable, void *userdata) {
         Agent *a = userdata;
         Fault why = {};
 
-        int r = outbox_add(a->outbox, report, durable, &why);
+        int r;
+
+        agent_tell_job(a, report);
+        r = outbox_add(a->outbox, report, durable, &why);
 
         if (r < 0)
                 log_write(LOG_ERR, &(LogFields) { .fault = &why }, "A report is kept in memory only: %s", why.text);
@@ -102,9 +105,12 @@ static void on_report(cJSON *report, bool durable, void *userdata) {
                 reporter_wake(a->reporter, durable);
 }
 
+static void on_pulling(const JobPull *pull, void *userdata) { agent_tell_pull(userdata, pull); }
+
 static void on_changed(void *userdata) {
         Agent *a = userdata;
 
+        agent_watch_changed(a);
         if (a->health)
                 health_changed(a->health);
 }
@@ -193,6 +199,7 @@ static void on_control_changed(void *userdata) {
         if (control_state(a->control) == CONTROL_PARKED && identity_parked(a->state_fd, &a->identity, &why) < 0)
                 log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "%s", why.text);
         open_loops(a, 0);
+        agent_watch_changed(a);
         health_changed(a->health);
         agent_once_check(a);
 }
@@ -283,6 +290,7 @@ static int wire_provision(Agent *a, Fault *reterr) {
                               .hold_file = a->hold_file,
                               .userdata = a,
                               .events = { .report = on_report,
+                                          .pulling = on_pulling,
                                           .changed = on_changed,
                                           .recovered = on_recovered,
                                           .stopped = on_stopped,
@@ -313,8 +321,11 @@ static int wire_control(Agent *a) {
 }
 
 int agent_wire(Agent *a, Fault *reterr) {
-        int r = wire_provision(a, reterr);
+        int r = agent_watch_open(a);
 
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Cannot set up: %m");
+        r = wire_provision(a, reterr);
         if (r < 0)
                 return r;
         r = wire_control(a);

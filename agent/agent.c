@@ -297,7 +297,7 @@ int agent_run(Agent *a) {
                 log_error("Cannot start: %s", strerror(-r));
                 return 1;
         }
-        if (!a->options.once && api_start(a->event, a->settings.runtime_path, a, &a->api, &why) < 0)
+        if (!a->options.once && api_start(a->event, a->settings.runtime_path, a->config->admin_group, a, &a->api, &why) < 0)
                 log_write(LOG_ERR, &(LogFields){ .fault = &why }, "%s", why.text);
         loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
         log_notice("molecule-agentd %s, host %s, start %llu.", VERSION, a->identity.host_id, (unsigned long long) a->identity.boot_epoch);
@@ -313,12 +313,13 @@ int agent_run(Agent *a) {
 Agent *agent_free(Agent *a) {
         if (!a)
                 return NULL;
-        api_stop(a->api);
+        a->api = api_stop(a->api);
         health_free(a->health);
         reporter_free(a->reporter);
         control_free(a->control);
         cp_free(a->cp);
         queue_free(a->queue);
+        agent_watch_close(a);
         outbox_free(a->outbox);
         pins_free(a->pins);
         images_free(a->images);

@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* libmicrohttpd on our event loop: it brings its own epoll descriptor, our loop watches that and microhttpd's timer. What a peer may do is judged
- * before a byte of its body is kept. */
+/* One request, from its head to its answer. What a peer may do is judged before a byte of its body is kept. */
 
 #include "agent/api.h"
 
 #include <errno.h>
-#include <microhttpd.h>
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agent/api-server.h"
 #include "base/log.h"
 #include "base/text.h"
 
-#define IDLE_SECONDS      10 /* a connection on which nothing moves */
-#define CONNECTIONS_MAX   32
-#define CONNECTION_MEMORY (8 * 1024)
+#define CONNECTIONS_MAX   128
+#define STREAMS_MAX       100 /* so that there is always room for a question */
+#define PEER_GROUPS_MAX   256
 #define BODY_STEP         (64 * 1024)
 
 struct Api {
         Agent *agent;
-        struct MHD_Daemon *mhd;
-        sd_event_source *io, *timer, *again;
+        ApiServer *server;
+        bool has_admins;
+        gid_t admins;
         char path[sizeof((struct sockaddr_un *) NULL)->sun_path];
 };
 
@@ -34,15 +34,16 @@ typedef struct Request {
         const ApiRoute *route; /* NULL: status says why not */
         unsigned status;
         const char *refusal; /* the words to it */
-        struct ucred peer;
+        char part[API_PART_MAX + 1];
+        uid_t uid;
         char *body;
         size_t size, room;
 } Request;
 
 /* ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static enum MHD_Result send_json(struct MHD_Connection *connection, unsigned status, const cJSON *json) {
-        char *text = json ? json_print(json) : NULL;
+/* text: owned from here; NULL: out of memory, and the connection ends. */
+static enum MHD_Result send_text(struct MHD_Connection *connection, unsigned status, const char *type, char *text) {
         struct MHD_Response *response;
         enum MHD_Result r;
 
@@ -53,10 +54,14 @@ static enum MHD_Result send_json(struct MHD_Connection *connection, unsigned sta
                 free(text);
                 return MHD_NO;
         }
-        (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+        (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
         r = MHD_queue_response(connection, status, response);
         MHD_destroy_response(response);
         return r;
+}
+
+static enum MHD_Result send_json(struct MHD_Connection *connection, unsigned status, const cJSON *json) {
+        return send_text(connection, status, "application/json", json ? json_print(json) : NULL);
 }
 
 static enum MHD_Result send_error(struct MHD_Connection *connection, unsigned status, const char *code, const char *words) {
@@ -100,6 +105,7 @@ static enum MHD_Result send_refusal(struct MHD_Connection *connection, const Req
                 { 404, "not_found" },
                 { 405, "method_not_allowed" },
                 { 413, "too_large" },
+                { 503, "too_many" },
         };
 
         for (size_t i = 0; i < ELEMENTS(table); i++)
@@ -110,11 +116,31 @@ static enum MHD_Result send_refusal(struct MHD_Connection *connection, const Req
 
 /* ── one request ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static int read_peer(struct MHD_Connection *connection, struct ucred *ret) {
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        socklen_t size = sizeof *ret;
+static bool is_member(int fd, gid_t primary, gid_t wanted) {
+        gid_t groups[PEER_GROUPS_MAX];
+        socklen_t size = sizeof groups;
 
-        return info && getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, ret, &size) == 0 && size == sizeof *ret ? 0 : -EPERM;
+        if (primary == wanted)
+                return true;
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+                return false;
+        for (size_t i = 0; i < size / sizeof *groups; i++)
+                if (groups[i] == wanted)
+                        return true;
+        return false;
+}
+
+static ApiPeer read_peer(const Api *api, struct MHD_Connection *connection, uid_t *ret_uid) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        struct ucred peer;
+        socklen_t size = sizeof peer;
+
+        if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || size != sizeof peer)
+                return API_NOBODY;
+        *ret_uid = peer.uid;
+        if (peer.uid == 0 || peer.uid == geteuid())
+                return API_ROOT;
+        return api->has_admins && is_member(info->connect_fd, peer.gid, api->admins) ? API_ADMIN : API_GROUP;
 }
 
 static void refuse(Request *q, unsigned status, const char *words) {
@@ -123,12 +149,31 @@ static void refuse(Request *q, unsigned status, const char *words) {
         q->refusal = words;
 }
 
-static bool may_change(const Request *q) { return q->peer.uid == 0 || q->peer.uid == geteuid(); }
+/* A route whose path ends in '/' takes one part more. */
+static bool matches(const ApiRoute *r, const char *path, char part[static API_PART_MAX + 1]) {
+        size_t n = strlen(r->path);
+        const char *rest = path + n;
 
-static void find_route(Request *q, const char *method, const char *path) {
+        if (strncmp(r->path, path, n) != 0)
+                return false;
+        if (r->path[n - 1] != '/')
+                return *rest == 0;
+        if (*rest == 0 || strlen(rest) > API_PART_MAX || strchr(rest, '/'))
+                return false;
+        memcpy(part, rest, strlen(rest) + 1);
+        return true;
+}
+
+static void find_route(Request *q, ApiPeer peer, const char *method, const char *path) {
+        static const char *const refusals[] = {
+                [API_GROUP] = "The kernel does not say who you are.",
+                [API_ADMIN] = "This is for root and the members of admin_group.",
+                [API_ROOT] = "Changes are for root.",
+        };
+
         refuse(q, 404, "There is no such path; docs/openapi/local.yaml lists them.");
         for (const ApiRoute *r = api_routes; r->path; r++) {
-                if (strcmp(r->path, path) != 0)
+                if (!matches(r, path, q->part))
                         continue;
                 if (strcmp(r->method, method) == 0) {
                         q->route = r;
@@ -136,19 +181,15 @@ static void find_route(Request *q, const char *method, const char *path) {
                 }
                 refuse(q, 405, "This path has another method; docs/openapi/local.yaml says which.");
         }
-        if (q->route && strcmp(method, MHD_HTTP_METHOD_GET) != 0 && !may_change(q))
-                refuse(q, 403, "Changes are for root.");
+        if (q->route && peer < q->route->needs)
+                refuse(q, 403, refusals[q->route->needs]);
 }
 
-static Request *request_new(struct MHD_Connection *connection, const char *method, const char *path) {
+static Request *request_new(const Api *api, struct MHD_Connection *connection, const char *method, const char *path) {
         Request *q = calloc(1, sizeof *q);
 
-        if (!q)
-                return NULL;
-        if (read_peer(connection, &q->peer) < 0)
-                refuse(q, 403, "The kernel does not say who you are.");
-        else
-                find_route(q, method, path);
+        if (q)
+                find_route(q, read_peer(api, connection, &q->uid), method, path);
         return q;
 }
 
@@ -181,15 +222,19 @@ static int take_body(Request *q, const char *data, size_t size) {
         return 0;
 }
 
-static int run(Api *api, struct MHD_Connection *connection, Request *q, cJSON **ret, Fault *reterr) {
+const char *api_query(const ApiCall *c, const char *name) {
+        const char *value = MHD_lookup_connection_value((struct MHD_Connection *) c->connection, MHD_GET_ARGUMENT_KIND, name);
+
+        return value && strlen(value) <= API_PART_MAX ? value : NULL;
+}
+
+static int run(const Api *api, struct MHD_Connection *connection, Request *q, ApiAnswer *ret, Fault *reterr) {
         _cleanup_json_ cJSON *body = NULL;
         char who[32];
-        ApiCall call = { .who = who };
+        ApiCall call = { .who = who, .part = q->part, .connection = connection };
         int r = 0;
 
-        (void) snprintf(who, sizeof who, "uid %u", q->peer.uid);
-        if (q->route->parameter)
-                call.query = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, q->route->parameter);
+        (void) snprintf(who, sizeof who, "uid %u", q->uid);
         if (q->route->body_max > 0 && q->size > 0) {
                 r = json_parse(q->body, q->size, &body, reterr);
                 if (r == 0 && !cJSON_IsObject(body))
@@ -200,17 +245,30 @@ static int run(Api *api, struct MHD_Connection *connection, Request *q, cJSON **
         return r < 0 ? r : q->route->handle(api->agent, &call, ret, reterr);
 }
 
-static enum MHD_Result answer(Api *api, struct MHD_Connection *connection, Request *q) {
-        _cleanup_json_ cJSON *json = NULL;
+static enum MHD_Result send_stream(const Api *api, struct MHD_Connection *connection, ApiAnswer *a) {
+        if (api_server_has_room(api->server))
+                return api_server_stream(api->server, connection, a->type, a->source, a->state);
+        a->source->done(a->state);
+        return send_error(connection, 503, "too_many", "So many follow already that one more is refused.");
+}
+
+static enum MHD_Result answer(const Api *api, struct MHD_Connection *connection, Request *q) {
+        ApiAnswer a = {};
         Fault why = {};
+        enum MHD_Result r;
 
         if (!q->route)
                 return send_refusal(connection, q);
-        if (run(api, connection, q, &json, &why) >= 0 && json)
-                return send_json(connection, 200, json);
-        if (!why.set)
-                (void) fault(&why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        return send_error(connection, status_of(why.code), fault_code_name(why.code), why.text);
+        if (run(api, connection, q, &a, &why) < 0) {
+                if (!why.set)
+                        (void) fault(&why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+                return send_error(connection, status_of(why.code), fault_code_name(why.code), why.text);
+        }
+        if (a.source)
+                return send_stream(api, connection, &a);
+        r = a.text ? send_text(connection, 200, a.type, a.text) : send_json(connection, 200, a.json);
+        cJSON_Delete(a.json);
+        return r;
 }
 
 /* Called when the head is there, then for each piece of the body, then once with no data. */
@@ -221,7 +279,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 
         (void) version;
         if (!q) {
-                *place = request_new(connection, method, path);
+                *place = request_new(cls, connection, method, path);
                 return *place ? MHD_YES : MHD_NO;
         }
         if (*size > 0) {
@@ -242,56 +300,6 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **pl
                 drop_body(q);
         free(q);
         *place = NULL;
-}
-
-/* ── on the loop ─────────────────────────────────────────────────────────────────────────────────────────────── */
-
-static void step(Api *api) {
-        MHD_UNSIGNED_LONG_LONG msec;
-
-        (void) MHD_run(api->mhd);
-        if (MHD_get_timeout(api->mhd, &msec) != MHD_YES)
-                (void) sd_event_source_set_enabled(api->timer, SD_EVENT_OFF);
-        else if (msec == 0)
-                (void) sd_event_source_set_enabled(api->again, SD_EVENT_ONESHOT);
-        else {
-                (void) sd_event_source_set_time(api->timer, now_boottime() + msec * USEC_PER_MSEC);
-                (void) sd_event_source_set_enabled(api->timer, SD_EVENT_ONESHOT);
-        }
-}
-
-static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        (void) source;
-        (void) fd;
-        (void) revents;
-        step(userdata);
-        return 0;
-}
-
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
-        (void) source;
-        (void) usec;
-        step(userdata);
-        return 0;
-}
-
-static int on_again(sd_event_source *source, void *userdata) {
-        (void) source;
-        step(userdata);
-        return 0;
-}
-
-static int watch(Api *api, sd_event *event) {
-        const union MHD_DaemonInfo *info = MHD_get_daemon_info(api->mhd, MHD_DAEMON_INFO_EPOLL_FD);
-        int r = info ? sd_event_add_io(event, &api->io, info->epoll_fd, EPOLLIN, on_io, api) : -EIO;
-
-        if (r >= 0)
-                r = sd_event_add_time(event, &api->timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_timer, api);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(api->timer, SD_EVENT_OFF);
-        if (r >= 0)
-                r = sd_event_add_defer(event, &api->again, on_again, api);
-        return r < 0 ? r : 0;
 }
 
 /* ── the socket ──────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -315,30 +323,37 @@ static int listen_on(const char *path) {
         return listen(fd, CONNECTIONS_MAX) < 0 ? -errno : TAKE_FD(fd);
 }
 
-int api_start(sd_event *event, const char *runtime_path, Agent *a, Api **ret, Fault *reterr) {
+static void find_admins(Api *api, const char *name) {
+        struct group entry, *found = NULL;
+        char room[4096];
+
+        if (!name)
+                return;
+        if (getgrnam_r(name, &entry, room, sizeof room, &found) != 0 || !found) {
+                log_warning("This host has no group '%s' (admin_group): only root looks at logs and workspaces.", name);
+                return;
+        }
+        api->has_admins = true;
+        api->admins = found->gr_gid;
+}
+
+int api_start(sd_event *event, const char *runtime_path, const char *admin_group, Agent *a, Api **ret, Fault *reterr) {
         Api *api = calloc(1, sizeof *api);
-        int fd = -ENAMETOOLONG, r;
+        ApiServerOptions o = { .fd = -ENAMETOOLONG, .connections_max = CONNECTIONS_MAX, .streams_max = STREAMS_MAX,
+                               .request = on_request, .completed = on_completed, .userdata = api };
+        int r;
 
         if (!api)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         api->agent = a;
+        find_admins(api, admin_group);
         if (snprintf(api->path, sizeof api->path, "%s/" API_SOCKET, runtime_path) < (int) sizeof api->path)
-                fd = listen_on(api->path);
-        if (fd < 0) {
-                r = fault(reterr, fd, FAULT_INTERNAL, "Cannot listen on %s/" API_SOCKET ": %s", runtime_path, strerror(-fd));
+                o.fd = listen_on(api->path);
+        if (o.fd < 0) {
                 free(api);
-                return r;
+                return fault(reterr, o.fd, FAULT_INTERNAL, "Cannot listen on %s/" API_SOCKET ": %s", runtime_path, strerror(-o.fd));
         }
-        api->mhd = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, api,
-                                    MHD_OPTION_LISTEN_SOCKET, fd,
-                                    MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS_MAX,
-                                    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
-                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS,
-                                    MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                                    MHD_OPTION_END);
-        if (!api->mhd)
-                (void) close(fd);
-        r = api->mhd ? watch(api, event) : -EIO;
+        r = api_server_start(event, &o, &api->server);
         if (r < 0) {
                 (void) api_stop(api);
                 return fault(reterr, r, FAULT_INTERNAL, "The local API cannot start: %s", strerror(-r));
@@ -350,12 +365,13 @@ int api_start(sd_event *event, const char *runtime_path, Agent *a, Api **ret, Fa
 Api *api_stop(Api *api) {
         if (!api)
                 return NULL;
-        sd_event_source_disable_unref(api->io);
-        sd_event_source_disable_unref(api->timer);
-        sd_event_source_disable_unref(api->again);
-        if (api->mhd)
-                MHD_stop_daemon(api->mhd);
+        api->server = api_server_stop(api->server);
         (void) unlink(api->path);
         free(api);
         return NULL;
+}
+
+void api_wake(Api *api) {
+        if (api)
+                api_server_wake(api->server);
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The local API: HTTP on $RUNTIME_DIRECTORY/control.sock, for molecule-agentctl and for curl --unix-socket. The only door to libmicrohttpd. Who speaks
- * is what the kernel says of the socket's other end: its mode lets the agent's group read, and changes are for root and the agent's own user.
- * Format: docs/openapi/local.yaml.
+/* The local API: HTTP on $RUNTIME_DIRECTORY/control.sock, for molecule-agentctl and for curl --unix-socket. agent/api*.c are the only door to
+ * libmicrohttpd. Who speaks is what the kernel says of the socket's other end. Format: docs/openapi/local.yaml.
  *
- * Nobody waits in here: a request is answered in the loop's turn in which its last byte came. */
+ * Nobody waits in here: a request is answered, or its long answer begun, in the loop's turn in which its last byte came. */
 
 #include <systemd/sd-event.h>
 
@@ -14,28 +13,57 @@
 #include "base/json.h"
 
 #define API_SOCKET "control.sock"
+#define API_PART_MAX 64                 /* bytes of a path's last part, and of a parameter's value */
 
 typedef struct Api Api;
 
+/* What a peer may do; each may do what those before may. */
+typedef enum ApiPeer {
+        API_NOBODY,                     /* the kernel does not say who it is */
+        API_GROUP,                      /* the socket's mode let it in */
+        API_ADMIN,                      /* a member of admin_group */
+        API_ROOT,                       /* root, or the agent's own user */
+} ApiPeer;
+
 typedef struct ApiCall {                /* borrowed during the handler */
-        const char  *query;             /* the value of the route's one parameter; NULL where absent */
+        const char  *part;              /* the rest of the path behind the route's; "" where the route has none */
         const cJSON *json;              /* the body of a POST, an object */
         const char  *who;               /* for the log: "uid 0" */
+        const void  *connection;
 } ApiCall;
 
-/* 0 with what to answer, owned by the caller; or negative with the reason. */
-typedef int (*ApiHandler)(Agent *a, const ApiCall *c, cJSON **ret, Fault *reterr);
+const char *api_query(const ApiCall *c, const char *name);      /* NULL: absent, or longer than API_PART_MAX */
+
+/* What a long answer is read from. */
+typedef struct ApiSource {
+        ssize_t (*read)(void *state, char *to, size_t room);    /* bytes; 0: nothing now, api_wake() when there is; -ENODATA: the end; else broken off */
+        void    (*done)(void *state);
+        const char *beat;               /* sent now and then where there is nothing else, to find out whether somebody reads; NULL: none */
+} ApiSource;
+
+/* One of them; owned by the caller. */
+typedef struct ApiAnswer {
+        cJSON           *json;
+        char            *text;          /* of type */
+        const ApiSource *source;        /* of type; with state */
+        void            *state;
+        const char      *type;
+} ApiAnswer;
+
+/* 0 with what to answer; or negative with the reason. */
+typedef int (*ApiHandler)(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr);
 
 typedef struct ApiRoute {
-        const char *method, *path;
+        const char *method, *path;      /* a path that ends in '/' has one part more, in ApiCall.part */
+        ApiPeer     needs;
         ApiHandler  handle;
-        const char *parameter;          /* of the query; NULL: none */
         size_t      body_max;           /* bytes; 0: no body */
 } ApiRoute;
 
-extern const ApiRoute api_routes[];     /* api-verbs.c; ends with {} */
+extern const ApiRoute api_routes[];     /* api-routes.c; ends with {} */
 
 /* Takes the place of a socket that an earlier process left: the caller holds the state directory's lock. -ENAMETOOLONG where the path does not fit
- * into a socket's address. */
-int  api_start(sd_event *event, const char *runtime_path, Agent *a, Api **ret, Fault *reterr);
+ * into a socket's address. admin_group: its name, NULL for none; one that this host does not have is a warning. */
+int  api_start(sd_event *event, const char *runtime_path, const char *admin_group, Agent *a, Api **ret, Fault *reterr);
 Api *api_stop(Api *api);                /* NULL is fine; returns NULL */
+void api_wake(Api *api);                /* long answers may have something to read; NULL is fine */

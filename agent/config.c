@@ -92,6 +92,7 @@ static const Setting settings[] = {
         { "allow_insecure_loopback", KIND_BOOL, AT(allow_insecure_loopback), "no", 0, 0, NULL, NULL },
         { "imds", KIND_TEXT, AT(imds), "auto", 0, 0, rule_imds, NULL },
         { "imds_url", KIND_TEXT, AT(imds_url), "http://169.254.169.254", 0, 0, rule_url, NULL },
+        { "admin_group", KIND_TEXT, AT(admin_group), NULL, 0, 0, rule_name, NULL },
         { "log_level", KIND_TEXT, AT(log_level), "info", 0, 0, rule_level, NULL },
         { "engine_socket", KIND_TEXT, AT(engine_socket), "/var/run/docker.sock", 0, 0, rule_path, NULL },
         { "engine_timeout_seconds", KIND_NUMBER, AT(engine_timeout_seconds), "60", 1, 3600, NULL, NULL },

@@ -85,7 +85,6 @@ void flow_back(Flow *f, Step to);                               /* to an earlier
 void flow_again(Flow *f, uint64_t usec);                        /* begin this step again after a pause */
 void flow_fail(Flow *f, int r, const Fault *fault);
 void flow_end(Flow *f, const FlowEnd *end);
-void flow_progress(Flow *f, int percent);
 int  flow_save(Flow *f, Fault *reterr);                         /* the workspace's record */
 
 /* For engine callbacks. True: the call went well. False: the answer was dealt with (waiting for the engine, another try, or failure) and

@@ -34,8 +34,9 @@ static void on_image(int r, const Fault *why, const EngineImage *image, bool pul
 }
 
 static void on_image_progress(uint64_t bytes, uint64_t total, void *userdata) {
-        if (total)
-                flow_progress(userdata, (int) (bytes >= total ? 99 : bytes * 100 / total));
+        Flow *f = userdata;
+
+        f->context->events.pulling(f->w, bytes, total, f->context->userdata);
 }
 
 void step_image(Flow *f) {

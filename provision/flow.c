@@ -312,7 +312,6 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-void flow_progress(Flow *f, int percent) { f->context->events.stage(f->w, flow_stage(f), percent, f->context->userdata); }
 
 /* The engine is away, or an answer was lost: begin the step again, which looks before it acts. */
 static void wait_for_engine(Flow *f, const Fault *why) {

@@ -25,6 +25,7 @@ typedef struct FlowEnd {
 
 typedef struct FlowEvents {
         void (*stage)(Workspace *w, Stage stage, int progress, void *userdata);
+        void (*pulling)(Workspace *w, uint64_t bytes, uint64_t total, void *userdata);  /* at most once a second; total: as far as it is known by now */
         void (*wrote)(int r, const Fault *fault, void *userdata);       /* the record was written, or not */
         bool (*held)(const Workspace *w, void *userdata);       /* nothing of w may be changed now */
         int  (*new_port)(Workspace *w, void *userdata);         /* gives w another port; -ENOSPC: none is left */

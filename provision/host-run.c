@@ -184,8 +184,14 @@ static void on_ensured(int r, const Fault *why, const EngineImage *image, bool p
 }
 
 static void on_ensure_progress(uint64_t bytes, uint64_t total, void *userdata) {
-        if (total)
-                host_run_tell(userdata, STAGE_INSTALLING, (int) (bytes >= total ? 99 : bytes * 100 / total));
+        HostRun *r = userdata;
+
+        if (!total)
+                return;
+        host_run_tell(r, STAGE_INSTALLING, pull_percent(bytes, total));
+        r->pull_bytes = bytes;
+        r->pull_total = total;
+        r->q->o.events.pulling(&(JobPull) { r->j->job->job_id, NULL, json_get_string(r->j->plan, "image_ref"), bytes, total }, r->q->o.userdata);
 }
 
 void host_ensure_begin(HostRun *r) {

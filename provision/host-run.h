@@ -16,6 +16,7 @@ struct HostRun {
         EngineCall      *call;
         sd_event_source *deadline;
         int              progress;
+        uint64_t         pull_bytes, pull_total;        /* image.ensure; total 0: none under way */
         int              phase;         /* teardown: which list is being worked off */
         cJSON           *list;          /* … and that list: names */
 };

@@ -256,6 +256,23 @@ const Pin *pins_find(const Pins *p, const char *runtime, const char *region) {
         return global;
 }
 
+cJSON *pins_view(const Pins *p) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+
+        for (size_t i = 0; list && i < p->n; i++) {
+                const Pin *row = &p->rows[i];
+                cJSON *json = cJSON_CreateObject();
+
+                if (!cJSON_AddItemToArray(list, json) || !json_add_string(json, "runtime", row->template_name) ||
+                    !json_add_string(json, "region", row->region) || !json_add_string(json, "image_ref", row->image_ref) ||
+                    !json_add_string(json, "image_digest", row->image_digest) ||
+                    (row->image_size_bytes && !json_add_u64_text(json, "image_size_bytes", row->image_size_bytes)) ||
+                    (row->promoted_at && !json_add_time(json, "promoted_at", row->promoted_at)))
+                        return NULL;
+        }
+        return TAKE_PTR(list);
+}
+
 bool pins_has_digest(const Pins *p, const char *digest) {
         for (size_t i = 0; i < p->n; i++)
                 if (str_equal(p->rows[i].image_digest, digest))

@@ -36,6 +36,7 @@ void pins_from(Pins *p, const char *source);
 int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now_realtime_usec, Fault *reterr);
 
 const Pin  *pins_find(const Pins *p, const char *runtime, const char *region);  /* region's row, else global's; NULL. Borrowed until replaced */
+cJSON      *pins_view(const Pins *p);           /* [{runtime, region, image_ref, image_digest, image_size_bytes?, promoted_at?}]; NULL when out of memory */
 bool        pins_has_digest(const Pins *p, const char *digest);
 const char *pins_etag(const Pins *p);           /* "" before the first table */
 uint64_t    pins_fetched_at(const Pins *p);     /* microseconds since the epoch; 0: never */

@@ -3,7 +3,8 @@
 
 /* What the files of the queue share: queue.c (life of the whole), queue-admit.c (what comes in), queue-accept.c (a workspace's job is taken),
  * queue-answer.c (what is said of a delivery), queue-run.c (what is at work), queue-end.c (how it ends), queue-host.c (jobs of the host), sweep.c
- * (what the engine shows), upkeep.c (what is done now and then), queue-view.c (what is told), queue-local.c (what an operator on the host wants). */
+ * (what the engine shows), upkeep.c (what is done now and then), queue-view.c (what is told), queue-local.c (what an operator on the host wants),
+ * queue-look.c (what such a one is shown). */
 
 #include "provision/flow.h"
 #include "provision/host-state.h"
@@ -22,6 +23,7 @@ typedef struct Entry {
         uint64_t        changed_at;             /* boottime: a job was accepted or ended; what a sweep saw before that is stale */
         Stage           stage;
         int             progress;
+        uint64_t        pull_bytes, pull_total; /* of the pull under way; total 0: none */
         cJSON          *final;                  /* the outcome that could not be stored yet: tried again by every sweep */
         bool            at_once;                /* from the agent's start until it was seen running: started without waiting */
         bool            looked;                 /* a sweep has looked for the settled container since it was settled */
@@ -128,6 +130,9 @@ void host_part_ended(Queue *q, Entry *e);       /* a part of a host's job on thi
 int  host_save(Queue *q, Fault *reterr);        /* counts failures towards `degraded` */
 int  host_set_hold(Queue *q, HostHold *o, bool held, const char *reason, uint64_t seconds, HostHold *ret_old); /* in memory; -ENOMEM */
 int  queue_cancel(Queue *q, const char *job_id, Fault *reterr); /* 0; -EALREADY (too_late) with words; -ENOENT: not seen here */
+
+cJSON *queue_local_one(const Queue *q, const Entry *e);         /* queue-view.c: as an operator here sees it */
+int    pull_percent(uint64_t bytes, uint64_t total);            /* 0..99: the end of a pull is said by what comes behind it */
 
 /* upkeep.c */
 void upkeep(Queue *q);                          /* after each sweep that saw the engine */

@@ -139,4 +139,6 @@ cJSON *queue_hold_view(const Queue *q) {
         return TAKE_PTR(json);
 }
 
+cJSON *queue_outcomes(const Queue *q, size_t max) { return outcomes_since(q->outcomes, 0, max); }
+
 cJSON *queue_outcomes_since(const Queue *q, uint64_t since) { return outcomes_since(q->outcomes, since, OUTCOMES_TOLD); }

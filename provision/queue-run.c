@@ -21,6 +21,8 @@ static void on_stage(Workspace *w, Stage stage, int progress, void *userdata) {
                 return;
         e->stage = stage;
         e->progress = progress;
+        if (moved)
+                e->pull_bytes = e->pull_total = 0;
         if (w->work->reported)
                 return;
         r.state = REPORT_RUNNING;
@@ -34,6 +36,20 @@ static void on_stage(Workspace *w, Stage stage, int progress, void *userdata) {
         }
 }
 
+int pull_percent(uint64_t bytes, uint64_t total) { return bytes >= total ? 99 : (int) (bytes * 100 / total); }
+
+static void on_pulling(Workspace *w, uint64_t bytes, uint64_t total, void *userdata) {
+        Queue *q = userdata;
+        Entry *e = queue_find(q, w->id);
+
+        if (!total)
+                return;
+        on_stage(w, STAGE_INSTALLING, pull_percent(bytes, total), q);
+        e->pull_bytes = bytes;
+        e->pull_total = total;
+        q->o.events.pulling(&(JobPull) { w->work->job_id, w->id, w->work->image_ref, bytes, total }, q->o.userdata);
+}
+
 static int on_new_port(Workspace *w, void *userdata) { return queue_pick_port(userdata, w); }
 static void on_wrote(int r, const Fault *why, void *userdata) { queue_wrote(userdata, r, why); }
 static void on_rested(Workspace *w, void *userdata) { (void) w; queue_wake(userdata); }
@@ -45,7 +61,7 @@ static bool on_held(const Workspace *w, void *userdata) { return !is_torn_down(w
 static void on_done(Workspace *w, const FlowEnd *end, void *userdata) { queue_done(userdata, queue_find(userdata, w->id), end); }
 
 void queue_flow_events(FlowEvents *ret) {
-        *ret = (FlowEvents) { .stage = on_stage, .wrote = on_wrote, .held = on_held, .new_port = on_new_port, .rested = on_rested, .done = on_done };
+        *ret = (FlowEvents) { .stage = on_stage, .pulling = on_pulling, .wrote = on_wrote, .held = on_held, .new_port = on_new_port, .rested = on_rested, .done = on_done };
 }
 
 Report queue_report_head(const Entry *e, const Work *k) {

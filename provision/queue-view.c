@@ -150,7 +150,7 @@ static uint64_t down_since(const Entry *e, uint64_t now) {
 }
 
 /* Ages mean something only to who looks now: they are not part of health, whose hash they would change with every second. */
-static cJSON *local_one(const Queue *q, const Entry *e) {
+cJSON *queue_local_one(const Queue *q, const Entry *e) {
         _cleanup_json_ cJSON *json = view_one(q, e);
         uint64_t now = now_boottime(), since = down_since(e, now);
 
@@ -160,6 +160,6 @@ static cJSON *local_one(const Queue *q, const Entry *e) {
         return TAKE_PTR(json);
 }
 
-cJSON *queue_local_view(const Queue *q) { return each(q, is_known, local_one); }
+cJSON *queue_local_view(const Queue *q) { return each(q, is_known, queue_local_one); }
 
 cJSON *queue_foreign(const Queue *q) { return q->foreign ? cJSON_Duplicate(q->foreign, true) : cJSON_CreateArray(); }

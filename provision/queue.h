@@ -12,8 +12,15 @@
 
 typedef struct Queue Queue;
 
+/* An image on its way. total: as far as it is known by now; layers that begin later add to it. Borrowed. */
+typedef struct JobPull {
+        const char *job_id, *workspace_id, *image_ref;  /* workspace_id NULL: a job of the host */
+        uint64_t    bytes, total;
+} JobPull;
+
 typedef struct QueueEvents {
         void (*report)(cJSON *report, bool durable, void *userdata);    /* owns the report. durable: accepted and final ones */
+        void (*pulling)(const JobPull *pull, void *userdata);           /* at most once a second for each */
         void (*changed)(void *userdata);                                /* health would say something else now */
         void (*recovered)(void *userdata);                              /* once: every settled workspace was looked after */
         void (*stopped)(void *userdata);                                /* after queue_stop(): no engine change is in flight */
@@ -76,8 +83,11 @@ cJSON *queue_holding(const Queue *q);   /* register: [{workspace_id, generation,
 cJSON *queue_open_jobs(const Queue *q); /* register: [job_id] */
 cJSON *queue_view(const Queue *q);      /* health: workspaces[] */
 cJSON *queue_local_view(const Queue *q);        /* the same, with since and next_try_seconds where a workspace is not well */
+cJSON *queue_workspace_view(const Queue *q, const char *workspace_id);  /* one of them, with its versions and jobs; NULL, too: there is none */
+cJSON *queue_jobs_view(const Queue *q);         /* [{job_id, type, source, state, ...}]: at work, waiting, in the order of their acceptance */
 cJSON *queue_foreign(const Queue *q);   /* health: containers managed by another host id, last seen */
 cJSON *queue_hold_view(const Queue *q); /* {held, draining, torn_down, hold_file, drain_reason?, holds: [{workspace_id?, reason, until?}]} */
+cJSON *queue_outcomes(const Queue *q, size_t max);               /* the newest finals that are kept, newest last */
 cJSON *queue_outcomes_since(const Queue *q, uint64_t boottime_usec);    /* finals since then without results, newest last, at most 50 */
 unsigned queue_jobs_running(const Queue *q);
 bool     queue_is_held(const Queue *q);         /* the host as a whole */

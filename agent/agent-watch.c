@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What followers of /v1/events are told. Jobs and pulls tell of themselves; that a workspace, the hold or the control plane is another is seen by comparing
+ * with what was told last, so that whoever changes them need not think of it. */
+
+#include <string.h>
+
+#include "agent/agent-internal.h"
+
+#define SETTLE_USEC (100 * USEC_PER_MSEC)       /* changes come in flocks */
+
+void agent_tell(Agent *a, const char *kind, const cJSON *json) {
+        events_add(a->events, kind, json);
+        api_wake(a->api);
+}
+
+void agent_tell_job(Agent *a, const cJSON *report) {
+        cJSON *json = cJSON_Duplicate(report, true);
+
+        cJSON_DeleteItemFromObjectCaseSensitive(json, "result");        /* may hold what a console said */
+        agent_tell(a, "job", json);
+        cJSON_Delete(json);
+}
+
+void agent_tell_pull(Agent *a, const JobPull *p) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (json && json_add_string(json, "job_id", p->job_id) && (!p->workspace_id || json_add_string(json, "workspace_id", p->workspace_id)) &&
+            json_add_string(json, "image_ref", p->image_ref) && json_add_i64(json, "bytes", (int64_t) p->bytes) &&
+            json_add_i64(json, "total_bytes", (int64_t) p->total))
+                agent_tell(a, "pull", json);
+}
+
+static bool is_same(const cJSON *x, const cJSON *y, const char *const *members) {
+        for (; *members; members++)
+                if (!str_equal(json_get_string(x, *members), json_get_string(y, *members)))
+                        return false;
+        return true;
+}
+
+static const cJSON *find(const cJSON *list, const char *workspace_id) {
+        const cJSON *w;
+
+        cJSON_ArrayForEach(w, list)
+                if (str_equal(json_get_string(w, "workspace_id"), workspace_id))
+                        return w;
+        return NULL;
+}
+
+static void tell_gone(Agent *a, const char *workspace_id) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        if (json && json_add_string(json, "workspace_id", workspace_id) && json_add_string(json, "status", "removed"))
+                agent_tell(a, "workspace", json);
+}
+
+static void look_at_workspaces(Agent *a, cJSON *now) {
+        static const char *const members[] = { "status", "container_id", "last_error/code", NULL };
+        const cJSON *w;
+
+        cJSON_ArrayForEach(w, now) {
+                const cJSON *before = find(a->told.workspaces, json_get_string(w, "workspace_id"));
+
+                if (!before || !is_same(before, w, members))
+                        agent_tell(a, "workspace", w);
+        }
+        cJSON_ArrayForEach(w, a->told.workspaces)
+                if (!find(now, json_get_string(w, "workspace_id")))
+                        tell_gone(a, json_get_string(w, "workspace_id"));
+        cJSON_Delete(a->told.workspaces);
+        a->told.workspaces = now;
+}
+
+static int on_settled(sd_event_source *s, uint64_t usec, void *userdata) {
+        static const char *const members[] = { "state", "error/code", NULL };
+        Agent *a = userdata;
+        _cleanup_json_ cJSON *hold = queue_hold_view(a->queue);
+        cJSON *workspaces = queue_local_view(a->queue), *control = agent_control_view(a);
+        char *hold_text = hold ? json_print(hold) : NULL;
+
+        (void) s;
+        (void) usec;
+        if (workspaces)
+                look_at_workspaces(a, workspaces);
+        if (!str_equal(hold_text, a->told.hold))
+                agent_tell(a, "hold", hold);
+        if (!is_same(control, a->told.control, members))
+                agent_tell(a, "control", control);
+        free(a->told.hold);
+        cJSON_Delete(a->told.control);
+        a->told.hold = hold_text;
+        a->told.control = control;
+        return 0;
+}
+
+void agent_watch_changed(Agent *a) {
+        if (sd_event_source_get_enabled(a->told.settle, NULL) > 0)
+                return;
+        (void) sd_event_source_set_time_relative(a->told.settle, SETTLE_USEC);
+        (void) sd_event_source_set_enabled(a->told.settle, SD_EVENT_ONESHOT);
+}
+
+int agent_watch_open(Agent *a) {
+        int r = events_new(&a->events);
+
+        return r < 0 ? r : sd_event_add_time_relative(a->event, &a->told.settle, CLOCK_BOOTTIME, SETTLE_USEC, 0, on_settled, a);
+}
+
+void agent_watch_close(Agent *a) {
+        sd_event_source_disable_unref(a->told.settle);
+        cJSON_Delete(a->told.workspaces);
+        free(a->told.hold);
+        cJSON_Delete(a->told.control);
+        a->events = events_free(a->events);
+}

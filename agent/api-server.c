@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A long answer whose source has nothing is suspended, and so costs nothing; all are woken when something happened, and every BEAT to find out whose
+ * reader has gone. One that does not read is ended by microhttpd's own clock, since what it was sent does not move. */
+
+#include "agent/api-server.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "base/text.h"
+
+#define IDLE_SECONDS      10 /* a connection on which nothing moves */
+#define CONNECTION_MEMORY (8 * 1024)
+#define STREAM_BLOCK      (4 * 1024)
+#define BEAT_USEC         (15 * USEC_PER_SEC)
+
+typedef struct Stream {
+        TAILQ_ENTRY(Stream) link;
+        ApiServer *server;
+        struct MHD_Connection *connection;
+        const ApiSource *source;
+        void *state;
+        bool suspended, beat;
+} Stream;
+
+struct ApiServer {
+        struct MHD_Daemon *mhd;
+        sd_event_source *io, *timer, *again, *beat;
+        TAILQ_HEAD(, Stream) streams;
+        unsigned n_streams, streams_max;
+};
+
+/* ── long answers ────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static ssize_t on_read(void *cls, uint64_t at, char *to, size_t room) {
+        Stream *t = cls;
+        ssize_t n = t->source->read(t->state, to, room);
+
+        (void) at;
+        if (n == 0 && t->beat && t->source->beat) {
+                size_t size = strlen(t->source->beat);
+
+                n = size <= room ? (ssize_t) size : 0;
+                memcpy(to, t->source->beat, (size_t) n);
+        }
+        t->beat = false;
+        if (n > 0)
+                return n;
+        if (n < 0)
+                return n == -ENODATA ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+        t->suspended = true;
+        MHD_suspend_connection(t->connection);
+        return 0;
+}
+
+static void stream_free(void *cls) {
+        Stream *t = cls;
+
+        TAILQ_REMOVE(&t->server->streams, t, link);
+        t->server->n_streams--;
+        t->source->done(t->state);
+        free(t);
+}
+
+bool api_server_has_room(const ApiServer *s) { return s->n_streams < s->streams_max; }
+
+enum MHD_Result api_server_stream(ApiServer *s, struct MHD_Connection *connection, const char *type, const ApiSource *source, void *state) {
+        Stream *t = calloc(1, sizeof *t);
+        struct MHD_Response *response;
+        enum MHD_Result r;
+
+        if (!t) {
+                source->done(state);
+                return MHD_NO;
+        }
+        *t = (Stream){ .server = s, .connection = connection, .source = source, .state = state };
+        TAILQ_INSERT_TAIL(&s->streams, t, link);
+        s->n_streams++;
+        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_read, t, stream_free);
+        if (!response) {
+                stream_free(t);
+                return MHD_NO;
+        }
+        (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+        r = MHD_queue_response(connection, MHD_HTTP_OK, response);
+        MHD_destroy_response(response);
+        return r;
+}
+
+static void wake(ApiServer *s, bool beat) {
+        Stream *t;
+
+        TAILQ_FOREACH(t, &s->streams, link) {
+                t->beat |= beat;
+                if (t->suspended) {
+                        t->suspended = false;
+                        MHD_resume_connection(t->connection);
+                }
+        }
+        if (s->n_streams > 0)
+                (void) sd_event_source_set_enabled(s->again, SD_EVENT_ONESHOT);
+}
+
+void api_server_wake(ApiServer *s) {
+        if (s)
+                wake(s, false);
+}
+
+/* ── on the loop ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void step(ApiServer *s) {
+        MHD_UNSIGNED_LONG_LONG msec;
+
+        (void) MHD_run(s->mhd);
+        if (MHD_get_timeout(s->mhd, &msec) != MHD_YES)
+                (void) sd_event_source_set_enabled(s->timer, SD_EVENT_OFF);
+        else if (msec == 0)
+                (void) sd_event_source_set_enabled(s->again, SD_EVENT_ONESHOT);
+        else {
+                (void) sd_event_source_set_time(s->timer, now_boottime() + msec * USEC_PER_MSEC);
+                (void) sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+        }
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        (void) source;
+        (void) fd;
+        (void) revents;
+        step(userdata);
+        return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        (void) source;
+        (void) usec;
+        step(userdata);
+        return 0;
+}
+
+static int on_again(sd_event_source *source, void *userdata) {
+        (void) source;
+        step(userdata);
+        return 0;
+}
+
+static int on_beat(sd_event_source *source, uint64_t usec, void *userdata) {
+        (void) usec;
+        wake(userdata, true);
+        (void) sd_event_source_set_time_relative(source, BEAT_USEC);
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
+static int watch(ApiServer *s, sd_event *event) {
+        const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+        int r = info ? sd_event_add_io(event, &s->io, info->epoll_fd, EPOLLIN, on_io, s) : -EIO;
+
+        if (r >= 0)
+                r = sd_event_add_time(event, &s->timer, CLOCK_BOOTTIME, 0, USEC_PER_MSEC, on_timer, s);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(s->timer, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_add_defer(event, &s->again, on_again, s);
+        if (r >= 0)
+                r = sd_event_add_time_relative(event, &s->beat, CLOCK_BOOTTIME, BEAT_USEC, USEC_PER_SEC, on_beat, s);
+        return r < 0 ? r : 0;
+}
+
+int api_server_start(sd_event *event, const ApiServerOptions *o, ApiServer **ret) {
+        ApiServer *s = calloc(1, sizeof *s);
+        int r;
+
+        if (!s) {
+                (void) close(o->fd);
+                return -ENOMEM;
+        }
+        TAILQ_INIT(&s->streams);
+        s->streams_max = o->streams_max;
+        s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, o->request, o->userdata,
+                                  MHD_OPTION_LISTEN_SOCKET, o->fd,
+                                  MHD_OPTION_CONNECTION_LIMIT, o->connections_max,
+                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
+                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS,
+                                  MHD_OPTION_NOTIFY_COMPLETED, o->completed, o->userdata,
+                                  MHD_OPTION_END);
+        if (!s->mhd)
+                (void) close(o->fd);
+        r = s->mhd ? watch(s, event) : -EIO;
+        if (r < 0) {
+                (void) api_server_stop(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+ApiServer *api_server_stop(ApiServer *s) {
+        if (!s)
+                return NULL;
+        wake(s, false);                         /* microhttpd wants none suspended when it stops */
+        sd_event_source_disable_unref(s->io);
+        sd_event_source_disable_unref(s->timer);
+        sd_event_source_disable_unref(s->again);
+        sd_event_source_disable_unref(s->beat);
+        if (s->mhd)
+                MHD_stop_daemon(s->mhd);
+        free(s);
+        return NULL;
+}
