@@ -48,6 +48,7 @@ struct Agent {
         Api             *api;                   /* NULL: --once, or it could not be had */
         Events          *events;
         Told             told;
+        unsigned         n_log_readers;
         uint64_t         started_at;            /* microseconds since the epoch */
         Fault            config_fault;          /* the file is invalid; the last good one is in force */
         Fault            enrol_fault;           /* not_enrolled and its like */
@@ -56,6 +57,8 @@ struct Agent {
         bool             started_control, stopping, polled_once, foreign_state;
         int              exit_code;
 };
+
+const char *agent_state_path(void);
 
 /* agent-wire.c */
 int  agent_wire(Agent *a, Fault *reterr);       /* makes engine, images, queue, control, reporter, health */

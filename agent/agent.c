@@ -26,6 +26,8 @@
 #define EXIT_TRY_AGAIN  75
 #define EXIT_TIMED_OUT  5
 
+const char *agent_state_path(void) { return getenv("STATE_DIRECTORY") ?: STATE_DEFAULT; }
+
 void agent_exit(Agent *a, int code) { (void) sd_event_exit(a->event, code); }
 
 /* ── --once ──────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -231,7 +233,7 @@ static char *hold_file(const AgentOptions *options) {
 
 int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         _cleanup_(agent_freep) Agent *a = calloc(1, sizeof *a);
-        const char *state = getenv("STATE_DIRECTORY") ?: STATE_DEFAULT;
+        const char *state = agent_state_path();
         int r;
 
         if (!a)

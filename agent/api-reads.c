@@ -8,6 +8,7 @@
 
 #include "agent/api-routes.h"
 #include "base/text.h"
+#include "engine/disk.h"
 #include "provision/outcomes.h"
 
 #define JOBS_TOLD 20                    /* of those that ended, where the caller does not say */
@@ -88,8 +89,7 @@ int api_get_workspace(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr)
         return ret->json ? 0 : fault(reterr, -ENOENT, FAULT_UNKNOWN_WORKSPACE, "There is no workspace of this id on this host.");
 }
 
-/* A parameter that is a number of at most max. */
-static int read_count(const ApiCall *c, const char *name, uint64_t max, uint64_t otherwise, uint64_t *ret, Fault *reterr) {
+int api_read_count(const ApiCall *c, const char *name, uint64_t max, uint64_t otherwise, uint64_t *ret, Fault *reterr) {
         const char *text = api_query(c, name);
 
         *ret = otherwise;
@@ -100,7 +100,7 @@ static int read_count(const ApiCall *c, const char *name, uint64_t max, uint64_t
 
 int api_get_jobs(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         uint64_t tail;
-        int r = read_count(c, "tail", OUTCOMES_MAX, JOBS_TOLD, &tail, reterr);
+        int r = api_read_count(c, "tail", OUTCOMES_MAX, JOBS_TOLD, &tail, reterr);
 
         if (r < 0)
                 return r;
@@ -115,6 +115,38 @@ int api_get_pins(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         return json_add_item(ret->json, "pins", pins_view(a->pins)) ? 0 : -ENOMEM;
 }
 
+int api_get_images(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
+        int r = answer_one(ret, "images", images_view(a->images));
+
+        (void) c;
+        (void) reterr;
+        return r == 0 && json_add_bool(ret->json, "collecting", images_is_collecting(a->images)) ? 0 : -ENOMEM;
+}
+
+static bool add_disk(cJSON *json, const char *name, const char *path) {
+        cJSON *one = cJSON_CreateObject();
+        Disk disk;
+
+        if (!json_add_item(json, name, one) || !json_add_string(one, "path", path))
+                return false;
+        return !path || disk_look(path, &disk) < 0 ||
+               (json_add_i64(one, "free_bytes", (int64_t) disk.free_bytes) && json_add_i64(one, "used_percent", disk.used_percent));
+}
+
+int api_get_df(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
+        const Config *config = a->config;
+
+        (void) c;
+        (void) reterr;
+        ret->json = cJSON_CreateObject();
+        return add_disk(ret->json, "engine", engine_info(a->engine)->root_dir) && add_disk(ret->json, "state", agent_state_path()) &&
+                               json_add_i64(ret->json, "min_free_bytes", (int64_t) config->min_free_bytes) &&
+                               json_add_i64(ret->json, "gc_high_percent", (int64_t) config->gc_high_percent) &&
+                               json_add_i64(ret->json, "gc_low_percent", (int64_t) config->gc_low_percent)
+                       ? 0
+                       : -ENOMEM;
+}
+
 /* ── events ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 typedef struct Follower { const Events *events; EventCursor at; } Follower;
@@ -125,10 +157,10 @@ static ssize_t follow(void *state, char *to, size_t room) {
 }
 
 int api_get_events(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
-        static const ApiSource source = { .read = follow, .done = free, .beat = ":\n\n" };
+        static const ApiSource source = { .read = follow, .done = free };
         Follower *f;
         uint64_t tail;
-        int r = read_count(c, "tail", EVENTS_KEPT, 0, &tail, reterr);
+        int r = api_read_count(c, "tail", EVENTS_KEPT, 0, &tail, reterr);
 
         if (r < 0)
                 return r;

@@ -16,10 +16,14 @@
         X("GET", "/v1/workspaces", API_GROUP, api_get_workspaces, 0) \
         X("GET", "/v1/workspaces/", API_ADMIN, api_get_workspace, 0) \
         X("GET", "/v1/jobs", API_GROUP, api_get_jobs, 0) \
+        X("GET", "/v1/images", API_GROUP, api_get_images, 0) \
+        X("GET", "/v1/df", API_GROUP, api_get_df, 0) \
         X("GET", "/v1/pins", API_GROUP, api_get_pins, 0) \
         X("GET", "/v1/events", API_GROUP, api_get_events, 0) \
+        X("GET", "/v1/logs/", API_ADMIN, api_get_logs, 0) \
         X("POST", "/v1/sync", API_ROOT, api_post_sync, API_BODY_MAX) \
         X("POST", "/v1/apply", API_ROOT, api_post_apply, API_JOB_MAX) \
+        X("POST", "/v1/gc", API_ROOT, api_post_gc, API_BODY_MAX) \
         X("POST", "/v1/hold", API_ROOT, api_post_hold, API_BODY_MAX) \
         X("POST", "/v1/release", API_ROOT, api_post_release, API_BODY_MAX) \
         X("POST", "/v1/drain", API_ROOT, api_post_drain, API_BODY_MAX) \
@@ -37,4 +41,6 @@ typedef struct ApiMark {
 } ApiMark;
 
 ApiMark api_mark_now(const Agent *a);
+/* A parameter that is a number of at most max; otherwise where there is none. -EINVAL with words. */
+int     api_read_count(const ApiCall *c, const char *name, uint64_t max, uint64_t otherwise, uint64_t *ret, Fault *reterr);
 cJSON  *api_with_mark(const ApiMark *m);        /* {mark}; NULL when out of memory */

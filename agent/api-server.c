@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A long answer whose source has nothing is suspended, and so costs nothing; all are woken when something happened, and every BEAT to find out whose
+/* A long answer whose source has nothing is suspended, and so costs nothing; all are woken when something happened, and now and then to find out whose
  * reader has gone. One that does not read is ended by microhttpd's own clock, since what it was sent does not move. */
 
 #include "agent/api-server.h"
 
 #include <errno.h>
-#include <string.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
 #include <unistd.h>
@@ -24,7 +24,7 @@ typedef struct Stream {
         struct MHD_Connection *connection;
         const ApiSource *source;
         void *state;
-        bool suspended, beat;
+        bool suspended;
 } Stream;
 
 struct ApiServer {
@@ -36,21 +36,21 @@ struct ApiServer {
 
 /* ── long answers ────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static bool has_gone(struct MHD_Connection *connection) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        struct pollfd p = { .fd = info ? info->connect_fd : -1 };
+
+        return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
 static ssize_t on_read(void *cls, uint64_t at, char *to, size_t room) {
         Stream *t = cls;
         ssize_t n = t->source->read(t->state, to, room);
 
         (void) at;
-        if (n == 0 && t->beat && t->source->beat) {
-                size_t size = strlen(t->source->beat);
-
-                n = size <= room ? (ssize_t) size : 0;
-                memcpy(to, t->source->beat, (size_t) n);
-        }
-        t->beat = false;
         if (n > 0)
                 return n;
-        if (n < 0)
+        if (n < 0 || has_gone(t->connection))
                 return n == -ENODATA ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
         t->suspended = true;
         MHD_suspend_connection(t->connection);
@@ -91,23 +91,16 @@ enum MHD_Result api_server_stream(ApiServer *s, struct MHD_Connection *connectio
         return r;
 }
 
-static void wake(ApiServer *s, bool beat) {
+void api_server_wake(ApiServer *s) {
         Stream *t;
 
-        TAILQ_FOREACH(t, &s->streams, link) {
-                t->beat |= beat;
+        TAILQ_FOREACH(t, &s->streams, link)
                 if (t->suspended) {
                         t->suspended = false;
                         MHD_resume_connection(t->connection);
                 }
-        }
         if (s->n_streams > 0)
                 (void) sd_event_source_set_enabled(s->again, SD_EVENT_ONESHOT);
-}
-
-void api_server_wake(ApiServer *s) {
-        if (s)
-                wake(s, false);
 }
 
 /* ── on the loop ─────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -149,7 +142,7 @@ static int on_again(sd_event_source *source, void *userdata) {
 
 static int on_beat(sd_event_source *source, uint64_t usec, void *userdata) {
         (void) usec;
-        wake(userdata, true);
+        api_server_wake(userdata);
         (void) sd_event_source_set_time_relative(source, BEAT_USEC);
         (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
@@ -201,7 +194,7 @@ int api_server_start(sd_event *event, const ApiServerOptions *o, ApiServer **ret
 ApiServer *api_server_stop(ApiServer *s) {
         if (!s)
                 return NULL;
-        wake(s, false);                         /* microhttpd wants none suspended when it stops */
+        api_server_wake(s);                       /* microhttpd wants none suspended when it stops */
         sd_event_source_disable_unref(s->io);
         sd_event_source_disable_unref(s->timer);
         sd_event_source_disable_unref(s->again);

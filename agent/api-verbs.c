@@ -64,7 +64,8 @@ static int change(Agent *a, const ApiCall *c, const char *what, const JsonField 
         r = json_dispatch(c->json ?: empty, fields, JSON_STRICT, &args, reterr);
         if (r < 0)
                 return r;
-        log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL }, "%s, asked for by %s.", what, c->who);
+        log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL }, "%s, asked for by %s%s%s", what, c->who,
+                  args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
         r = make(a, &args, reterr);
         if (r < 0)
                 return r;
@@ -97,6 +98,16 @@ static int poll_now(Agent *a, const Args *args, Fault *reterr) {
         return 0;
 }
 
+static int collect(Agent *a, const Args *args, Fault *reterr) {
+        (void) args;
+        if (engine_state(a->engine) != ENGINE_UP)
+                return fault(reterr, -ENOTCONN, FAULT_ENGINE_UNREACHABLE, "The engine does not answer, so no image can be removed.");
+        if (queue_is_held(a->queue))
+                return fault(reterr, -EBUSY, FAULT_HELD, "A hold forbids changes on this host, and so the removal of images.");
+        images_collect_all(a->images);
+        return 0;
+}
+
 #define CHANGE(verb, what, fields, make) \
         int api_post_##verb(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) { \
                 return change(a, c, what, fields, make, ret, reterr); \
@@ -108,6 +119,7 @@ CHANGE(drain, "A drain", drain_fields, drain)
 CHANGE(undrain, "The end of a drain", undrain_fields, undrain)
 CHANGE(restart, "A restart", restart_fields, restart)
 CHANGE(cancel, "A cancel", cancel_fields, cancel)
+CHANGE(gc, "The removal of images that nothing needs", undrain_fields, collect)
 
 int api_post_apply(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         ApiMark m = api_mark_now(a);

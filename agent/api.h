@@ -38,7 +38,6 @@ const char *api_query(const ApiCall *c, const char *name);      /* NULL: absent,
 typedef struct ApiSource {
         ssize_t (*read)(void *state, char *to, size_t room);    /* bytes; 0: nothing now, api_wake() when there is; -ENODATA: the end; else broken off */
         void    (*done)(void *state);
-        const char *beat;               /* sent now and then where there is nothing else, to find out whether somebody reads; NULL: none */
 } ApiSource;
 
 /* One of them; owned by the caller. */

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "engine/engine-internal.h"
 
+#define FOLLOW_STEP_MAX (256 * 1024)    /* more than one piece of an answer */
 #define INSPECT_MAX (1U * 1024 * 1024)
 #define LIST_MAX    (8U * 1024 * 1024)
 #define REFUSAL_MAX 4096
@@ -249,6 +250,22 @@ int engine_container_logs(Engine *e, const char *id, unsigned lines, size_t max,
         if (c)
                 c->log.max = max;
         return engine_call_begin(c, str_printf("/containers/%s/logs?stdout=1&stderr=1&tail=%u", id, lines), &(HttpRequest) {}, ret);
+}
+
+int engine_container_follow(Engine *e, const char *id, const EngineLogQuery *q, void (*on_text)(const char *text, size_t size, void *userdata),
+                            EngineDone done, void *userdata, EngineCall **ret) {
+        EngineCall *c;
+
+        if (!name_is_valid(id))
+                return -EINVAL;
+        c = engine_call_new(e, &container_logs_kind, id, done, userdata);
+        if (c) {
+                c->log.max = FOLLOW_STEP_MAX;
+                c->on_text = on_text;
+                c->endless = q->follow;
+        }
+        return engine_call_begin(c, str_printf("/containers/%s/logs?stdout=1&stderr=1&tail=%u&since=%llu&follow=%d", id, q->lines,
+                                               (unsigned long long) q->since, q->follow), &(HttpRequest) {}, ret);
 }
 
 static char *archive_path(const char *id, const char *path) {

@@ -255,8 +255,16 @@ static void on_answer(const HttpAnswer *a, void *userdata) {
 static int on_chunk(const void *data, size_t size, void *userdata) {
         EngineCall *c = userdata;
 
-        if (c->kind->flags & KIND_LOG)
-                return log_stream_feed(&c->log, data, size);
+        if (c->kind->flags & KIND_LOG) {
+                int r = log_stream_feed(&c->log, data, size);
+
+                if (r < 0 || !c->on_text)
+                        return r;
+                size = c->log.size;
+                c->log.size = 0;
+                c->on_text(c->log.text, size, c->userdata);     /* may cancel: c is not touched any more */
+                return 0;
+        }
         pull_progress_feed(c->progress, data, size);
         if (c->on_progress && !c->sending)
                 c->on_progress(c->userdata);    /* may cancel: c is not touched any more */
@@ -280,7 +288,7 @@ static int call_send(EngineCall *c, const char *path, const HttpRequest *more) {
                 q.chunk = on_chunk;
                 q.flags |= HTTP_KEEP_BODY;
         }
-        if (!c->progress)               /* a pull takes as long as it takes; who asked for it watches its progress */
+        if (!c->progress && !c->endless)        /* a pull takes as long as it takes; who asked for it watches its progress */
                 q.timeout_usec += e->timeout_usec;
         c->sending = true;
         r = http_send(e->http, &q, on_answer, c, &c->http);

@@ -33,7 +33,7 @@ static void on_removed(const EngineAnswer *a, void *userdata) {
 
         g->call = NULL;
         if (a->r == 0) {
-                log_notice("Removed the image %s: nothing needs it, and the disk is filling up.", ref);
+                log_notice("Removed the image %s: nothing needs it.", ref);
                 image_own_forget(g->own, ref);
         } else if (a->r == -ENOTCONN) {
                 end(g);

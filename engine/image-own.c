@@ -211,6 +211,21 @@ void image_own_begin_round(ImageOwn *o, ImageKeeps keeps, uint64_t now, void *us
         }
 }
 
+cJSON *image_own_view(const ImageOwn *o, ImageKeeps keeps, void *userdata) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+
+        for (size_t i = 0; list && i < o->n; i++) {
+                const Own *w = &o->items[i];
+                cJSON *json = cJSON_CreateObject();
+
+                if (!cJSON_AddItemToArray(list, json) || !json_add_string(json, "image_ref", w->ref) ||
+                    (w->used_at && !json_add_time(json, "used_at", w->used_at)) ||
+                    !json_add_bool(json, "needed", keeps(image_ref_digest(w->ref), userdata)))
+                        return NULL;
+        }
+        return TAKE_PTR(list);
+}
+
 const char *image_own_oldest(const ImageOwn *o, ImageKeeps keeps, void *userdata) {
         const Own *oldest = NULL;
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/fault.h"
+#include "base/json.h"
 
 #define IMAGE_OWN_MAX 1000              /* beyond it the one that was not needed for longest is no longer known as ours */
 
@@ -27,5 +28,6 @@ void image_own_forget(ImageOwn *o, const char *ref);                    /* it is
 void image_own_tried(ImageOwn *o, const char *ref);                     /* it could not be removed now: not again in this round */
 void image_own_begin_round(ImageOwn *o, ImageKeeps keeps, uint64_t now_realtime_usec, void *userdata);    /* what is kept is used now */
 
+cJSON *image_own_view(const ImageOwn *o, ImageKeeps keeps, void *userdata);     /* [{image_ref, used_at?, needed}]; NULL when out of memory */
 /* The one that nothing needs and that was not needed for longest, among those not yet tried in this round; NULL: none. Borrowed until the next call. */
 const char *image_own_oldest(const ImageOwn *o, ImageKeeps keeps, void *userdata);

@@ -53,6 +53,7 @@ struct Images {
         ImageGc *gc; /* NULL: nothing is ever removed */
         ImageKeeps keeps;
         void *keeps_userdata;
+        bool asked;    /* somebody wants all gone that nothing needs */
         bool pressure; /* the round that runs was begun for the disk's fill, not for a pull */
 };
 
@@ -388,14 +389,14 @@ static bool wants_room(void *userdata) {
         TAILQ_FOREACH(p, &i->pulls, link)
         if (p->state == PULL_MAKING_ROOM && room_check(p, NULL) < 0)
                 return true;
-        return i->pressure && is_too_full(i, i->options.gc_low_percent);
+        return i->asked || (i->pressure && is_too_full(i, i->options.gc_low_percent));
 }
 
 static void on_room(void *userdata) {
         Images *i = userdata;
         Pull *p = NULL;
 
-        i->pressure = false;
+        i->pressure = i->asked = false;
         do {
                 TAILQ_FOREACH(p, &i->pulls, link)
                 if (p->state == PULL_MAKING_ROOM)
@@ -411,6 +412,15 @@ void images_collect(Images *i) {
         i->pressure = true;
         image_gc_run(i->gc);
 }
+
+void images_collect_all(Images *i) {
+        if (!i->gc)
+                return;
+        i->asked = true;
+        image_gc_run(i->gc);
+}
+
+bool images_is_collecting(const Images *i) { return i->asked || i->pressure; }
 
 /* What is being made present is needed, whoever else says so. */
 static bool keeps(const char *digest, void *userdata) {
@@ -500,6 +510,8 @@ int images_ensure(Images *i, const char *ref, uint64_t size_bytes, ImageProgress
         return 0;
 }
 
+cJSON *images_view(const Images *i) { return i->gc ? image_own_view(image_gc_own(i->gc), keeps, (void *) i) : cJSON_CreateArray(); }
+
 ImageWait *image_wait_cancel(ImageWait *w) {
         Pull *p;
 
@@ -518,7 +530,7 @@ void images_cancel_all(Images *i) {
 
         if (i->gc)
                 image_gc_stop(i->gc);
-        i->pressure = false;
+        i->pressure = i->asked = false;
         for (p = TAILQ_FIRST(&i->pulls); p; p = next) {
                 ImageWait *w;
 

@@ -42,6 +42,9 @@ void       images_cancel_all(Images *i);        /* at SIGTERM: pulls are dropped
 /* From now on images of own (owned from here, also when it fails) that keeps() does not name may be removed: by images_collect(), and before a pull is refused
  * with no_space. Pulls that are under way are kept by whoever waits for them. -ENOMEM. */
 int  images_own(Images *i, ImageOwn *own, ImageKeeps keeps, void *userdata);
+void images_collect_all(Images *i);             /* whatever the disk's fill: all that nothing needs */
+bool images_is_collecting(const Images *i);
+cJSON *images_view(const Images *i);            /* ours: [{image_ref, used_at?, needed}]; NULL when out of memory */
 void images_collect(Images *i);                 /* where the disk is fuller than it should be */
 
 /* Whether bytes fit on the engine's disk beside what is kept free: 0 or -ENOSPC (no_space). */

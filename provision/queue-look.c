@@ -85,9 +85,14 @@ static bool add_jobs(cJSON *json, const Entry *e) {
         return json_add_item(json, "jobs", list) && add_work(list, e, e->w->work) && add_work(list, e, e->w->next);
 }
 
+bool queue_knows(const Queue *q, const char *workspace_id) {
+        const Entry *e = queue_find(q, workspace_id);
+        return e && !e->w->removed;
+}
+
 cJSON *queue_workspace_view(const Queue *q, const char *workspace_id) {
         const Entry *e = queue_find(q, workspace_id);
-        _cleanup_json_ cJSON *json = e && !e->w->removed ? queue_local_one(q, e) : NULL;
+        _cleanup_json_ cJSON *json = queue_knows(q, workspace_id) ? queue_local_one(q, e) : NULL;
 
         if (!json || !json_add_bool(json, "held", queue_holds(q, workspace_id)) || !json_add_i64(json, "port", e->w->port) ||
             !json_add_item(json, "wanted", version_view(e->w->wanted)) || !json_add_item(json, "settled", version_view(e->w->settled)) ||

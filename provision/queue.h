@@ -83,6 +83,7 @@ cJSON *queue_holding(const Queue *q);   /* register: [{workspace_id, generation,
 cJSON *queue_open_jobs(const Queue *q); /* register: [job_id] */
 cJSON *queue_view(const Queue *q);      /* health: workspaces[] */
 cJSON *queue_local_view(const Queue *q);        /* the same, with since and next_try_seconds where a workspace is not well */
+bool   queue_knows(const Queue *q, const char *workspace_id);            /* it is on this host */
 cJSON *queue_workspace_view(const Queue *q, const char *workspace_id);  /* one of them, with its versions and jobs; NULL, too: there is none */
 cJSON *queue_jobs_view(const Queue *q);         /* [{job_id, type, source, state, ...}]: at work, waiting, in the order of their acceptance */
 cJSON *queue_foreign(const Queue *q);   /* health: containers managed by another host id, last seen */

@@ -21,6 +21,9 @@ typedef struct Exchange {
         Fault *why;
         int code;
         bool done;
+        ClientPart on_part;             /* of a stream; with userdata */
+        void *userdata;
+        bool begun, stopped;            /* something came of it; on_part ended it */
 } Exchange;
 
 int client_open(Client *c) {
@@ -41,6 +44,11 @@ void client_close(Client *c) {
 
 static int not_reached(const Exchange *x, const HttpAnswer *a) {
         const char *socket = x->client->socket;
+
+        if (x->begun) {
+                (void) fault(x->why, a->error, FAULT_INTERNAL, "The answer broke off.");
+                return CTL_NOT_RUNNING;
+        }
 
         switch (a->error) {
         case -ENOENT:
@@ -86,31 +94,57 @@ static void on_answer(const HttpAnswer *a, void *userdata) {
         _cleanup_json_ cJSON *json = NULL;
 
         x->done = true;
+        if (x->stopped)
+                return;
         if (a->error < 0)
                 x->code = not_reached(x, a);
+        else if (x->on_part && a->status == 200)
+                return;
         else if (json_parse_values(a->body, a->size, 10 * JSON_VALUES_MAX, &json, NULL) < 0 || a->status != 200)
                 x->code = refused(x, a, json);
         else
                 *x->ret = TAKE_PTR(json);
 }
 
-static int call(Client *c, HttpRequest *q, const char *path, cJSON **ret, Fault *why) {
+static int exchange(Exchange *x, HttpRequest *q, const char *path) {
+        Client *c = x->client;
         _cleanup_free_ char *url = str_printf("http://localhost%s", path);
-        Exchange x = { .client = c, .ret = ret, .why = why, .code = CTL_OK };
 
-        *ret = NULL;
         q->url = url;
         q->socket_path = c->socket;
         q->answer_max = ANSWER_MAX;
-        q->timeout_usec = TIMEOUT_USEC;
-        if (!url || http_send(c->http, q, on_answer, &x, NULL) < 0) {
-                (void) fault(why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        if (!url || http_send(c->http, q, on_answer, x, NULL) < 0) {
+                (void) fault(x->why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
                 return CTL_FAILED;
         }
-        while (!x.done)
+        while (!x->done)
                 if (sd_event_run(c->event, UINT64_MAX) < 0)
                         return CTL_FAILED;
-        return x.code;
+        return x->code;
+}
+
+static int call(Client *c, HttpRequest *q, const char *path, cJSON **ret, Fault *why) {
+        Exchange x = { .client = c, .ret = ret, .why = why };
+
+        *ret = NULL;
+        q->timeout_usec = TIMEOUT_USEC;
+        return exchange(&x, q, path);
+}
+
+static int on_part(const void *data, size_t size, void *userdata) {
+        Exchange *x = userdata;
+        int r = x->on_part(data, size, x->userdata);
+
+        x->begun = true;
+        x->stopped |= r < 0;
+        return r;
+}
+
+int client_stream(Client *c, const char *path, ClientPart part, void *userdata, Fault *why) {
+        _cleanup_json_ cJSON *refusal = NULL;
+        Exchange x = { .client = c, .ret = &refusal, .why = why, .on_part = part, .userdata = userdata };
+
+        return exchange(&x, &(HttpRequest){ .chunk = on_part, .flags = HTTP_KEEP_BODY }, path);
 }
 
 int client_get(Client *c, const char *path, cJSON **ret, Fault *why) { return call(c, &(HttpRequest){}, path, ret, why); }
@@ -130,6 +164,17 @@ int client_post_json(Client *c, const char *path, const cJSON *json, cJSON **ret
                 return CTL_FAILED;
         }
         return client_post(c, path, text, strlen(text), ret, why);
+}
+
+int client_print(const cJSON *json) {
+        _cleanup_free_ char *text = json ? json_print(json) : NULL;
+
+        if (!text) {
+                fputs("Out of memory.\n", stderr);
+                return CTL_FAILED;
+        }
+        puts(text);
+        return CTL_OK;
 }
 
 int client_say(int code, const Fault *why) {

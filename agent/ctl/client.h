@@ -24,4 +24,9 @@ int client_get(Client *c, const char *path, cJSON **ret, Fault *why);
 int client_post(Client *c, const char *path, const void *body, size_t size, cJSON **ret, Fault *why);
 int client_post_json(Client *c, const char *path, const cJSON *json, cJSON **ret, Fault *why);
 
+/* An answer that goes on; on_part gets it as it comes and ends it with a negative value, which is CTL_OK. CTL_NOT_RUNNING, too, where it broke off. */
+typedef int (*ClientPart)(const char *data, size_t size, void *userdata);
+int client_stream(Client *c, const char *path, ClientPart on_part, void *userdata, Fault *why);
+
+int client_print(const cJSON *json);            /* one line on stdout; an exit code */
 int client_say(int code, const Fault *why);     /* prints the words on stderr and returns code */

@@ -8,42 +8,25 @@
 
 #include "agent/ctl/client.h"
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/term.h"
 #include "base/text.h"
 
 typedef struct Tally { unsigned all, down, degraded, at_work; } Tally;
 
-/* "14 min": one unit is enough to act on. */
-static const char *age_text(uint64_t seconds, char *ret, size_t size) {
-        static const struct { uint64_t below, unit; const char *name; } units[] = {
-                { 120,        1,     "s"   },
-                { 7200,       60,    "min" },
-                { 172800,     3600,  "h"   },
-                { UINT64_MAX, 86400, "d"   },
-        };
-        size_t i = 0;
-
-        while (seconds >= units[i].below)
-                i++;
-        (void) snprintf(ret, size, "%llu %s", (unsigned long long) (seconds / units[i].unit), units[i].name);
-        return ret;
-}
-
 /* prefix and the age of a time in the object; nothing where there is none. */
 static void print_since(const char *prefix, const cJSON *json) {
-        const char *since = json_get_string(json, "since");
-        uint64_t at, now = now_realtime();
-        char age[40];
+        char age[TERM_TEXT_SIZE];
 
-        if (since && time_parse(since, &at) == 0)
-                printf("%s%s", prefix, age_text(now > at ? (now - at) / USEC_PER_SEC : 0, age, sizeof age));
+        if (term_age_of(json_get_string(json, "since"), age))
+                printf("%s%s", prefix, age);
 }
 
 static void print_next_try(const char *prefix, const cJSON *json) {
         int64_t seconds = json_get_i64(json, "next_try_seconds", 0);
-        char age[40];
+        char age[TERM_TEXT_SIZE];
 
         if (seconds > 0)
-                printf("%s%s", prefix, age_text((uint64_t) seconds, age, sizeof age));
+                printf("%s%s", prefix, term_age((uint64_t) seconds, age));
 }
 
 static bool is_state(const cJSON *workspace, const char *state) { return str_equal(json_get_string(workspace, "status"), state); }
@@ -129,7 +112,8 @@ static void print_workspace(const cJSON *status, const cJSON *w) {
         const char *id = json_get_string(w, "workspace_id"), *code = json_get_string(w, "last_error/code");
         const cJSON *hold = hold_of(status, id);
 
-        printf("  %-12s %s  %s", json_get_string(w, "status") ?: "", id ?: "", json_get_string(w, "runtime") ?: "");
+        printf("  %s%-12s%s %s  %s", term_on(term_tone(json_get_string(w, "status"))), json_get_string(w, "status") ?: "", term_off(), id ?: "",
+               json_get_string(w, "runtime") ?: "");
         if (!is_well(w)) {
                 if (code)
                         printf("  %s", code);
@@ -144,7 +128,7 @@ static void print_workspace(const cJSON *status, const cJSON *w) {
         if (code)
                 print_error(code, json_get_string(w, "last_error/message"));
         else
-                printf("      next: docker logs --tail 50 ws-%s\n", id);
+                printf("      next: molecule-agentctl logs %.8s --tail 50\n", id);
 }
 
 static void print_agent(const cJSON *status) {
@@ -173,7 +157,9 @@ static bool all_is_well(const cJSON *status, const Tally *t) {
 static void show(const cJSON *status, const Tally *t, bool all) {
         const cJSON *workspaces = json_get(status, "workspaces"), *w;
 
-        fputs(all_is_well(status, t) ? "HEALTHY: " : "DEGRADED: ", stdout);
+        bool well = all_is_well(status, t);
+
+        printf("%s%s%s: ", term_on(well ? TONE_GOOD : TONE_BAD), well ? "HEALTHY" : "DEGRADED", term_off());
         print_workspaces(t);
         print_control(json_get(status, "control"));
         print_hold(status);
@@ -186,14 +172,11 @@ static void show(const cJSON *status, const Tally *t, bool all) {
 
 static int answer(const cJSON *status, bool all, bool json) {
         Tally t = count(json_get(status, "workspaces"));
-        _cleanup_free_ char *text = json ? json_print(status) : NULL;
 
         if (!json)
                 show(status, &t, all);
-        else if (!text)
+        else if (client_print(status) != CTL_OK)
                 return CTL_FAILED;
-        else
-                puts(text);
         return all_is_well(status, &t) ? CTL_OK : CTL_DEGRADED;
 }
 

@@ -5,9 +5,12 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/ids.h"
 #include "agent/ctl/round.h"
+#include "agent/ctl/span.h"
 #include "base/text.h"
 
 typedef enum Takes { TAKES_NOTHING,
@@ -17,21 +20,26 @@ typedef enum Takes { TAKES_NOTHING,
 typedef struct Steer {
         const char *verb, *usage, *path;
         const char *id; /* the field that the argument goes into */
+        IdKind kind;
         Takes takes;
-        bool wants_reason, takes_time, may_wait;
+        bool takes_time, may_wait;
+        enum { REASON_MAY, REASON_UNATTENDED, REASON_ALWAYS } reason;   /* when one must be given; unattended: stdin is no terminal */
         const char *done; /* what is said when the agent has done it */
 } Steer;
 
-static const Steer hold = { "hold", "[WORKSPACE] [--for 2h] --reason TEXT", "/v1/hold", "workspace_id", MAY_TAKE_ID, true, true, false,
-                            "Held: jobs wait, and nothing is changed until it ends or is released." },
-                   release = { "release", "[WORKSPACE] [--reason TEXT]", "/v1/release", "workspace_id", MAY_TAKE_ID, false, false, false,
-                               "Released." },
-                   drain = { "drain", "--reason TEXT", "/v1/drain", NULL, TAKES_NOTHING, true, false, false,
+static const Steer hold = { "hold", "[WORKSPACE] [--for 2h] --reason TEXT", "/v1/hold", "workspace_id", ID_WORKSPACE, MAY_TAKE_ID, true, false,
+                            REASON_ALWAYS, "Held: jobs wait, and nothing is changed until it ends or is released." },
+                   release = { "release", "[WORKSPACE] [--reason TEXT]", "/v1/release", "workspace_id", ID_WORKSPACE, MAY_TAKE_ID, false, false,
+                               REASON_MAY, "Released." },
+                   drain = { "drain", "--reason TEXT", "/v1/drain", NULL, ID_WORKSPACE, TAKES_NOTHING, false, false, REASON_ALWAYS,
                              "Draining: no new workspaces come to this host; those that are here go on." },
-                   undrain = { "undrain", "[--reason TEXT]", "/v1/undrain", NULL, TAKES_NOTHING, false, false, false, "New workspaces may come again." },
-                   restart = { "restart", "WORKSPACE [--wait] [--timeout SECONDS] [--json]", "/v1/restart", "workspace_id", TAKES_ID, false, false, true,
-                               "The workspace is being made anew; `molecule-agentctl status` shows how it ends." },
-                   cancel = { "cancel", "JOB", "/v1/cancel", "job_id", TAKES_ID, false, false, false, "The job is being cancelled." };
+                   undrain = { "undrain", "[--reason TEXT]", "/v1/undrain", NULL, ID_WORKSPACE, TAKES_NOTHING, false, false, REASON_MAY,
+                               "New workspaces may come again." },
+                   restart = { "restart", "WORKSPACE [--reason TEXT] [--wait] [--timeout SECONDS] [--json]", "/v1/restart", "workspace_id", ID_WORKSPACE,
+                               TAKES_ID, false, true, REASON_UNATTENDED,
+                               "The workspace is being made anew; `molecule-agentctl jobs --follow` shows how it goes." },
+                   cancel = { "cancel", "JOB [--reason TEXT]", "/v1/cancel", "job_id", ID_JOB, TAKES_ID, false, false, REASON_UNATTENDED,
+                              "The job is being cancelled." };
 
 typedef struct Given {
         const char *id, *reason;
@@ -44,28 +52,6 @@ static int usage(const Steer *s) {
         return CTL_USAGE;
 }
 
-/* 90, 90s, 30m, 2h, 1d */
-static bool parse_time(const char *text, uint64_t *ret) {
-        static const struct {
-                char unit;
-                uint64_t seconds;
-        } units[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
-        size_t n = strspn(text, "0123456789");
-        char digits[12] = {};
-        uint64_t each = text[n] ? 0 : 1;
-
-        if (n == 0 || n >= sizeof digits || (text[n] && text[n + 1]))
-                return false;
-        memcpy(digits, text, n);
-        for (size_t i = 0; i < ELEMENTS(units); i++)
-                if (units[i].unit == text[n])
-                        each = units[i].seconds;
-        if (!each || u64_parse(digits, ret) < 0)
-                return false;
-        *ret *= each;
-        return *ret > 0;
-}
-
 static bool read_options(const Steer *s, int argc, char **argv, Given *g) {
         static const struct option options[] = { ROUND_LONG_OPTIONS, { "reason", required_argument, NULL, 'r' }, { "for", required_argument, NULL, 'f' }, {} };
         int opt;
@@ -74,13 +60,13 @@ static bool read_options(const Steer *s, int argc, char **argv, Given *g) {
                 if (opt == 'r')
                         g->reason = optarg;
                 else if (opt == 'f') {
-                        if (!s->takes_time || !parse_time(optarg, &g->seconds))
+                        if (!s->takes_time || !span_parse(optarg, &g->seconds))
                                 return false;
                 } else if (!s->may_wait || !round_option(&g->round, opt, optarg))
                         return false;
         if (s->takes != TAKES_NOTHING && optind < argc)
                 g->id = argv[optind++];
-        return optind == argc && (s->takes != TAKES_ID || g->id) && (!s->wants_reason || g->reason);
+        return optind == argc && (s->takes != TAKES_ID || g->id) && (s->reason != REASON_ALWAYS || g->reason);
 }
 
 static cJSON *body_of(const Steer *s, const Given *g) {
@@ -111,15 +97,20 @@ static int run(const Steer *s, const Given *g, Client *client) {
 static int steer(const Steer *s, int argc, char **argv) {
         Given g = { .round = ROUND_OPTIONS_INIT };
         _cleanup_client_ Client client = {};
+        char id[UUID_SIZE];
         int code;
 
         if (!read_options(s, argc, argv, &g))
                 return usage(s);
-        if (g.id && !uuid_is_valid(g.id)) {
-                fprintf(stderr, "%s is no id: 36 characters, such as 0e9f0c4c-5a7e-4d1b-8f0a-1b2c3d4e5f60.\n", g.id);
+        if (s->reason == REASON_UNATTENDED && !g.reason && !isatty(STDIN_FILENO)) {
+                fprintf(stderr, "Where stdin is no terminal, %s takes --reason TEXT: it goes into the record of who did what.\n", s->verb);
                 return CTL_USAGE;
         }
         code = client_open(&client);
+        if (code == CTL_OK && g.id) {
+                code = id_find(&client, s->kind, g.id, id);
+                g.id = id;
+        }
         return code == CTL_OK ? run(s, &g, &client) : code;
 }
 

@@ -105,7 +105,7 @@ def sandbox(stage):
     host.run("systemctl", "reload", "molecule-agentd")
     host.run("molecule-agentctl", "hold", "--reason", "test")
     host.run("molecule-agentctl", "release")
-    host.run("molecule-agentctl", "restart", workspace, "--wait", timeout=120)
+    host.run("molecule-agentctl", "restart", workspace, "--reason", "the upgrade", "--wait", timeout=120)
     job = stage.plane.order(host.host()["host_id"], "workspace.deprovision", workspace, spec={"prune": True})
     same(stage.plane.final(job)["state"], "succeeded")
     same(host.out("systemctl", "show", "--property=NRestarts", "--value", "molecule-agentd"), "0", "restarts that nobody asked for")

@@ -3,7 +3,6 @@
 """The local API and the verbs of molecule-agentctl that change something: with a control plane, without one, and in the wrong hands. Exit codes and the
 last line are what a fleet's tool lives by."""
 
-import http.client
 import json
 import os
 import signal
@@ -17,20 +16,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
-from lab import Lab, binary, wait_for  # noqa: E402
+from hand import NOBODY, Link, as_nobody, ask, tool  # noqa: E402
+from lab import Lab, wait_for  # noqa: E402
 from scene import QUICK, Scene  # noqa: E402
 from world import moment, new_id, payload, snapshot, spec  # noqa: E402
 
 SEED = "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="
-NOBODY = 65534
-
-
-def tool(site, *words, timeout=30, wrap=()):
-    """molecule-agentctl on this host: (exit status, what it printed; where it printed nothing, what it said on stderr)"""
-    done = subprocess.run([*wrap, binary("molecule-agentctl"), *words], env=site.agent.environment(), capture_output=True, text=True,
-                          timeout=timeout, check=False, stdin=subprocess.DEVNULL)
-    must(done.returncode == 0 or done.stdout or done.stderr, f"{words}: {done.returncode} without a word")
-    return done.returncode, done.stdout or done.stderr
 
 
 def last(text):
@@ -49,29 +40,6 @@ def sync(site, *words, want=0, timeout=60, took=False):
     found = last(text)
     same(found["exit"], want, text)
     return (found, time.monotonic() - began) if took else found
-
-
-class Link(http.client.HTTPConnection):
-    """HTTP over the agent's socket, as curl --unix-socket speaks it."""
-
-    def __init__(self, site, timeout=20):
-        super().__init__("localhost", timeout=timeout)
-        self.path = f"{site.agent.runtime}/control.sock"
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-def ask(site, method, path, body=None):
-    """(status, parsed answer)"""
-    link = Link(site)
-    link.request(method, path, body)
-    answer = link.getresponse()
-    found = answer.status, json.loads(answer.read())
-    link.close()
-    return found
 
 
 def file_of(stage, site, content):
@@ -249,7 +217,7 @@ def steering(stage):
     same(tool(scene.site, "hold", "--for", "2h", "--reason", "night")[0], 0)
     wait_for(lambda: scene.health()["agent"]["held"], 20, "held in health")
     scene.provision(scene.good, "refused", "held")
-    status, text = tool(scene.site, "restart", workspace)
+    status, text = tool(scene.site, "restart", workspace, "--reason", "x")
     must(status == 6 and "held" in text, text)
     hold = ask(scene.site, "GET", "/v1/status")[1]["hold"]
     must(hold["held"] and hold["holds"][0]["reason"] == "night" and hold["holds"][0]["until"], hold)
@@ -259,17 +227,17 @@ def steering(stage):
     scene.provision(scene.better, workspace=workspace)
     same(tool(scene.site, "undrain")[0], 0)
     before = scene.site.container(workspace)["Id"]
-    status, text = tool(scene.site, "restart", workspace, "--wait", "--timeout", "60", timeout=90)
+    status, text = tool(scene.site, "restart", workspace, "--reason", "a test", "--wait", "--timeout", "60", timeout=90)
     same((status, last(text)["outcomes"][0]["state"]), (0, "succeeded"), text)
     must(scene.site.container(workspace)["Id"] != before and scene.page(workspace) == "two", "not made anew")
-    status, text = tool(scene.site, "cancel", done["job_id"])
+    status, text = tool(scene.site, "cancel", done["job_id"], "--reason", "x")
     must(status == 1 and "too_late" in text, text)
-    status, text = tool(scene.site, "restart", new_id())
+    status, text = tool(scene.site, "restart", new_id(), "--reason", "x")
     must(status == 1 and "unknown_workspace" in text, text)
     for words in (("hold",), ("hold", "--for", "2y", "--reason", "x"), ("hold", "--for", "0", "--reason", "x"), ("hold", "x", "--reason", "x"), ("restart",),
-                  ("drain",), ("cancel", "x"), ("release", new_id(), "more"), ("restart", new_id(), "--for", "2h"), ("drain", "--wait", "--reason", "x")):
+                  ("drain",), ("cancel", "x"), ("release", new_id(), "more"), ("restart", new_id(), "--for", "2h"), ("restart", new_id()), ("cancel", new_id()), ("drain", "--wait", "--reason", "x")):
         same(tool(scene.site, *words)[0], 2, words)
-    must(scene.site.agent.lines("A restart, asked for by uid 0"), "who asked is not in the log")
+    must(scene.site.agent.lines("A restart, asked for by uid 0: a test"), "who asked is not in the log")
 
 
 # --- status -----------------------------------------------------------------------------------------------------------------------------
@@ -315,17 +283,13 @@ def verdict(stage):
 
 # --- the socket -------------------------------------------------------------------------------------------------------------------------
 
-def as_nobody(site, *words, group=NOBODY):
-    return tool(site, *words, wrap=("setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups"))
-
-
 def hands(stage):
     """the socket: its group may read, changes are for root, others get nothing; curl speaks to it"""
     site, _ = alone(stage)
     path = f"{site.agent.runtime}/control.sock"
     same(stat.S_IMODE(os.stat(path).st_mode), 0o660)
     for group, word in ((NOBODY, "not speak"), (0, "Changes are for root")):
-        for words in (("hold", "--reason", "x"), ("release",), ("drain", "--reason", "x"), ("restart", new_id()), ("cancel", new_id()), ("sync",)):
+        for words in (("hold", "--reason", "x"), ("release",), ("drain", "--reason", "x"), ("restart", new_id(), "--reason", "x"), ("cancel", new_id(), "--reason", "x"), ("sync",)):
             status, text = as_nobody(site, *words, group=group)
             must(status == 6 and word in text, f"{group} {words}: {status} {text}")
     must(not ask(site, "GET", "/v1/status")[1]["hold"]["held"], "it was held by nobody")

@@ -1,0 +1,313 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator sees: the reading verbs of molecule-agentctl, the events of the local API and its logs, who may see what, and that looking costs nothing
+that stays."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import cases  # noqa: E402
+import tap  # noqa: E402
+from cases import must, same  # noqa: E402
+from hand import Link, as_nobody, ask, tool  # noqa: E402
+from lab import Lab, binary, wait_for  # noqa: E402
+from proxy import Proxy, throttle  # noqa: E402
+from scene import QUICK, Scene  # noqa: E402
+from world import new_id, spec  # noqa: E402
+
+RATE = 200_000          # bytes per second of the slow registry
+FOLLOWERS = 100         # as many as the agent takes
+
+
+class Following:
+    """A verb that goes on, and the lines that it has printed so far."""
+
+    def __init__(self, site, *words):
+        self.process = subprocess.Popen([binary("molecule-agentctl"), *words], env=site.agent.environment(), stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.text = ""
+
+    def lines(self):
+        self.text += (self.process.stdout.read() or b"").decode()
+        return self.text.splitlines()
+
+    def until(self, pattern, timeout=30):
+        """The first line that matches."""
+        return wait_for(lambda: next((line for line in self.lines() if re.search(pattern, line)), None), timeout,
+                        f"{pattern} in\n{self.text}", 0.1)
+
+    def end(self):
+        """What it exits with where nobody ends it before."""
+        try:
+            return self.process.wait(10)
+        finally:
+            self.stop()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def said(site, *words, want=0, **how):
+    code, text = tool(site, *words, **how)
+    same(code, want, f"{words}: {text}")
+    return text
+
+
+# --- reads ------------------------------------------------------------------------------------------------------------------------------
+
+def reads(stage):
+    """workspaces, inspect, jobs, pins, images, df, explain: tables for people, JSON for programs, ids by their beginnings"""
+    scene = Scene(stage, probe_timeout_seconds="5")
+    scene.good = stage.image("ok", page=f"reads-{time.monotonic_ns()}")
+    same(said(scene.site, "workspaces"), "WORKSPACE  STATUS  RUNTIME  IMAGE  TARGET  RESTARTS  SINCE  ERROR\nNo workspaces.\n")
+    scene.plane.pin("langgraph", scene.good)
+    workspace, report = scene.provision(None)
+    broken = new_id()
+    job = scene.order("workspace.provision", broken, spec=spec(image_ref=stage.image("crash"), probe=QUICK))
+    failure = scene.plane.final(job, 60)["error"]["code"]
+    digest = scene.good.split("sha256:")[1][:12]
+    table = said(scene.site, "workspaces").splitlines()
+    same([line.split()[:4] for line in sorted(table[1:], key=lambda line: line.split()[1])][1], [workspace[:8], "online", "langgraph", digest], table)
+    must(any(line.startswith(broken[:8]) and line.endswith(failure) for line in table), table)
+    text = said(scene.site, "inspect", workspace[:8])
+    must(text.startswith(f"workspace {workspace}: online\n") and f"image        {scene.good}" in text and report["job_id"] in text, text)
+    text = said(scene.site, "inspect", "ws-" + broken)
+    must(f"code         {failure}" in text and f"next: molecule-agentctl explain {failure}" in text, text)
+    full = json.loads(said(scene.site, "inspect", workspace, "--json"))
+    same((full["settled"]["image_ref"], full["settled"]["generation"], full["jobs"], full["last_outcome"]["state"]), (scene.good, "1", [], "succeeded"))
+    must("MOLECULE" not in json.dumps(full) and "env" not in full, "the environment is told")
+    jobs = said(scene.site, "jobs").splitlines()
+    same([line.split()[3] for line in jobs[1:3]], ["succeeded", "failed"], jobs)
+    same(jobs[3], "Nothing is at work.")
+    must(digest in said(scene.site, "pins") and scene.good in said(scene.site, "pins"), "the pin is not shown")
+    images = {i["image_ref"]: i["needed"] for i in json.loads(said(scene.site, "images", "--json"))["images"]}
+    same(images[scene.good], True)
+    must("yes" in said(scene.site, "images"), "no table of images")
+    must(re.search(r"^engine +[0-9.]+ [GT]B +[0-9]+% ", said(scene.site, "df"), re.M), said(scene.site, "df"))
+    must(f"Workspace {broken} is failed for" in said(scene.site, "explain", broken[:8]) and "What to do:" in said(scene.site, "explain", broken[:8]), "")
+    must(f"Job {job} (workspace.provision) is failed" in said(scene.site, "explain", job), said(scene.site, "explain", job))
+    must("Nothing is known to be wrong" in said(scene.site, "explain", workspace), "")
+    for words in (("workspaces", "x"), ("inspect",), ("inspect", "not-an-id"), ("jobs", "--tail", "x"), ("pins", "--paint"), ("df", "x"), ("gc", "x"),
+                  ("events", "--tail", "257"), ("logs",), ("logs", workspace, "--since", "yesterday"), ("explain",), ("gc",), ("inspect", "")):
+        said(scene.site, *words, want=2)
+    for words in (("inspect", "0" * 12), ("inspect", new_id()), ("explain", new_id()), ("explain", "no_such_code"), ("logs", new_id())):
+        said(scene.site, *words, want=1)
+
+
+def beginnings(stage):
+    """a beginning that two ids have is refused with both of them, and tables then show ids whole"""
+    scene = Scene(stage)
+    one = new_id()
+    two = one[:-1] + ("0" if one[-1] != "0" else "1")
+    for workspace in (one, two):
+        scene.provision(scene.good, workspace=workspace)
+    text = said(scene.site, "inspect", one[:10], want=2)
+    must("2 ids" in text and one in text and two in text, text)
+    table = said(scene.site, "workspaces")
+    must(one in table and two in table, table)
+    said(scene.site, "restart", one[:-1], "--reason", "x", want=2)
+    said(scene.site, "restart", one, "--reason", "x")
+
+
+# --- pulls and events -------------------------------------------------------------------------------------------------------------------
+
+def slow_scene(stage, filler=1_200_000, **how):
+    image = stage.image("ok", page=f"slow{time.monotonic_ns()}", filler=os.urandom(filler))
+    proxy = Proxy(("127.0.0.1", stage.registry.port))
+    proxy.on("GET", "/blobs/", throttle(RATE), times=None)
+    address = f"127.0.0.1:{proxy.port}"
+    return Scene(stage, registries=f"{stage.registry.address}, {address}", **how), image.replace(stage.registry.address, address)
+
+
+def pulls(stage):
+    """a pull is followed with its bytes: jobs, jobs --follow, events"""
+    scene, image = slow_scene(stage)
+    follow, events = Following(scene.site, "jobs", "--follow"), Following(scene.site, "events", "--json")
+    follow.until("Nothing is at work")
+    workspace = new_id()
+    job = scene.order("workspace.provision", workspace, spec=spec(image_ref=image, probe=QUICK))
+    follow.until(rf"  job        running workspace.provision {job[:8]} on {workspace[:8]}: installing")
+    line = follow.until(rf"  pull       {workspace[:8]}  [0-9]+%  [0-9.]+ [kM]B of [0-9.]+ [kM]B")
+    row = wait_for(lambda: next((r for r in said(scene.site, "jobs").splitlines() if r.startswith(job[:8]) and " of " in r), None), 20, "a row of the pull")
+    same(row.split()[1:5], ["workspace.provision", workspace[:8], "running", "installing"], row)
+    scene.ended(job)
+    follow.until(rf"  job        succeeded workspace.provision {job[:8]} on {workspace[:8]}")
+    events.until('"event":"workspace".*"status":"online"')
+    found = [json.loads(entry) for entry in events.lines()]
+    moved = [e["data"]["bytes"] for e in found if e["event"] == "pull"]
+    must(len(moved) >= 3 and moved == sorted(moved), moved)
+    must(all(e["data"]["bytes"] <= e["data"]["total_bytes"] and e["data"]["job_id"] == job for e in found if e["event"] == "pull"), found)
+    must(not any("result" in e["data"] for e in found), "a result is in an event")
+    must(line, "no line")
+    for follower in (follow, events):
+        follower.stop()
+
+
+def changes(stage):
+    """events: holds, the control plane's loss, a workspace's end; the agent's own end is said and exits 3"""
+    scene = Scene(stage)
+    events = Following(scene.site, "events")
+    wait_for(lambda: said(scene.site, "hold", "--reason", "night") and "the host is held; host: night" in "\n".join(events.lines()), 20, "the hold")
+    said(scene.site, "release")
+    events.until("the host is not held")
+    workspace, _ = scene.provision(scene.good)
+    events.until(rf"  workspace  {workspace[:8]} online$")
+    stage.docker("POST", f"/containers/ws-{workspace}/stop", t=0)
+    events.until(rf"  workspace  {workspace[:8]} (degraded|failed)")
+    scene.plane.stop(number=signal.SIGKILL)
+    events.until("  control    polling: control_plane_unreachable: ")
+    tail = Following(scene.site, "events", "--tail", "256", "--json")
+    tail.until('"event":"hold".*"held":true')
+    scene.site.agent.stop()
+    for follower in (events, tail):
+        same(follower.end(), 3, follower.text)
+
+
+# --- logs -------------------------------------------------------------------------------------------------------------------------------
+
+def logs(stage):
+    """logs: the last lines, what follows, and words where the engine cannot say"""
+    scene = Scene(stage)
+    workspace, _ = scene.provision(stage.image("chatty"))
+    whole = said(scene.site, "logs", workspace[:8])
+    must(whole.strip(), "a container that serves pages has said nothing")
+    same(said(scene.site, "logs", workspace, "--tail", "1"), whole.splitlines(keepends=True)[-1])
+    follow = Following(scene.site, "logs", workspace, "-f", "--tail", "1")
+    follow.until(".")
+    for word in ("first", "second"):
+        call = stage.docker("POST", f"/containers/ws-{workspace}/exec", {"Cmd": ["sh", "-c", f"echo said-{word} >/proc/1/fd/1"]})
+        stage.docker("POST", f"/exec/{call[1]['Id']}/start", {"Detach": True})
+        follow.until(f"^said-{word}$")
+    stage.docker("POST", f"/containers/ws-{workspace}/stop", t=0)
+    same(follow.end(), 0, "a log ends with its container")
+    same(tool(scene.site, "logs", workspace, "--since", "1s")[0], 0)
+    scene.end("workspace.deprovision", workspace, spec={"prune": True})
+    text = said(scene.site, "logs", workspace, want=1)
+    must("unknown_workspace" in text, text)
+
+
+def who_may(stage):
+    """logs and inspect are for root and admin_group; the group sees the rest; more readers than eight are refused"""
+    scene = Scene(stage, admin_group="daemon")
+    workspace, _ = scene.provision(scene.good)
+    for words in (("inspect", workspace), ("logs", workspace)):
+        code, text = as_nobody(scene.site, *words, group=0)
+        must(code == 6 and "admin_group" in text, f"{words}: {code} {text}")
+        code, text = tool(scene.site, *words, wrap=("setpriv", "--reuid=65534", "--regid=0", "--groups=1"))
+        same(code, 0, text)
+        same(tool(scene.site, *words, wrap=("setpriv", "--reuid=65534", "--regid=1", "--groups=0"))[0], 0)
+    for words in (("workspaces",), ("jobs",), ("pins",), ("images",), ("df",), ("status",)):
+        same(as_nobody(scene.site, *words, group=0)[0], 0, words)
+    same(as_nobody(scene.site, "gc", "--reason", "x", group=0)[0], 6)
+    readers = []
+    for _ in range(8):
+        link = Link(scene.site)
+        link.request("GET", f"/v1/logs/{workspace}?follow=true&tail=1")
+        same(link.getresponse().status, 200)
+        readers.append(link)
+    status, answer = ask(scene.site, "GET", f"/v1/logs/{workspace}")
+    must(status == 503 and "one more is refused" in answer["message"], answer)
+    for link in readers:
+        link.close()
+    wait_for(lambda: tool(scene.site, "logs", workspace)[0] == 0, 40, "room for a reader, once the others have gone")
+
+
+def bad_words(stage):
+    """the reads: parameters that make no sense are refused with words"""
+    scene = Scene(stage)
+    for path, want in (("/v1/jobs?tail=-1", (400, "bad_json")), ("/v1/jobs?tail=1001", (400, "bad_json")), ("/v1/events?tail=x", (400, "bad_json")),
+                       ("/v1/workspaces/", (404, "not_found")), ("/v1/workspaces/a/b", (404, "not_found")), ("/v1/workspaces/x", (404, "unknown_workspace")),
+                       ("/v1/workspaces/" + "a" * 65, (404, "not_found")), (f"/v1/logs/{new_id()}?since=9e9", (400, "bad_json")),
+                       (f"/v1/logs/{new_id()}?tail=100001", (400, "bad_json")), (f"/v1/logs/{new_id()}", (404, "unknown_workspace"))):
+        status, answer = ask(scene.site, "GET", path)
+        same((status, answer["error"]), want, path)
+    same(ask(scene.site, "GET", "/v1/gc")[0], 405)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------------------------
+
+def collects(stage):
+    """gc: shows what nothing needs, removes it, keeps what runs, and obeys a hold"""
+    scene = Scene(stage)
+    old, new = (stage.image("ok", page=f"{word}-{time.monotonic_ns()}") for word in ("old", "new"))
+    workspace, _ = scene.provision(old)
+    scene.provision(new, workspace=workspace)
+    left = wait_for(lambda: [i["image_ref"] for i in json.loads(said(scene.site, "images", "--json"))["images"] if not i["needed"]], 20, "an image to go")
+    same(left, [old])
+    same(said(scene.site, "gc", "--dry-run"), f"{old}\n1 would be removed.\n")
+    said(scene.site, "hold", "--reason", "x")
+    must("held" in said(scene.site, "gc", "--reason", "x", want=6), "")
+    said(scene.site, "release")
+    # The former version's container goes a moment after its job has ended; until then the engine keeps its image, and gc says so.
+    text = wait_for(lambda: (lambda text: text.startswith("1 image removed, ") and text)(said(scene.site, "gc", "--reason", "room")), 20, "the removal")
+    must("stays" not in text, text)
+    same([i["image_ref"] for i in json.loads(said(scene.site, "images", "--json"))["images"]], [new])
+    must(scene.site.agent.lines("The removal of images that nothing needs, asked for by uid 0: room"), "who asked is not in the log")
+    must(scene.page(workspace).startswith("new-"), "it does not run any more")
+
+
+# --- what looking costs -----------------------------------------------------------------------------------------------------------------
+
+def resident(site):
+    with open(f"/proc/{site.agent.process.pid}/status", encoding="ascii") as file:
+        return int(re.search(r"^VmRSS:\s+(\d+)", file.read(), re.M).group(1)) * 1024
+
+
+def silent_follower(site):
+    link = socket.socket(socket.AF_UNIX)
+    link.connect(f"{site.agent.runtime}/control.sock")
+    link.sendall(b"GET /v1/events?tail=256 HTTP/1.1\r\nHost: x\r\n\r\n")
+    return link
+
+
+def flat(stage):
+    """the agent's memory stays flat under 10,000 status calls and a hundred followers that never read"""
+    scene = Scene(stage)
+    scene.provision(scene.good)
+    followers = [silent_follower(scene.site) for _ in range(FOLLOWERS)]
+    status, answer = wait_for(lambda: (lambda found: found[0] == 503 and found)(ask(scene.site, "GET", "/v1/events")), 10, "a follower too many")
+    same((status, answer["error"]), (503, "too_many"))
+    link = Link(scene.site)
+
+    def calls(n):
+        for _ in range(n):
+            link.request("GET", "/v1/status")
+            must(link.getresponse().read(), "no answer")
+
+    def events(n):
+        for i in range(n):
+            same(ask(scene.site, "POST", "/v1/hold" if i % 2 == 0 else "/v1/release", json.dumps({"reason": "x" * 400}))[0], 200)
+            time.sleep(0.01)
+
+    calls(1000)
+    events(40)
+    before = resident(scene.site)
+    calls(9000)
+    events(40)
+    after = resident(scene.site)
+    tap.diag(f"resident: {before} bytes before, {after} after")
+    must(after < before + 1024 * 1024, f"it grew by {after - before} bytes")
+    for follower in followers:
+        follower.close()
+    link.close()
+    wait_for(lambda: said(scene.site, "jobs"), 10, "an answer after all of them")
+
+
+CASES = (reads, beginnings, pulls, changes, logs, who_may, bad_words)
+
+
+if __name__ == "__main__":
+    with Lab("look") as lab:
+        lab.network()
+        cases.run(lab, CASES, alone=(collects, flat), side_by_side=4, limit=200)
+    tap.done()
