@@ -5,6 +5,7 @@
 
 #include "agent/agent.h"
 #include "agent/api.h"
+#include "agent/audit.h"
 #include "agent/control.h"
 #include "agent/events.h"
 #include "agent/health.h"
@@ -40,6 +41,7 @@ struct Agent {
         Images          *images;
         Pins            *pins;
         Outbox          *outbox;
+        Audit           *audit;
         Queue           *queue;
         Cp              *cp;
         Control         *control;
@@ -86,6 +88,18 @@ void agent_watch_changed(Agent *a);             /* a workspace, the hold or the 
 void agent_tell_job(Agent *a, const cJSON *report);
 void agent_tell_pull(Agent *a, const JobPull *p);
 void agent_tell(Agent *a, const char *kind, const cJSON *json);
+
+/* agent-audit.c: none of these fails towards its caller */
+typedef struct LocalChange {            /* everything but the verb may be NULL, "" or 0 */
+        const char  *verb, *reason, *workspace_id, *job_id;
+        uint32_t     seconds;
+        const Fault *why;                       /* set: it was refused */
+} LocalChange;
+int  agent_open_audit(Agent *a);                /* -ENOMEM only */
+void agent_audit_report(Agent *a, const cJSON *report);
+void agent_audit_sealed(const char *workspace, uint64_t generation, size_t n, void *userdata);
+void agent_audit_local(Agent *a, const ApiCall *c, const LocalChange *l);
+void agent_config_taken(Agent *a, const Config *c);     /* recorded where it differs from the last good one, and kept as that */
 
 /* agent-view.c */
 cJSON *agent_register_body(void *userdata);

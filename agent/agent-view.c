@@ -72,7 +72,8 @@ static cJSON *degraded(const Agent *a) {
         const Fault *control = control_fault(a->control);
         Fault state = {}, torn = {};
 
-        (void) queue_is_degraded(a->queue, &state);
+        if (!queue_is_degraded(a->queue, &state) && audit_fault(a->audit))
+                state = *audit_fault(a->audit);
         if (queue_is_torn_down(a->queue))
                 (void) fault(&torn, -ESHUTDOWN, FAULT_TORN_DOWN, "This host was torn down.");
         if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, &torn) || !add_code(list, engine_fault(a->engine)) ||
@@ -105,7 +106,7 @@ cJSON *agent_health_view(void *userdata) {
             !json_add_i64(json, "outbox_depth", (int64_t) outbox_depth(a->outbox)) ||
             !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) ||
             !json_add_bool(json, "draining", queue_is_draining(a->queue)) || !json_add_bool(json, "held", queue_is_held(a->queue)) || !json_add_item(json, "degraded", degraded(a)) ||
-            !cJSON_AddNullToObject(json, "audit_head") || !json_add_i64(json, "reports_refused", reporter_refused(a->reporter)) ||
+            !json_add_string(json, "audit_head", audit_head(a->audit)) || !json_add_i64(json, "reports_refused", reporter_refused(a->reporter)) ||
             !json_add_item(json, "last_error", agent_error_view(worst(a))))
                 return NULL;
         return TAKE_PTR(json);

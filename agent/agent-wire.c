@@ -88,8 +88,7 @@ static void on_engine_event(const EngineEvent *event, void *userdata) { queue_en
 
 /* ── queue ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void on_report(cJSON *report, bool durable, void *userdata) {
-        Agent *a = userdata;
+static void keep_report(Agent *a, cJSON *report, bool durable) {
         Fault why = {};
 
         int r;
@@ -106,6 +105,17 @@ static void on_report(cJSON *report, bool durable, void *userdata) {
 }
 
 static void on_pulling(const JobPull *pull, void *userdata) { agent_tell_pull(userdata, pull); }
+
+static void on_again(cJSON *report, void *userdata) { keep_report(userdata, report, true); }
+
+/* What a start finds in the records and in the outbox was told, and so recorded, before. */
+static void on_report(cJSON *report, bool durable, void *userdata) {
+        Agent *a = userdata;
+
+        if (durable && !outbox_knows(a->outbox, json_get_string(report, "report_id")))
+                agent_audit_report(a, report);
+        keep_report(a, report, durable);
+}
 
 static void on_changed(void *userdata) {
         Agent *a = userdata;
@@ -279,6 +289,7 @@ static int wire_provision(Agent *a, Fault *reterr) {
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot set up: %m");
         if (damaged.set)
                 log_warning("The cached pin table is left out: %s", damaged.text);
+        vault_watch(a->vault, agent_audit_sealed, a);
         qo = (QueueOptions) { .event = a->event,
                               .http = a->http,
                               .engine = a->engine,
@@ -291,6 +302,7 @@ static int wire_provision(Agent *a, Fault *reterr) {
                               .userdata = a,
                               .events = { .report = on_report,
                                           .pulling = on_pulling,
+                                          .again = on_again,
                                           .changed = on_changed,
                                           .recovered = on_recovered,
                                           .stopped = on_stopped,

@@ -93,6 +93,7 @@ static void use_config(Agent *a, Config *c) {
 
         a->config = c;
         agent_settings(a);
+        audit_limit(a->audit, c->audit_max_bytes);
         pins_trust(a->pins, a->settings.trusted);
         if (org_moved)
                 agent_org_changed(a);
@@ -131,8 +132,7 @@ static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void
                 log_write(LOG_ERR, &(LogFields) { .fault = &why }, "The configuration stays as it was: %s", why.text);
         } else {
                 a->config_fault = (Fault) {};
-                if (config_save_good(a->state_fd, c) < 0)
-                        log_warning("The configuration could not be kept as the last good one.");
+                agent_config_taken(a, c);
                 use_config(a, c);
                 log_notice("The configuration was read anew.");
         }
@@ -190,11 +190,8 @@ static int load_config(Agent *a, Fault *reterr) {
         Fault good = {};
         int r = config_load(a->options.config_path, true, &a->config, &a->config_fault);
 
-        if (r >= 0) {
-                if (config_save_good(a->state_fd, a->config) < 0)
-                        log_warning("The configuration could not be kept as the last good one.");
+        if (r >= 0)
                 return 0;
-        }
         if (config_load_good(a->state_fd, &a->config, &good) < 0)
                 return fault(reterr, -EBADMSG, FAULT_CONFIG_INVALID, "%s", a->config_fault.text);
         log_write(LOG_ERR, &(LogFields) { .fault = &a->config_fault }, "%s The last good configuration is in force.", a->config_fault.text);
@@ -266,8 +263,10 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
                 log_error("The state directory was another machine's; it was set aside and this host has a new identity.");
         agent_settings(a);
         a->hold_file = hold_file(options);
-        if (!a->hold_file)
+        if (!a->hold_file || agent_open_audit(a) < 0)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        if (!a->config_fault.set)
+                agent_config_taken(a, a->config);
         r = agent_open_sealed(a, reterr);
         if (r < 0)
                 return r;
@@ -323,6 +322,7 @@ Agent *agent_free(Agent *a) {
         queue_free(a->queue);
         agent_watch_close(a);
         outbox_free(a->outbox);
+        audit_free(a->audit);
         pins_free(a->pins);
         images_free(a->images);
         engine_free(a->engine);

@@ -52,8 +52,8 @@ static void args_done(Args *a) { free(a->reason); }
 
 typedef int (*Change)(Agent *a, const Args *args, Fault *reterr);
 
-/* A change with arguments: they are read by their table, the change is made, and the mark from before it is told. */
-static int change(Agent *a, const ApiCall *c, const char *what, const JsonField *fields, Change make, ApiAnswer *ret, Fault *reterr) {
+/* A change with arguments: they are read by their table, the change is made and recorded, and the mark from before it is told. */
+static int change(Agent *a, const ApiCall *c, const char *verb, const char *what, const JsonField *fields, Change make, ApiAnswer *ret, Fault *reterr) {
         _cleanup_(args_done) Args args = {};
         _cleanup_json_ cJSON *empty = cJSON_CreateObject();
         ApiMark m = api_mark_now(a);
@@ -67,6 +67,8 @@ static int change(Agent *a, const ApiCall *c, const char *what, const JsonField 
         log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL }, "%s, asked for by %s%s%s", what, c->who,
                   args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
         r = make(a, &args, reterr);
+        if (fields != none)             /* a round with the control plane changes nothing by itself */
+                agent_audit_local(a, c, &(LocalChange){ verb, args.reason, args.workspace_id, args.job_id, args.seconds, r < 0 ? reterr : NULL });
         if (r < 0)
                 return r;
         ret->json = api_with_mark(&m);
@@ -110,7 +112,7 @@ static int collect(Agent *a, const Args *args, Fault *reterr) {
 
 #define CHANGE(verb, what, fields, make) \
         int api_post_##verb(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) { \
-                return change(a, c, what, fields, make, ret, reterr); \
+                return change(a, c, #verb, what, fields, make, ret, reterr); \
         }
 CHANGE(sync, "A round with the control plane", none, poll_now)
 CHANGE(hold, "A hold", hold_fields, hold)
@@ -131,6 +133,11 @@ int api_post_apply(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The body is to be the job.");
         log_notice("A job from a file%s, asked for by %s.", dry_run ? ", to be judged only" : "", c->who);
         r = queue_apply(a->queue, c->json, dry_run, cp_time(a->cp), &report, reterr);
+        if (!dry_run)
+                agent_audit_local(a, c, &(LocalChange){ .verb = "apply",
+                                                        .workspace_id = json_get_string(report, "workspace_id"),
+                                                        .job_id = json_get_string(report, "job_id"),
+                                                        .why = r < 0 ? reterr : NULL });
         if (r < 0)
                 return r;
         if (!json || !json_add_item(json, "report", TAKE_PTR(report)))

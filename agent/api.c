@@ -231,7 +231,12 @@ const char *api_query(const ApiCall *c, const char *name) {
 static int run(const Api *api, struct MHD_Connection *connection, Request *q, ApiAnswer *ret, Fault *reterr) {
         _cleanup_json_ cJSON *body = NULL;
         char who[32];
-        ApiCall call = { .who = who, .part = q->part, .connection = connection };
+        ApiCall call = { .who = who,
+                         .part = q->part,
+                         .connection = connection,
+                         .uid = q->uid,
+                         .claimed_loginuid = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, API_CLAIMED_LOGINUID),
+                         .claimed_executable = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, API_CLAIMED_EXECUTABLE) };
         int r = 0;
 
         (void) snprintf(who, sizeof who, "uid %u", q->uid);

@@ -6,6 +6,7 @@
  *
  * Nobody waits in here: a request is answered, or its long answer begun, in the loop's turn in which its last byte came. */
 
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "agent/agent.h"
@@ -14,6 +15,8 @@
 
 #define API_SOCKET "control.sock"
 #define API_PART_MAX 64                 /* bytes of a path's last part, and of a parameter's value */
+#define API_CLAIMED_LOGINUID   "X-Molecule-Claimed-Loginuid"
+#define API_CLAIMED_EXECUTABLE "X-Molecule-Claimed-Executable"
 
 typedef struct Api Api;
 
@@ -30,6 +33,8 @@ typedef struct ApiCall {                /* borrowed during the handler */
         const cJSON *json;              /* the body of a POST, an object */
         const char  *who;               /* for the log: "uid 0" */
         const void  *connection;
+        uid_t        uid;               /* as the kernel names the peer */
+        const char  *claimed_loginuid, *claimed_executable;     /* as the peer states them, NULL where it does not; not checked by anyone */
 } ApiCall;
 
 const char *api_query(const ApiCall *c, const char *name);      /* NULL: absent, or longer than API_PART_MAX */

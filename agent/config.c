@@ -128,6 +128,7 @@ static const Setting settings[] = {
         { "gc_low_percent", KIND_NUMBER, AT(gc_low_percent), "75", 1, 100, NULL, NULL },
         { "preloaded_file", KIND_TEXT, AT(preloaded_file), PRELOADED_DEFAULT, 0, 0, rule_path, NULL },
         { "min_free_bytes", KIND_BYTES, AT(min_free_bytes), "5G", 0, UINT64_MAX, NULL, NULL },
+        { "audit_max_bytes", KIND_BYTES, AT(audit_max_bytes), "64M", 64 << 10, UINT64_C(1) << 40, NULL, NULL },
         { "launcher", KIND_TEXT, AT(launcher), LAUNCHER_DEFAULT, 0, 0, rule_path, NULL },
         { "require_signed_jobs", KIND_BOOL, AT(require_signed_jobs), "no", 0, 0, NULL, NULL },
         { "signing_keys", KIND_TEXT, AT(signing_keys), NULL, 0, 0, NULL, NULL },
@@ -161,7 +162,7 @@ static const char *parse_number(const char *v, const Setting *s, uint64_t *place
         return NULL;
 }
 
-static const char *parse_bytes(const char *v, uint64_t *place) {
+static const char *parse_bytes(const char *v, const Setting *s, uint64_t *place) {
         static const struct { char suffix; unsigned shift; } units[] = { { 'K', 10 }, { 'M', 20 }, { 'G', 30 }, { 'T', 40 } };
         char digits[24] = {};
         size_t n = strspn(v, "0123456789");
@@ -176,7 +177,7 @@ static const char *parse_bytes(const char *v, uint64_t *place) {
                         shift = units[i].shift;
         if ((v[n] && !shift) || u64_parse(digits, &value) < 0)
                 return "is not a size such as 5G";
-        if (value > UINT64_MAX >> shift)
+        if (value > UINT64_MAX >> shift || value << shift < s->low || value << shift > s->high)
                 return "is out of range";
         *place = value << shift;
         return NULL;
@@ -222,7 +223,7 @@ static const char *assign(Config *c, const Setting *s, const char *value) {
                 return why;
         switch (s->kind) {
         case KIND_NUMBER:       return parse_number(value, s, place);
-        case KIND_BYTES:        return parse_bytes(value, place);
+        case KIND_BYTES:        return parse_bytes(value, s, place);
         case KIND_BOOL:         return parse_bool(value, place);
         case KIND_PORTS:        return parse_ports(value, c);
         case KIND_TEXT:
@@ -452,24 +453,68 @@ void config_show(const Config *c, FILE *to) {
 
 bool config_can_enrol(const Config *c) { return c->cp_url && c->org_id; }
 
-int config_save_good(int state_fd, const Config *c) {
-        _cleanup_free_ char *text = NULL, *old = NULL;
-        size_t size = 0, old_size = 0;
-        FILE *f = open_memstream(&text, &size);
+/* As a file that says all of it. */
+static char *whole_text(const Config *c, size_t *ret_size) {
+        char *text = NULL;
+        FILE *f = open_memstream(&text, ret_size);
 
         if (!f)
-                return -errno;
+                return NULL;
         fputs("[agent]\n", f);
         for (size_t i = 0; i < N_SETTINGS; i++) {
                 fprintf(f, "%s = ", settings[i].key);
                 print_value(c, &settings[i], f);
                 fputc('\n', f);
         }
-        if (fclose(f) != 0)
+        if (fclose(f) == 0)
+                return text;
+        free(text);
+        return NULL;
+}
+
+int config_save_good(int state_fd, const Config *c) {
+        size_t size = 0, old_size = 0;
+        _cleanup_free_ char *text = whole_text(c, &size), *old = NULL;
+
+        if (!text)
                 return -ENOMEM;
         if (file_read(state_fd, GOOD_FILE, CONF_FILE_MAX, &old, &old_size) == 0 && old_size == size && memcmp(old, text, size) == 0)
                 return 0;
         return file_write_atomic(state_fd, GOOD_FILE, text, size);
+}
+
+int config_hash(const Config *c, char ret[static HASH_TEXT_SIZE]) {
+        size_t size;
+        _cleanup_free_ char *text = whole_text(c, &size);
+
+        if (!text)
+                return -ENOMEM;
+        hash_text(text, size, ret);
+        return 0;
+}
+
+static bool is_same(const Config *a, const Config *b, const Setting *s) {
+        const void *x = (const char *) a + s->offset, *y = (const char *) b + s->offset;
+
+        switch (s->kind) {
+        case KIND_NUMBER: case KIND_BYTES: return *(const uint64_t *) x == *(const uint64_t *) y;
+        case KIND_BOOL:  return *(const bool *) x == *(const bool *) y;
+        case KIND_PORTS: return a->port_low == b->port_low && a->port_high == b->port_high;
+        case KIND_TEXT:  return str_equal(*(char *const *) x, *(char *const *) y);
+        }
+        return false;
+}
+
+bool config_differences(const Config *before, const Config *now, cJSON *keys) {
+        Loading *l = before ? NULL : loading_new(false);
+        _cleanup_(config_freep) Config *defaults = l ? &l->c : NULL;
+
+        if (!before && !defaults)
+                return false;
+        for (size_t i = 0; i < N_SETTINGS; i++)
+                if (!is_same(before ?: defaults, now, &settings[i]) && !cJSON_AddItemToArray(keys, cJSON_CreateString(settings[i].key)))
+                        return false;
+        return true;
 }
 
 int config_load_good(int state_fd, Config **ret, Fault *reterr) {

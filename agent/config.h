@@ -9,6 +9,8 @@
 #include <stdio.h>
 
 #include "base/fault.h"
+#include "base/hash.h"
+#include "base/json.h"
 #include "secrets/envelope.h"
 
 #define CONFIG_REGISTRIES_MAX 32
@@ -23,6 +25,7 @@ typedef struct Config {
         uint64_t tier_memory_mb[5], tier_cpu_shares[5];
         uint64_t stop_timeout_seconds, probe_timeout_seconds, crash_loop_restarts, crash_loop_window_seconds, volume_grace_seconds, job_deadline_seconds;
         uint64_t pull_stall_seconds, prefetch_spread_seconds, finalize_seconds, gc_high_percent, gc_low_percent, min_free_bytes;
+        uint64_t audit_max_bytes;
         bool     allow_insecure_loopback, require_signed_jobs, allow_unlocked_memory, prefetch;
         TrustedKeys trusted;                    /* signing_keys, decoded */
         char    *registry_list[CONFIG_REGISTRIES_MAX + 1];      /* registries, split; NULL-terminated */
@@ -39,6 +42,10 @@ DEFINE_CLEANUP(Config *, config_free)
 /* The value set as one text in the form of a file, to be kept as the last good one; and back. */
 int     config_save_good(int state_fd, const Config *c);
 int     config_load_good(int state_fd, Config **ret, Fault *reterr);     /* -ENOENT */
+
+/* What changed, without a value: adds the key of each setting that has another one to the array; before NULL: the defaults. False: out of memory. */
+bool    config_differences(const Config *before, const Config *now, cJSON *keys);
+int     config_hash(const Config *c, char ret[static HASH_TEXT_SIZE]);   /* of all keys and values, as config_save_good() writes them; -ENOMEM */
 
 bool    config_can_enrol(const Config *c);      /* cp_url and org_id are there */
 void    config_show(const Config *c, FILE *to); /* "key = value    # where from"; no credential is a setting, so none is shown */

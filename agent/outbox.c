@@ -169,6 +169,7 @@ int outbox_add(Outbox *o, cJSON *report, bool durable, Fault *reterr) {
         return stored;
 }
 
+bool   outbox_knows(const Outbox *o, const char *report_id) { return report_id && find(o, report_id) >= 0; }
 bool   outbox_is_full(const Outbox *o) { return o->durable >= OUTBOX_REPORTS_MAX || o->bytes >= OUTBOX_BYTES_MAX; }
 size_t outbox_depth(const Outbox *o) { return o->durable; }
 bool   outbox_is_empty(const Outbox *o) { return o->n == 0; }

@@ -19,6 +19,7 @@ DEFINE_CLEANUP(Outbox *, outbox_free)
  * the report in memory and says so (state_degraded). */
 int outbox_add(Outbox *o, cJSON *report, bool durable, Fault *reterr);
 
+bool   outbox_knows(const Outbox *o, const char *report_id);    /* it waits here */
 bool   outbox_is_full(const Outbox *o);         /* no new job may be accepted */
 size_t outbox_depth(const Outbox *o);           /* durable ones */
 bool   outbox_is_empty(const Outbox *o);

@@ -59,10 +59,9 @@ void queue_answer_again(Queue *q, const Delivery *d, const cJSON *outcome) {
                 cJSON_DeleteItemFromObjectCaseSensitive(copy, "delivery_id");
                 (void) json_add_string(copy, "delivery_id", d->label.delivery_id);
         }
-        if (d->dry_run)
-                capture(q, TAKE_PTR(copy));
-        else
-                queue_tell(q, TAKE_PTR(copy), true);
+        capture(q, d->dry_run ? TAKE_PTR(copy) : cJSON_Duplicate(copy, true));
+        if (copy)
+                q->o.events.again(TAKE_PTR(copy), q->o.userdata);
 }
 
 void queue_answer_running(Queue *q, const Delivery *d, Stage stage, int progress) {

@@ -21,6 +21,7 @@ typedef struct JobPull {
 typedef struct QueueEvents {
         void (*report)(cJSON *report, bool durable, void *userdata);    /* owns the report. durable: accepted and final ones */
         void (*pulling)(const JobPull *pull, void *userdata);           /* at most once a second for each */
+        void (*again)(cJSON *report, void *userdata);                   /* the same for a final one that was told before, asked for once more */
         void (*changed)(void *userdata);                                /* health would say something else now */
         void (*recovered)(void *userdata);                              /* once: every settled workspace was looked after */
         void (*stopped)(void *userdata);                                /* after queue_stop(): no engine change is in flight */

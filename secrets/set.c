@@ -213,7 +213,10 @@ int vault_set_write(Vault *v, const char *workspace, uint64_t generation, const 
         workspace_fd = workspace_dir(v, workspace);
         if (workspace_fd < 0)
                 return fault(reterr, workspace_fd, FAULT_STATE_DEGRADED, "Cannot open the sealed files of workspace %s: %m", workspace);
-        return write_new(&w, workspace_fd, set, reterr);
+        r = write_new(&w, workspace_fd, set, reterr);
+        if (r >= 0 && v->stored)
+                v->stored(workspace, generation, set->n, v->userdata);
+        return r;
 }
 
 /* ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -13,6 +13,8 @@ struct Vault {
         int         state_fd, fd;               /* fd: sealed/ */
         const Keys *keys;
         char        org[UUID_SIZE];
+        VaultStored stored;
+        void       *userdata;                   /* of stored */
 };
 
 int workspace_dir(const Vault *v, const char *workspace);       /* a descriptor of sealed/<id>, which must be there; -ENOENT */

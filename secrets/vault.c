@@ -50,6 +50,11 @@ Vault *vault_free(Vault *v) {
 }
 
 void         vault_set_org(Vault *v, const char *org) { (void) snprintf(v->org, sizeof v->org, "%s", org); }
+void vault_watch(Vault *v, VaultStored stored, void *userdata) {
+        v->stored = stored;
+        v->userdata = userdata;
+}
+
 const char  *vault_org(const Vault *v) { return v->org; }
 const Fault *vault_fault(const Vault *v) { return keys_fault(v->keys); }
 Arena       *vault_arena(const Vault *v) { return keys_arena(v->keys); }

@@ -22,6 +22,9 @@ int    vault_look(int state_fd, const Keys *keys, const char *org, Vault **ret, 
 Vault *vault_free(Vault *v);
 DEFINE_CLEANUP(Vault *, vault_free)
 void         vault_set_org(Vault *v, const char *org);
+/* Hears of each generation's set that was made durable, where it was not there yet; names only. NULL: nobody does. */
+typedef void (*VaultStored)(const char *workspace, uint64_t generation, size_t n, void *userdata);
+void         vault_watch(Vault *v, VaultStored stored, void *userdata);
 const char  *vault_org(const Vault *v);
 const Fault *vault_fault(const Vault *v);       /* why nothing can be sealed or opened here at all; NULL: it can */
 Arena       *vault_arena(const Vault *v);

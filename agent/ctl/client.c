@@ -9,6 +9,7 @@
 
 #include "agent/api.h"
 #include "agent/ctl/ctl.h"
+#include "base/file.h"
 #include "base/text.h"
 
 #define RUNTIME_DEFAULT "/run/molecule-agent"
@@ -26,10 +27,28 @@ typedef struct Exchange {
         bool begun, stopped;            /* something came of it; on_part ended it */
 } Exchange;
 
+/* The login that this process descends from, and what it runs: the agent takes them down as our word. */
+static void claim(Client *c) {
+        _cleanup_free_ char *loginuid = NULL;
+        char executable[256];
+        ssize_t n = readlink("/proc/self/exe", executable, sizeof executable - 1);
+        size_t size, at = 0;
+
+        if (file_read_path("/proc/self/loginuid", 16, &loginuid, &size) >= 0 && (c->claims[at] = str_printf(API_CLAIMED_LOGINUID ": %s", loginuid)))
+                at++;
+        if (n <= 0)
+                return;
+        executable[n] = 0;
+        text_make_printable(executable);
+        c->claims[at] = str_printf(API_CLAIMED_EXECUTABLE ": %s", executable);
+}
+
 int client_open(Client *c) {
         *c = (Client){ .socket = str_printf("%s/" API_SOCKET, getenv("RUNTIME_DIRECTORY") ?: RUNTIME_DEFAULT) };
-        if (c->socket && sd_event_new(&c->event) >= 0 && http_new(c->event, &c->http) >= 0)
+        if (c->socket && sd_event_new(&c->event) >= 0 && http_new(c->event, &c->http) >= 0) {
+                claim(c);
                 return CTL_OK;
+        }
         client_close(c);
         fputs("Out of memory.\n", stderr);
         return CTL_FAILED;
@@ -39,6 +58,8 @@ void client_close(Client *c) {
         http_free(c->http);
         sd_event_unref(c->event);
         free(c->socket);
+        for (size_t i = 0; i < ELEMENTS(c->claims); i++)
+                free(c->claims[i]);
         *c = (Client){};
 }
 
@@ -112,6 +133,7 @@ static int exchange(Exchange *x, HttpRequest *q, const char *path) {
 
         q->url = url;
         q->socket_path = c->socket;
+        q->headers = (const char *const *) c->claims;
         q->answer_max = ANSWER_MAX;
         if (!url || http_send(c->http, q, on_answer, x, NULL) < 0) {
                 (void) fault(x->why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");

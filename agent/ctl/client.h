@@ -12,6 +12,7 @@ typedef struct Client {
         sd_event *event;
         Http     *http;
         char     *socket;               /* $RUNTIME_DIRECTORY/control.sock */
+        char     *claims[3];            /* header lines: who says to ask, for the audit record; NULL-terminated */
 } Client;
 
 int  client_open(Client *c);            /* CTL_OK, or an exit code after the reason was printed */

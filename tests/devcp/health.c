@@ -3,6 +3,7 @@
 /* Heartbeats. A full one replaces the last; a short one says "as you know it", and when we do not, we ask for the full one. */
 
 #include <errno.h>
+#include <string.h>
 
 #include "tests/devcp/hosts.h"
 
@@ -21,9 +22,25 @@ static const JsonField health_fields[] = {
         {}
 };
 
+/* "SEQ:HASH" */
+static int set_audit_head(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        const char *hash = strchr(v->valuestring, ':');
+        size_t digits = strspn(v->valuestring, "0123456789");
+
+        (void) place;
+        if (!hash || digits == 0 || v->valuestring + digits != hash || strlen(hash + 1) != 64 || strspn(hash + 1, "0123456789abcdef") != 64)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "'%s' is not SEQ:HASH.", f->name);
+        return 0;
+}
+
+static const JsonField agent_fields[] = {
+        { "audit_head", cJSON_String, set_audit_head, 0, JSON_NULLABLE },
+        {}
+};
+
 static const JsonField full_fields[] = {
         { "host",       cJSON_Object, NULL, 0, JSON_REQUIRED },
-        { "agent",      cJSON_Object, NULL, 0, JSON_REQUIRED },
+        { "agent",      cJSON_Object, json_set_object_lenient, 0, JSON_REQUIRED, 0, agent_fields },
         { "engine",     cJSON_Object, NULL, 0, JSON_REQUIRED },
         { "pins",       cJSON_Object, NULL, 0, JSON_REQUIRED },
         { "foreign",    cJSON_Array,  NULL, 0, JSON_REQUIRED },

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What goes into the audit record: jobs, sealed generations, the configuration, and what was asked for on this host. Names, ids and codes only; the
+ * record's own trouble stops nothing of it. */
+
+#include <stdio.h>
+
+#include "agent/agent-internal.h"
+#include "base/log.h"
+
+#define CLAIM_MAX 255                   /* bytes of what a client says of itself */
+
+static bool add_given(cJSON *json, const char *name, const char *value) { return !value || !value[0] || json_add_string(json, name, value); }
+
+static void record(Agent *a, const char *kind, cJSON *fields) {
+        bool failing = audit_fault(a->audit);
+        Fault why = {};
+        int r = audit_add(a->audit, kind, fields, &why);
+
+        if (r < 0 && !failing)
+                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "What is done on this host is not recorded, and goes on: %s", why.text);
+        else if (r >= 0 && failing)
+                log_notice("What is done on this host is recorded again.");
+        if (a->health)
+                health_changed(a->health);
+}
+
+int agent_open_audit(Agent *a) {
+        int r = audit_open(a->state_fd, a->config->audit_max_bytes, &a->audit);
+        const Fault *f = r < 0 ? NULL : audit_fault(a->audit);
+
+        if (f)
+                log_write(LOG_ERR, &(LogFields) { .fault = f }, "What is done on this host is not recorded, and goes on: %s", f->text);
+        return r;
+}
+
+/* ── what the agent did ──────────────────────────────────────────────────────────────────────────────────────── */
+
+void agent_audit_report(Agent *a, const cJSON *report) {
+        static const char *const members[] = { "report_id", "job_id", "type", "workspace_id", "generation", "source", "state" };
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        bool ok = true;
+
+        for (size_t i = 0; ok && i < ELEMENTS(members); i++)
+                ok = add_given(json, members[i], json_get_string(report, members[i]));
+        ok = ok && add_given(json, "code", json_get_string(report, "error/code"));
+        record(a, "job", ok ? TAKE_PTR(json) : NULL);
+}
+
+void agent_audit_sealed(const char *workspace, uint64_t generation, size_t n, void *userdata) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        bool ok = json && json_add_string(json, "workspace_id", workspace) && json_add_u64_text(json, "generation", generation) &&
+                  json_add_i64(json, "count", (int64_t) n);
+
+        record(userdata, "secrets", ok ? TAKE_PTR(json) : NULL);
+}
+
+/* ── the configuration ───────────────────────────────────────────────────────────────────────────────────────── */
+
+static cJSON *config_view(const Config *before, const Config *now, bool *ret_differs) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        cJSON *changed = cJSON_CreateArray();
+        char hash[HASH_TEXT_SIZE];
+
+        if (!json_add_item(json, "changed", changed) || !config_differences(before, now, changed) || config_hash(now, hash) < 0 ||
+            !json_add_string(json, "hash_of_all", hash))
+                return NULL;
+        *ret_differs = cJSON_GetArraySize(changed) > 0;
+        return TAKE_PTR(json);
+}
+
+/* Recorded first, then kept: a crash in between records it twice, never not at all. */
+void agent_config_taken(Agent *a, const Config *c) {
+        _cleanup_(config_freep) Config *before = NULL;
+        bool differs = true, first = config_load_good(a->state_fd, &before, NULL) < 0;
+        cJSON *json = config_view(before, c, &differs);
+
+        if (first || differs)
+                record(a, "config", json);
+        else
+                cJSON_Delete(json);
+        if (config_save_good(a->state_fd, c) < 0)
+                log_warning("The configuration could not be kept as the last good one.");
+}
+
+/* ── what an operator asked for ──────────────────────────────────────────────────────────────────────────────── */
+
+/* Nobody has checked it: at most CLAIM_MAX printable bytes. */
+static bool add_claim(cJSON *json, const char *name, const char *value) {
+        char text[CLAIM_MAX + 1];
+
+        if (!value)
+                return json_add_string(json, name, NULL);
+        (void) snprintf(text, sizeof text, "%s", value);
+        text_make_printable(text);
+        return json_add_string(json, name, text);
+}
+
+void agent_audit_local(Agent *a, const ApiCall *c, const LocalChange *l) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        cJSON *claimed = cJSON_CreateObject();
+        bool ok = json_add_string(json, "verb", l->verb) && json_add_i64(json, "uid", c->uid) && json_add_string(json, "reason", l->reason) &&
+                  add_given(json, "workspace_id", l->workspace_id) && add_given(json, "job_id", l->job_id) &&
+                  (!l->seconds || json_add_i64(json, "seconds", l->seconds)) &&
+                  json_add_string(json, "code", l->why && l->why->set ? fault_code_name(l->why->code) : NULL);
+
+        ok = json_add_item(ok ? json : NULL, "claimed", claimed) && add_claim(claimed, "loginuid", c->claimed_loginuid) &&
+             add_claim(claimed, "executable", c->claimed_executable);
+        record(a, "local", ok ? TAKE_PTR(json) : NULL);
+}
