@@ -40,6 +40,7 @@ int ctl_gc(int argc, char **argv);
 int ctl_sync(int argc, char **argv);
 int ctl_apply(int argc, char **argv);
 int ctl_restart(int argc, char **argv);
+int ctl_audit(int argc, char **argv);
 int ctl_cancel(int argc, char **argv);
 int ctl_hold(int argc, char **argv);
 int ctl_release(int argc, char **argv);
