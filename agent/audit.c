@@ -214,7 +214,7 @@ static int set_aside(Audit *a, const char *reason) {
 
 /* The end of the file before, where this one has no entry yet. */
 static int read_old(const Audit *a, AuditLine *ret, Fault *reterr) {
-        uint64_t size, whole;
+        uint64_t size = 0, whole = 0;
         _cleanup_close_ int fd = open_file(a, AUDIT_OLD_FILE, O_RDONLY, &size);
         int r;
 
@@ -252,7 +252,7 @@ static int look(Audit *a, uint64_t size, Fault *reterr) {
 
 static int take_up(Audit *a) {
         Fault why = {};
-        uint64_t size;
+        uint64_t size = 0;
         int r = 0;
 
         for (unsigned tries = 0; a->fd < 0 && tries < 2; tries++) {
