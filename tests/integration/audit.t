@@ -88,12 +88,12 @@ def whole_record(stage):
 
     steer(site, "hold", workspace, "--for", "2h", "--reason", "a look \"by\" hand\n{}")
     steer(site, "release", workspace, "--reason", "seen")
-    steer(site, "restart", new_id(), want=1)
+    steer(site, "restart", new_id(), "--reason", "a try", want=1)
     steer(site, "sync")
     local = of(site, "local")
     same([(e["verb"], e["uid"], e["reason"], e.get("workspace_id") == workspace, e.get("seconds"), e["code"]) for e in local],
          [("hold", 0, "a look \"by\" hand\n{}", True, 7200, None), ("release", 0, "seen", True, None, None),
-          ("restart", 0, None, False, None, "unknown_workspace")])
+          ("restart", 0, "a try", False, None, "unknown_workspace")])
     with open("/proc/self/loginuid") as file:
         claimed = {"loginuid": file.read(), "executable": os.path.realpath(binary("molecule-agentctl"))}
     same(local[0]["claimed"], claimed)
