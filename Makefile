@@ -62,7 +62,8 @@ all: $(PROGRAMS) ## the daemon, the operator's tool, the reference control plane
 
 $(BIN)/molecule-agentd: $(AGENTD)
 $(BIN)/molecule-agentctl: $(CTL)
-$(BIN)/molecule-agentd $(BIN)/molecule-agentctl: LDLIBS = $(call libs,$(PKGS))
+$(BIN)/molecule-agentd: LDLIBS = $(call libs,$(PKGS))
+$(BIN)/molecule-agentctl: LDLIBS = $(call libs,$(PKGS) libzstd)
 $(BIN)/molecule-devcp: $(DEVCP)
 $(BIN)/molecule-devcp: LDLIBS = $(call libs,$(DEVCP_PKGS))
 $(BIN)/molecule-launch: $(LAUNCH) Makefile

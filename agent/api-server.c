@@ -30,7 +30,7 @@ typedef struct Stream {
 struct ApiServer {
         struct MHD_Daemon *mhd;
         sd_event_source *io, *timer, *again, *beat;
-        TAILQ_HEAD(, Stream) streams;
+        TAILQ_HEAD(StreamHead, Stream) streams;
         unsigned n_streams, streams_max;
 };
 

@@ -52,6 +52,7 @@ openssl/ base/http*.[ch]
 sodium base/hash.[ch] secrets/*.[ch] agent/ctl/rotate.c
 cjson/ base/json.h
 microhttpd agent/api*.[ch]
+zstd.h agent/ctl/bundle.c
 sqlite3 none
 pthread none
 threads none

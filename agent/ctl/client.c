@@ -44,7 +44,13 @@ static void claim(Client *c) {
 }
 
 int client_open(Client *c) {
-        *c = (Client){ .socket = str_printf("%s/" API_SOCKET, getenv("RUNTIME_DIRECTORY") ?: RUNTIME_DEFAULT) };
+        _cleanup_free_ char *socket = str_printf("%s/" API_SOCKET, getenv("RUNTIME_DIRECTORY") ?: RUNTIME_DEFAULT);
+
+        return client_open_at(c, socket ?: "");
+}
+
+int client_open_at(Client *c, const char *socket) {
+        *c = (Client){ .socket = strdup(socket) };
         if (c->socket && sd_event_new(&c->event) >= 0 && http_new(c->event, &c->http) >= 0) {
                 claim(c);
                 return CTL_OK;

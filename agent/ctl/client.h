@@ -16,6 +16,7 @@ typedef struct Client {
 } Client;
 
 int  client_open(Client *c);            /* CTL_OK, or an exit code after the reason was printed */
+int  client_open_at(Client *c, const char *socket);     /* the same for another server on a unix socket: the engine */
 void client_close(Client *c);
 #define _cleanup_client_ _cleanup_(client_close)
 

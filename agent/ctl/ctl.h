@@ -37,6 +37,7 @@ int ctl_pins(int argc, char **argv);
 int ctl_images(int argc, char **argv);
 int ctl_df(int argc, char **argv);
 int ctl_gc(int argc, char **argv);
+int ctl_bundle(int argc, char **argv);
 int ctl_sync(int argc, char **argv);
 int ctl_apply(int argc, char **argv);
 int ctl_restart(int argc, char **argv);

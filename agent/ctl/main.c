@@ -38,6 +38,7 @@ static const Verb verbs[] = {
         { "config", "show [FILE]", "each effective setting and where it came from", ctl_config },
         { "secrets", "verify | list | ...", "what is sealed here; `secrets` alone says more", ctl_secrets },
         { "audit", "verify | export", "the record of what was done here; `audit` alone says more", ctl_audit },
+        { "bundle", "[--output FILE] [--without PART]", "one file for somebody who cannot come here, without secrets", ctl_bundle },
         { "enroll", "--cp-url URL --org-id UUID ...", "try the credentials of a control plane and keep them", ctl_enroll },
         { "credentials", "set NAME -", "replace one, once the new one was tried", ctl_credentials },
         { "identity", "show | adopt | reset | ...", "who this host is; `identity` alone says more", ctl_identity },

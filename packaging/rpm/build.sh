@@ -36,7 +36,7 @@ gcc -shared -fPIC -w -Wl,-soname,libcurl.so.4 -o "$work/lib/libcurl.so" "$work/c
 
 static() { gcc -print-file-name="$1"; }
 make -C "$work/tree" -j"$(nproc)" GIT_SHA="$sha" CFLAGS="-Os -ffile-prefix-map=$work/tree=." \
-        LDFLAGS="-L$work/lib" PKG_LIBS="-lcurl -lssl -lcrypto $work/lib/libcjson.a -lsystemd $(static libsodium.a) $(static libmicrohttpd.a) -lgnutls -lpthread -lm" \
+        LDFLAGS="-L$work/lib" PKG_LIBS="-lcurl -lssl -lcrypto $work/lib/libcjson.a -lsystemd -lzstd $(static libsodium.a) $(static libmicrohttpd.a) -lgnutls -lpthread -lm" \
         build/molecule-agentd build/molecule-agentctl build/molecule-launch >"$out/build.log" 2>&1 || { tail -n 30 "$out/build.log"; exit 1; }
 make -C "$work/tree" install-only DESTDIR="$work/stage" PREFIX=/usr >>"$out/build.log" 2>&1
 strip "$work/stage/usr/sbin/molecule-agentd" "$work/stage/usr/bin/molecule-agentctl"
