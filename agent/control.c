@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 
 #define FIRST_POLL_USEC     (5 * USEC_PER_SEC)          /* spread of the first request after start */
 #define RACE_WINDOW_USEC    (90 * USEC_PER_SEC)         /* after the very first start the org's row may not be committed yet */
@@ -325,7 +326,7 @@ static void fetch_pins(Control *c) {
         char path[80];
 
         (void) snprintf(path, sizeof path, "/hosts/%s/pins", c->identity->host_id);
-        ask(c, &(CpRequest) { .path = path, .if_none_match = pins_etag(c->pins), .answer_max = PINS_MAX }, on_pins);
+        ask(c, &(CpRequest) { .path = path, .if_none_match = pins_etag(c->pins), .answer_max = PINS_MAX, .call = METRIC_CALL_PINS }, on_pins);
 }
 
 /* ── poll ────────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -387,7 +388,8 @@ static void poll_jobs(Control *c) {
                         c->events.room(c->max_jobs, c->events.userdata), escaped);
         c->sent_at = now_boottime();
         c->hanging = true;
-        ask(c, &(CpRequest) { .path = path, .answer_max = JOBS_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC }, on_poll);
+        ask(c, &(CpRequest) { .path = path, .answer_max = JOBS_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC,
+                                     .call = METRIC_CALL_POLL }, on_poll);
 }
 
 static void step(Control *c) {

@@ -8,6 +8,7 @@
 #include <sys/timex.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 
 #define TIMEOUT_USEC   (30 * USEC_PER_SEC)
 #define SPREAD_USEC    (30 * USEC_PER_SEC)      /* after an established connection was lost */
@@ -195,6 +196,7 @@ uint64_t cp_pace(Cp *cp, CpPace *pace, CpKind kind) {
         if (kind == CP_OK)
                 backoff_success(&pace->backoff);
         else {
+                metric_add(METRIC_CP_RETRIES, 0, 0, 1);
                 wait = backoff_failure(&pace->backoff, random_u64());
                 if (!retry_bucket_take(&cp->bucket))
                         wait = pace->backoff.cap;
@@ -229,9 +231,16 @@ static CpCall *call_free(CpCall *c) {
 }
 DEFINE_CLEANUP(CpCall *, call_free)
 
+static unsigned metric_status(const CpAnswer *a) {
+        if (a->kind == CP_OK)
+                return METRIC_STATUS_OK;
+        return a->status >= 500 ? METRIC_STATUS_5XX : a->status >= 400 ? METRIC_STATUS_4XX : METRIC_STATUS_ERROR;
+}
+
 static void on_http(const HttpAnswer *a, void *userdata) {
         CpCall *c = userdata;
         Cp *cp = c->cp;
+        unsigned call = c->request.call;
         _cleanup_json_ cJSON *json = NULL;
         CpAnswer answer = { .kind = CP_OK, .body = a->body, .size = a->size, .etag = a->error ? "" : a->etag };
         CpDone done = c->done;
@@ -244,6 +253,7 @@ static void on_http(const HttpAnswer *a, void *userdata) {
                 take_date(cp, a);
         note_pace(cp, a, answer.kind);
         note_deprecation(cp, a);
+        metric_add(METRIC_CP_REQUESTS, call, metric_status(&answer), 1);
         cp->fault = answer.fault;
         done(&answer, their);
 }

@@ -48,6 +48,7 @@ typedef struct CpRequest {
         size_t      answer_max;         /* 0: 64 KiB */
         uint64_t    timeout_usec;       /* 0: 30 s */
         CpAuth      auth;
+        unsigned    call;               /* METRIC_CALL_…: what it is counted as */
 } CpRequest;
 
 /* identity is borrowed. */

@@ -12,6 +12,7 @@
 #include "agent/host.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 #define FULL_USEC   (600 * USEC_PER_SEC)
 #define SOON_USEC   (1 * USEC_PER_SEC)
@@ -153,7 +154,7 @@ static void beat(Health *h) {
         h->changed = false;
         body = body_of(h);
         (void) snprintf(path, sizeof path, "/hosts/%s/health", h->identity->host_id);
-        if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body }, on_answer, h, &h->call) < 0)
+        if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body, .call = METRIC_CALL_HEALTH }, on_answer, h, &h->call) < 0)
                 next_beat(h, USEC_PER_SEC);
         else
                 loops_tick(h->loops, LOOP_HEALTH, 60 * USEC_PER_SEC + cp_held_back(h->cp));

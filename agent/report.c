@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 
 #define BATCH_MAX      100
 #define COALESCE_USEC  (500 * USEC_PER_MSEC)    /* `running` words wait this long for company */
@@ -134,7 +135,7 @@ static void send_batch(Reporter *r) {
         body = reports ? body_of(r, reports) : NULL;
         r->batch = body ? ids_of(reports) : NULL;
         (void) snprintf(path, sizeof path, "/hosts/%s/reports", r->identity->host_id);
-        if (!r->batch || cp_send(r->cp, &(CpRequest) { .method = "POST", .path = path, .body = body }, on_answer, r, &r->call) < 0) {
+        if (!r->batch || cp_send(r->cp, &(CpRequest) { .method = "POST", .path = path, .body = body, .call = METRIC_CALL_REPORTS }, on_answer, r, &r->call) < 0) {
                 forget_batch(r);
                 arm(r, USEC_PER_SEC);
                 return;

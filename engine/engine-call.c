@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/metrics.h"
 #include "base/text.h"
 #include "engine/engine-internal.h"
 
@@ -236,6 +237,8 @@ static void on_answer(const HttpAnswer *a, void *userdata) {
         bool nobody = a->error == -ECONNREFUSED || a->error == -ENOENT || a->error == -EACCES;
 
         c->http = NULL;
+        if (!c->progress && a->error == 0)
+                metric_observe(METRIC_ENGINE_CALL, 0, now_boottime() - c->sent_at);
         answer.r = judge(c, a, &json, &answer.fault);
         if (goes_on(c, answer.r))
                 return;
@@ -291,6 +294,7 @@ static int call_send(EngineCall *c, const char *path, const HttpRequest *more) {
         if (!c->progress && !c->endless)        /* a pull takes as long as it takes; who asked for it watches its progress */
                 q.timeout_usec += e->timeout_usec;
         c->sending = true;
+        c->sent_at = now_boottime();
         r = http_send(e->http, &q, on_answer, c, &c->http);
         c->sending = false;
         return r;

@@ -81,6 +81,7 @@ struct EngineCall {
         char                  *thing;
         HttpCall              *http;
         EngineDone             done;
+        uint64_t               sent_at;         /* boottime */
         void                  *userdata;
         Fault                  fault;           /* why it failed before it began */
         const CallKind        *second_kind;     /* what follows on -ENOENT, with its body; or NULL */

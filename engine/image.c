@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/metrics.h"
 #include "base/retry.h"
 #include "base/text.h"
 #include "engine/disk.h"
@@ -106,10 +107,14 @@ static Pull *pull_free(Pull *p) {
 }
 DEFINE_CLEANUP(Pull *, pull_free)
 
+/* Of the try that is over. */
+static void count_bytes(Pull *p) { metric_add(METRIC_PULL_BYTES, 0, 0, (double) TAKE(p->progress.bytes, 0)); }
+
 /* Nobody waits any more. Where the pull is on the stack, it goes once that is left. */
 static void pull_drop(Pull *p) {
         if (p->state == PULL_TELLING)
                 return;
+        count_bytes(p);
         p->call = engine_call_cancel(p->call);
         (void) sd_event_source_set_enabled(p->timer, SD_EVENT_OFF);
         p->dropped = true;
@@ -120,6 +125,9 @@ static void pull_drop(Pull *p) {
 static void pull_end(Pull *p, int r, const Fault *why, const EngineImage *image) {
         ImageWait *w;
 
+        if (p->pulled || (r < 0 && p->state != PULL_LOOKING))
+                metric_add(METRIC_PULLS, r < 0 ? METRIC_RESULT_FAILED : METRIC_RESULT_SUCCEEDED, 0, 1);
+        count_bytes(p);
         p->state = PULL_TELLING;
         p->call = engine_call_cancel(p->call);
         (void) sd_event_source_set_enabled(p->timer, SD_EVENT_OFF);
@@ -240,6 +248,7 @@ static void on_pulled(const EngineAnswer *a, void *userdata) {
         int r;
 
         p->call = NULL;
+        count_bytes(p);
         if (a->r == -ENOTCONN || a->r == -ENOMEM) {
                 pull_end(p, a->r, &a->fault, NULL);
                 return;

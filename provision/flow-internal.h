@@ -57,6 +57,8 @@ struct Flow {
         sd_event_source   *timer;
         sd_event_source   *deadline;
         unsigned           tries;               /* of this step, after an engine error */
+        int                group;               /* METRIC_STEP_… that is being measured; negative: none */
+        uint64_t           group_since;         /* boottime; 0: none */
         uint64_t           trouble_since;       /* boottime since the engine is away; 0 */
 
         EngineImage        image;

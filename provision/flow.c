@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/metrics.h"
 
 #define ENGINE_PAUSE_USEC (1 * USEC_PER_SEC)
 #define ENGINE_TRIES      3
@@ -64,6 +65,11 @@ static const Step undo_way[] = {
 };
 static const Step deprovision_way[] = { STEP_FIND, STEP_RESCUE, STEP_FORGET_KEY, STEP_CLEAR, STEP_ERASE, STEP_FORGET, STEP_END };
 
+/* What the steps of a provision are measured as, in the order of the steps' numbers; what is behind them is the gate's. */
+static const struct { Step last; int group; } groups[] = {
+        { STEP_IMAGE, METRIC_STEP_IMAGE }, { STEP_KEEP, METRIC_STEP_PREPARE }, { STEP_START, METRIC_STEP_SWAP },
+};
+
 static void begin(Flow *f);
 
 static bool is_undoing(const Flow *f) { return f->way == undo_way; }
@@ -81,6 +87,29 @@ int flow_save(Flow *f, Fault *reterr) {
         return r;
 }
 
+/* Steps of a group that follow each other are measured as one. A hold is nobody's time. */
+static void measure(Flow *f, int group) {
+        uint64_t now = now_boottime();
+
+        if (f->group == group && f->group_since)
+                return;
+        if (f->group_since)
+                metric_observe(METRIC_JOB_STEP, (unsigned) f->group, now - f->group_since);
+        f->group = group;
+        f->group_since = group < 0 ? 0 : now;
+}
+
+static int group_of(const Flow *f) {
+        if (is_undoing(f))
+                return METRIC_STEP_UNDO;
+        if (f->way == deprovision_way)
+                return METRIC_STEP_REMOVE;
+        for (size_t i = 0; i < ELEMENTS(groups); i++)
+                if (flow_step(f) <= groups[i].last)
+                        return groups[i].group;
+        return METRIC_STEP_GATE;
+}
+
 static void drop_waits(Flow *f) {
         f->call = engine_call_cancel(f->call);
         f->image_wait = image_wait_cancel(f->image_wait);
@@ -92,6 +121,7 @@ static void drop_waits(Flow *f) {
 
 void flow_end(Flow *f, const FlowEnd *end) {
         drop_waits(f);
+        measure(f, -1);
         (void) sd_event_source_set_enabled(f->deadline, SD_EVENT_OFF);
         f->ended = true;
         f->context->events.done(f->w, end, f->context->userdata);
@@ -215,6 +245,7 @@ static bool hold(Flow *f) {
                           "Job %s waits: a hold forbids changes.", job_type_name(f->w->work->type));
         }
         f->held = true;
+        measure(f, -1);
         f->context->events.rested(f->w, f->context->userdata);
         return true;
 }
@@ -265,6 +296,7 @@ static void begin(Flow *f) {
                         end_succeeded(f);
                 return;
         }
+        measure(f, group_of(f));
         if (f->at == 0 || steps[s].stage != steps[f->way[f->at - 1]].stage)
                 f->context->events.stage(f->w, steps[s].stage, -1, f->context->userdata);
         steps[s].begin(f);
