@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What agent.c (life), agent-wire.c (who hears of what), agent-view.c (what is told) and agent-watch.c (what followers are told) share. */
+/* What agent.c (life), agent-wire.c (who hears of what), agent-view.c (what is told), agent-watch.c (what followers are told) and
+ * agent-metrics.c (what is measured) share. */
 
 #include "agent/agent.h"
 #include "agent/api.h"
+#include "agent/api-metrics.h"
 #include "agent/audit.h"
 #include "agent/control.h"
 #include "agent/events.h"
@@ -19,6 +21,13 @@ typedef struct Told {
         cJSON           *workspaces, *control;
         char            *hold;
 } Told;
+
+/* Where metrics go besides the local API. */
+typedef struct Metering {
+        ApiMetrics      *listener;
+        sd_event_source *file;
+        int              failed;                /* the last writing of the file: 0 or negative errno */
+} Metering;
 
 struct Agent {
         AgentOptions     options;
@@ -49,6 +58,7 @@ struct Agent {
         Health          *health;
         Api             *api;                   /* NULL: --once, or it could not be had */
         Events          *events;
+        Metering         metering;
         Told             told;
         unsigned         n_log_readers;
         uint64_t         started_at;            /* microseconds since the epoch */
@@ -101,9 +111,14 @@ void agent_audit_sealed(const char *workspace, uint64_t generation, size_t n, vo
 void agent_audit_local(Agent *a, const ApiCall *c, const LocalChange *l);
 void agent_config_taken(Agent *a, const Config *c);     /* recorded where it differs from the last good one, and kept as that */
 
+/* agent-metrics.c */
+void agent_metrics_open(Agent *a);              /* as the settings say now */
+void agent_metrics_close(Agent *a);
+
 /* agent-view.c */
 cJSON *agent_register_body(void *userdata);
 cJSON *agent_health_view(void *userdata);
 cJSON *agent_pins_view(void *userdata);
 cJSON *agent_control_view(const Agent *a);      /* local: {state, error, since?, next_try_seconds?} */
+cJSON *agent_degraded_view(const Agent *a);     /* [code] */
 cJSON *agent_error_view(const Fault *f);        /* {code, message}; JSON null where none is set */

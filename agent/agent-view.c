@@ -67,7 +67,7 @@ static bool add_code(cJSON *list, const Fault *f) {
         return !f || !f->set || cJSON_AddItemToArray(list, cJSON_CreateString(fault_code_name(f->code)));
 }
 
-static cJSON *degraded(const Agent *a) {
+cJSON *agent_degraded_view(const Agent *a) {
         _cleanup_json_ cJSON *list = cJSON_CreateArray();
         const Fault *control = control_fault(a->control);
         Fault state = {}, torn = {};
@@ -105,7 +105,7 @@ cJSON *agent_health_view(void *userdata) {
             !json_add_u64_text(json, "memory_bytes", host_agent_memory()) || !json_add_item(json, "loops", loops_view(&a->loops)) ||
             !json_add_i64(json, "outbox_depth", (int64_t) outbox_depth(a->outbox)) ||
             !json_add_i64(json, "jobs_running", queue_jobs_running(a->queue)) ||
-            !json_add_bool(json, "draining", queue_is_draining(a->queue)) || !json_add_bool(json, "held", queue_is_held(a->queue)) || !json_add_item(json, "degraded", degraded(a)) ||
+            !json_add_bool(json, "draining", queue_is_draining(a->queue)) || !json_add_bool(json, "held", queue_is_held(a->queue)) || !json_add_item(json, "degraded", agent_degraded_view(a)) ||
             !json_add_string(json, "audit_head", audit_head(a->audit)) || !json_add_i64(json, "reports_refused", reporter_refused(a->reporter)) ||
             !json_add_item(json, "last_error", agent_error_view(worst(a))))
                 return NULL;

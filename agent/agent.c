@@ -103,6 +103,8 @@ static void use_config(Agent *a, Config *c) {
         images_configure(a->images, &io);
         if (engine_moved && engine_configure(a->engine, &eo) < 0)
                 log_error("Out of memory for another engine.");
+        if (!a->options.once)
+                agent_metrics_open(a);
         control_stop(a->control);
         a->started_control = false;
         agent_start_control(a);
@@ -300,6 +302,8 @@ int agent_run(Agent *a) {
         }
         if (!a->options.once && api_start(a->event, a->settings.runtime_path, a->config->admin_group, a, &a->api, &why) < 0)
                 log_write(LOG_ERR, &(LogFields){ .fault = &why }, "%s", why.text);
+        if (!a->options.once)
+                agent_metrics_open(a);
         loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
         log_notice("molecule-agentd %s, host %s, start %llu.", VERSION, a->identity.host_id, (unsigned long long) a->identity.boot_epoch);
         (void) sd_notify(0, "READY=1\nSTATUS=Running.");
@@ -314,6 +318,7 @@ int agent_run(Agent *a) {
 Agent *agent_free(Agent *a) {
         if (!a)
                 return NULL;
+        agent_metrics_close(a);
         a->api = api_stop(a->api);
         health_free(a->health);
         reporter_free(a->reporter);

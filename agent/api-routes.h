@@ -21,6 +21,7 @@
         X("GET", "/v1/pins", API_GROUP, api_get_pins, 0) \
         X("GET", "/v1/events", API_GROUP, api_get_events, 0) \
         X("GET", "/v1/logs/", API_ADMIN, api_get_logs, 0) \
+        X("GET", "/metrics", API_GROUP, api_get_metrics, 0) \
         X("POST", "/v1/sync", API_ROOT, api_post_sync, API_BODY_MAX) \
         X("POST", "/v1/apply", API_ROOT, api_post_apply, API_JOB_MAX) \
         X("POST", "/v1/gc", API_ROOT, api_post_gc, API_BODY_MAX) \

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
 #include <unistd.h>
@@ -33,6 +34,25 @@ struct ApiServer {
         TAILQ_HEAD(StreamHead, Stream) streams;
         unsigned n_streams, streams_max;
 };
+
+/* ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+enum MHD_Result api_server_text(struct MHD_Connection *connection, unsigned status, const char *type, char *text) {
+        struct MHD_Response *response;
+        enum MHD_Result r;
+
+        if (!text)
+                return MHD_NO;
+        response = MHD_create_response_from_buffer_with_free_callback(strlen(text), text, free);
+        if (!response) {
+                free(text);
+                return MHD_NO;
+        }
+        (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+        r = MHD_queue_response(connection, status, response);
+        MHD_destroy_response(response);
+        return r;
+}
 
 /* ── long answers ────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -66,6 +86,7 @@ static void stream_free(void *cls) {
         free(t);
 }
 
+unsigned api_server_streams(const ApiServer *s) { return s->n_streams; }
 bool api_server_has_room(const ApiServer *s) { return s->n_streams < s->streams_max; }
 
 enum MHD_Result api_server_stream(ApiServer *s, struct MHD_Connection *connection, const char *type, const ApiSource *source, void *state) {

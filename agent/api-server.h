@@ -22,8 +22,12 @@ typedef struct ApiServerOptions {
 int        api_server_start(sd_event *event, const ApiServerOptions *o, ApiServer **ret);      /* -ENOMEM, -EIO */
 ApiServer *api_server_stop(ApiServer *s);       /* NULL is fine; returns NULL */
 
+/* A whole answer. text: owned from here; NULL: out of memory, and the connection ends. */
+enum MHD_Result api_server_text(struct MHD_Connection *connection, unsigned status, const char *type, char *text);
+
 /* Begins a long answer; source and state as ApiAnswer has them, state owned from here. streams_max are told 503 by the caller, who asks first. */
 bool            api_server_has_room(const ApiServer *s);
 enum MHD_Result api_server_stream(ApiServer *s, struct MHD_Connection *connection, const char *type, const ApiSource *source, void *state);
 
+unsigned api_server_streams(const ApiServer *s);          /* long answers under way */
 void api_server_wake(ApiServer *s);             /* sources may have something to read */

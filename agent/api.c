@@ -42,26 +42,8 @@ typedef struct Request {
 
 /* ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* text: owned from here; NULL: out of memory, and the connection ends. */
-static enum MHD_Result send_text(struct MHD_Connection *connection, unsigned status, const char *type, char *text) {
-        struct MHD_Response *response;
-        enum MHD_Result r;
-
-        if (!text)
-                return MHD_NO;
-        response = MHD_create_response_from_buffer_with_free_callback(strlen(text), text, free);
-        if (!response) {
-                free(text);
-                return MHD_NO;
-        }
-        (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-        r = MHD_queue_response(connection, status, response);
-        MHD_destroy_response(response);
-        return r;
-}
-
 static enum MHD_Result send_json(struct MHD_Connection *connection, unsigned status, const cJSON *json) {
-        return send_text(connection, status, "application/json", json ? json_print(json) : NULL);
+        return api_server_text(connection, status, "application/json", json ? json_print(json) : NULL);
 }
 
 static enum MHD_Result send_error(struct MHD_Connection *connection, unsigned status, const char *code, const char *words) {
@@ -271,7 +253,7 @@ static enum MHD_Result answer(const Api *api, struct MHD_Connection *connection,
         }
         if (a.source)
                 return send_stream(api, connection, &a);
-        r = a.text ? send_text(connection, 200, a.type, a.text) : send_json(connection, 200, a.json);
+        r = a.text ? api_server_text(connection, 200, a.type, a.text) : send_json(connection, 200, a.json);
         cJSON_Delete(a.json);
         return r;
 }
@@ -375,6 +357,8 @@ Api *api_stop(Api *api) {
         free(api);
         return NULL;
 }
+
+unsigned api_followers(const Api *api) { return api ? api_server_streams(api->server) : 0; }
 
 void api_wake(Api *api) {
         if (api)

@@ -70,4 +70,5 @@ extern const ApiRoute api_routes[];     /* api-routes.c; ends with {} */
  * into a socket's address. admin_group: its name, NULL for none; one that this host does not have is a warning. */
 int  api_start(sd_event *event, const char *runtime_path, const char *admin_group, Agent *a, Api **ret, Fault *reterr);
 Api *api_stop(Api *api);                /* NULL is fine; returns NULL */
+unsigned api_followers(const Api *api);  /* long answers under way; NULL is fine */
 void api_wake(Api *api);                /* long answers may have something to read; NULL is fine */

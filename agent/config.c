@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/api-metrics.h"
 #include "base/conf.h"
 #include "base/file.h"
 #include "base/http.h"
@@ -58,6 +59,13 @@ static const char *rule_url(const char *v) {
         return strpbrk(v, " \t@?#") ? "must not hold user info, a query, a fragment or white space" : NULL;
 }
 
+static const char *rule_address(const char *v) {
+        ApiAddress a;
+        return api_address_parse(v, &a) < 0 ? "is not ADDRESS:PORT, with an IPv6 address in brackets" : NULL;
+}
+
+static const char *rule_file(const char *v) { return v[0] == '/' && v[strlen(v) - 1] != '/' ? NULL : "is not the path of a file, from '/'"; }
+
 static const char *rule_level(const char *v) {
         static const char *const levels[] = { "error", "warning", "notice", "info", "debug" };
 
@@ -93,6 +101,8 @@ static const Setting settings[] = {
         { "imds", KIND_TEXT, AT(imds), "auto", 0, 0, rule_imds, NULL },
         { "imds_url", KIND_TEXT, AT(imds_url), "http://169.254.169.254", 0, 0, rule_url, NULL },
         { "admin_group", KIND_TEXT, AT(admin_group), NULL, 0, 0, rule_name, NULL },
+        { "metrics_listen", KIND_TEXT, AT(metrics_listen), NULL, 0, 0, rule_address, NULL },
+        { "textfile_path", KIND_TEXT, AT(textfile_path), NULL, 0, 0, rule_file, NULL },
         { "log_level", KIND_TEXT, AT(log_level), "info", 0, 0, rule_level, NULL },
         { "engine_socket", KIND_TEXT, AT(engine_socket), "/var/run/docker.sock", 0, 0, rule_path, NULL },
         { "engine_timeout_seconds", KIND_NUMBER, AT(engine_timeout_seconds), "60", 1, 3600, NULL, NULL },

@@ -16,7 +16,7 @@
 #define CONFIG_REGISTRIES_MAX 32
 
 typedef struct Config {
-        char    *cp_url, *cp_prefix, *org_id, *org_slug, *ca_file, *proxy, *no_proxy, *log_level, *admin_group;
+        char    *cp_url, *cp_prefix, *org_id, *org_slug, *ca_file, *proxy, *no_proxy, *log_level, *admin_group, *metrics_listen, *textfile_path;
         char    *engine_socket, *network, *advertise_host, *probe_path, *registries;
         char    *provision_secret_file, *admin_token_file, *launcher, *signing_keys, *registry_auth_file, *preloaded_file, *imds, *imds_url;
         uint64_t connect_timeout_seconds, engine_timeout_seconds, engine_wait_seconds;

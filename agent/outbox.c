@@ -174,6 +174,15 @@ bool   outbox_is_full(const Outbox *o) { return o->durable >= OUTBOX_REPORTS_MAX
 size_t outbox_depth(const Outbox *o) { return o->durable; }
 bool   outbox_is_empty(const Outbox *o) { return o->n == 0; }
 
+uint64_t outbox_oldest(const Outbox *o) {
+        uint64_t at = 0;
+
+        for (size_t i = 0; i < o->n; i++)
+                if (o->items[i].durable)
+                        return time_parse(json_get_string(o->items[i].report, "at"), &at) == 0 ? at : 0;
+        return 0;
+}
+
 /* ── taking ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 cJSON *outbox_batch(const Outbox *o, size_t max) {

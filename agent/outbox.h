@@ -22,6 +22,7 @@ int outbox_add(Outbox *o, cJSON *report, bool durable, Fault *reterr);
 bool   outbox_knows(const Outbox *o, const char *report_id);    /* it waits here */
 bool   outbox_is_full(const Outbox *o);         /* no new job may be accepted */
 size_t outbox_depth(const Outbox *o);           /* durable ones */
+uint64_t outbox_oldest(const Outbox *o);        /* when the oldest durable one was made, microseconds since the epoch; 0: none */
 bool   outbox_is_empty(const Outbox *o);
 
 /* The oldest reports, at most max and about 512 KiB, as an array of references (to be freed; the items stay the outbox's). NULL: none, or no memory. */

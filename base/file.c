@@ -63,10 +63,10 @@ int file_write_full(int fd, const void *bytes, size_t size) {
 }
 
 /* Takes fd and closes it whatever happens. */
-static int fill_and_close(int fd, const void *data, size_t size) {
+static int fill_and_close(int fd, const void *data, size_t size, bool durable) {
         int r = file_write_full(fd, data, size);
 
-        if (r == 0 && fsync(fd) < 0)
+        if (r == 0 && durable && fsync(fd) < 0)
                 r = -errno;
         if (close(fd) < 0 && r == 0)
                 r = -errno;
@@ -77,7 +77,7 @@ static int sync_dir(int dirfd) {
         return fsync(dirfd) < 0 ? -errno : 0;
 }
 
-static int write_once(int dirfd, const char *name, const void *data, size_t size) {
+static int write_once(int dirfd, const char *name, const void *data, size_t size, mode_t mode, bool durable) {
         char temp[NAME_MAX + 1];
         int fd, r;
 
@@ -91,19 +91,25 @@ static int write_once(int dirfd, const char *name, const void *data, size_t size
         if (fd < 0)
                 return -errno;
 
-        r = fill_and_close(fd, data, size);
+        r = fill_and_close(fd, data, size, durable);
+        if (r == 0 && mode != 0600 && fchmodat(dirfd, temp, mode, 0) < 0)
+                r = -errno;
         if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
                 r = -errno;
         if (r < 0) {
                 (void) unlinkat(dirfd, temp, 0);
                 return r;
         }
-        return sync_dir(dirfd);
+        return durable ? sync_dir(dirfd) : 0;
 }
 
 int file_write_atomic(int dirfd, const char *name, const void *data, size_t size) {
-        int r = write_once(dirfd, name, data, size);
-        return r == -ENOSPC && ballast_release() ? write_once(dirfd, name, data, size) : r;
+        int r = write_once(dirfd, name, data, size, 0600, true);
+        return r == -ENOSPC && ballast_release() ? write_once(dirfd, name, data, size, 0600, true) : r;
+}
+
+int file_replace(int dirfd, const char *name, const void *data, size_t size, mode_t mode) {
+        return write_once(dirfd, name, data, size, mode, false);
 }
 
 /* O_NONBLOCK: opening a fifo would wait for its writer. */

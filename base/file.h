@@ -23,6 +23,9 @@ int file_read(int dirfd, const char *name, size_t max, char **ret, size_t *ret_s
 /* The same for a path that an operator gave: links are followed. */
 int file_read_path(const char *path, size_t max, char **ret, size_t *ret_size);
 
+/* The same for what is made anew anyway and for others to read (mode): no fsync, and no claim on the ballast. */
+int file_replace(int dirfd, const char *name, const void *data, size_t size, mode_t mode);
+
 /* Removes the name and fsyncs the directory; 0 also when it was not there. */
 int file_remove(int dirfd, const char *name);
 

@@ -150,7 +150,7 @@ static void tell_accepted(Queue *q, Report *r, const char *report_id) {
 
 static void replay_host(Queue *q) {
         for (int i = 0; i < cJSON_GetArraySize(q->host->finals); i++)
-                queue_tell(q, cJSON_Duplicate(cJSON_GetArrayItem(q->host->finals, i), true), true);
+                queue_tell_again(q, cJSON_Duplicate(cJSON_GetArrayItem(q->host->finals, i), true), true);
         for (size_t i = 0; i < q->host->n_jobs; i++) {
                 const HostJob *j = q->host->jobs[i];
                 Report r = { .delivery_id = j->delivery_id, .job_id = j->job->job_id, .type = job_type_name(j->job->type),
@@ -167,7 +167,7 @@ void queue_replay_reports(Queue *q) {
                 const Work *open[] = { e->w->work, e->w->next };
 
                 if (e->w->outcome && !e->w->outcome_acked)
-                        queue_tell(q, cJSON_Duplicate(e->w->outcome, true), true);
+                        queue_tell_again(q, cJSON_Duplicate(e->w->outcome, true), true);
                 for (size_t k = 0; k < ELEMENTS(open); k++) {
                         Report r;
 

@@ -97,6 +97,7 @@ void   queue_remove(Queue *q, Entry *e);
 int    queue_save(Queue *q, Entry *e, Fault *reterr);           /* counts failures towards `degraded` */
 void   queue_wake(Queue *q);                                    /* queue_run() from the loop */
 void   queue_tell(Queue *q, cJSON *report, bool durable);       /* NULL: out of memory, logged */
+void   queue_tell_again(Queue *q, cJSON *report, bool durable); /* the same for what is not the end of a job, or was told before */
 void   queue_check_stopped(Queue *q);
 int    queue_pick_port(Queue *q, Workspace *w);                 /* -ENOSPC */
 void   queue_job_rules(const Queue *q, uint64_t time_usec, JobRules *ret);

@@ -93,15 +93,22 @@ static bool add_error(cJSON *json, const Queue *q, const Entry *e) {
                json_add_string(error, "message", f->text);
 }
 
+static const Pin *pin_of(const Queue *q, const Entry *e) {
+        const Version *v = e->w->settled ?: e->w->wanted;
+        return v ? pins_find(q->o.pins, v->runtime, q->o.settings->region) : NULL;
+}
+
+static bool is_skewed(const Pin *pin, const char *running) { return pin && running && !str_equal(pin->image_digest, running); }
+
 static bool add_images(cJSON *json, const Queue *q, const Entry *e) {
-        const Version *settled = e->w->settled, *v = settled ?: e->w->wanted;
-        const Pin *pin = v ? pins_find(q->o.pins, v->runtime, q->o.settings->region) : NULL;
+        const Version *settled = e->w->settled;
+        const Pin *pin = pin_of(q, e);
         const char *running = settled ? image_ref_digest(settled->image_ref) : NULL;
         bool is_running = e->looked ? e->present && e->seen.running : settled != NULL;
 
         return (!running || json_add_string(json, "running_image", running)) &&
                (!pin || json_add_string(json, "pinned_image", pin->image_digest)) &&
-               json_add_bool(json, "pin_skew", pin && running && !str_equal(pin->image_digest, running)) &&
+               json_add_bool(json, "pin_skew", is_skewed(pin, running)) &&
                json_add_bool(json, "verified_on_target", settled && is_running) &&
                json_add_bool(json, "healthz_ok", is_running && e->seen.health != ENGINE_HEALTH_UNHEALTHY && !e->seen.restarting);
 }
@@ -161,5 +168,18 @@ cJSON *queue_local_one(const Queue *q, const Entry *e) {
 }
 
 cJSON *queue_local_view(const Queue *q) { return each(q, is_known, queue_local_one); }
+
+void queue_glance(const Queue *q, void (*fn)(const WorkspaceGlance *g, void *userdata), void *userdata) {
+        for (size_t i = 0; i < q->n_entries; i++) {
+                const Entry *e = q->entries[i];
+                const Version *settled = e->w->settled;
+
+                if (is_known(e))
+                        fn(&(WorkspaceGlance){ .id = e->w->id, .status = status(e), .settled = settled, .crashing = e->crashing,
+                                               .held = queue_holds(q, e->w->id),
+                                               .pin_skew = is_skewed(pin_of(q, e), settled ? image_ref_digest(settled->image_ref) : NULL) },
+                           userdata);
+        }
+}
 
 cJSON *queue_foreign(const Queue *q) { return q->foreign ? cJSON_Duplicate(q->foreign, true) : cJSON_CreateArray(); }

@@ -18,6 +18,12 @@ typedef struct JobPull {
         uint64_t    bytes, total;
 } JobPull;
 
+/* One workspace, for whoever counts. Borrowed. */
+typedef struct WorkspaceGlance {
+        const char *id, *status;        /* as health has them */
+        bool settled, crashing, held, pin_skew;
+} WorkspaceGlance;
+
 typedef struct QueueEvents {
         void (*report)(cJSON *report, bool durable, void *userdata);    /* owns the report. durable: accepted and final ones */
         void (*pulling)(const JobPull *pull, void *userdata);           /* at most once a second for each */
@@ -87,6 +93,7 @@ cJSON *queue_local_view(const Queue *q);        /* the same, with since and next
 bool   queue_knows(const Queue *q, const char *workspace_id);            /* it is on this host */
 cJSON *queue_workspace_view(const Queue *q, const char *workspace_id);  /* one of them, with its versions and jobs; NULL, too: there is none */
 cJSON *queue_jobs_view(const Queue *q);         /* [{job_id, type, source, state, ...}]: at work, waiting, in the order of their acceptance */
+void queue_glance(const Queue *q, void (*fn)(const WorkspaceGlance *g, void *userdata), void *userdata);
 cJSON *queue_foreign(const Queue *q);   /* health: containers managed by another host id, last seen */
 cJSON *queue_hold_view(const Queue *q); /* {held, draining, torn_down, hold_file, drain_reason?, holds: [{workspace_id?, reason, until?}]} */
 cJSON *queue_outcomes(const Queue *q, size_t max);               /* the newest finals that are kept, newest last */

@@ -87,7 +87,7 @@ static void tell_crash_loop(Queue *q, Entry *e, int64_t restarts) {
                      (long long) restarts, q->o.settings->crash_loop_window_seconds, (long long) e->seen.exit_code);
         log_write(LOG_ERR, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s", e->last_error.text);
         r.fault = &e->last_error;
-        queue_tell(q, report_make(&r, NULL), true);
+        queue_tell_again(q, report_make(&r, NULL), true);
         q->o.events.changed(q->o.userdata);
 }
 
