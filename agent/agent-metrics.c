@@ -18,23 +18,11 @@
 
 #define FILE_USEC (15 * USEC_PER_SEC)
 
-#define VALUE(symbol, value) value,
-static const char *const states[] = { METRIC_STATES(VALUE) };
-static const char *const codes[] = { METRIC_CODES(VALUE) };
 
 static_assert((int) METRIC_LOOP_N == (int) _LOOP_MAX, "the loops, in their order");
 
 static void gauge(Metric m, double value) { metric_set(m, 0, 0, value); }
 static double age(uint64_t since, uint64_t now) { return now > since ? (double) (now - since) / USEC_PER_SEC : 0; }
-
-/* Its place among the names; the last where it is none of them. */
-static unsigned find(const char *const *names, unsigned n, const char *name) {
-        unsigned i = 0;
-
-        while (i + 1 < n && !str_equal(names[i], name))
-                i++;
-        return i;
-}
 
 /* ── the agent itself ────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -63,10 +51,10 @@ static void read_degraded(const Agent *a) {
         _cleanup_json_ cJSON *list = agent_degraded_view(a);
         const cJSON *code;
 
-        for (unsigned i = 0; i < ELEMENTS(codes); i++)
+        for (unsigned i = 0; i < METRIC_CODE_N; i++)
                 metric_set(METRIC_DEGRADED, i, 0, 0);
         cJSON_ArrayForEach(code, list)
-                metric_set(METRIC_DEGRADED, find(codes, ELEMENTS(codes), cJSON_GetStringValue(code)), 0, 1);
+                metric_set(METRIC_DEGRADED, metric_find(METRIC_DEGRADED, cJSON_GetStringValue(code)), 0, 1);
 }
 
 static void read_agent(const Agent *a) {
@@ -106,12 +94,12 @@ static void read_engine(const Agent *a) {
 
 /* ── workspaces ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Look { unsigned states[ELEMENTS(states)], crashing, skewed, held; } Look;
+typedef struct Look { unsigned states[METRIC_STATE_N], crashing, skewed, held; } Look;
 
 static void count(const WorkspaceGlance *g, void *userdata) {
         Look *k = userdata;
 
-        k->states[find(states, ELEMENTS(states), g->status)]++;
+        k->states[metric_find(METRIC_WORKSPACES, g->status)]++;
         k->crashing += g->crashing;
         k->skewed += g->pin_skew;
         k->held += g->held;
@@ -121,7 +109,7 @@ static void read_workspaces(const Agent *a) {
         Look k = {};
 
         queue_glance(a->queue, count, &k);
-        for (unsigned i = 0; i < ELEMENTS(states); i++)
+        for (unsigned i = 0; i < METRIC_STATE_N; i++)
                 metric_set(METRIC_WORKSPACES, i, 0, k.states[i]);
         gauge(METRIC_CRASH_LOOPING, k.crashing);
         gauge(METRIC_PIN_SKEW, k.skewed);

@@ -6,9 +6,8 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdbool.h>
+#include <string.h>
 
-#include "base/cleanup.h"
 #include "base/text.h"
 
 #define BOUNDS_MAX 4
@@ -20,7 +19,7 @@ enum { SERIES_GAUGE = 1, SERIES_COUNTER = 1, SERIES_SLOW_HISTOGRAM = BOUNDS_SLOW
 typedef enum Kind { KIND_GAUGE, KIND_COUNTER, KIND_SLOW_HISTOGRAM, KIND_FAST_HISTOGRAM } Kind;
 
 /* Seconds, and as they are printed. */
-static const struct { const char *type; unsigned n; double bounds[BOUNDS_MAX]; } kinds[] = {
+static const struct { char type[12]; unsigned n; double bounds[BOUNDS_MAX]; } kinds[] = {
         [KIND_GAUGE] = { "gauge" },
         [KIND_COUNTER] = { "counter" },
         [KIND_SLOW_HISTOGRAM] = { "histogram", BOUNDS_SLOW_HISTOGRAM, { 1, 5, 30, 300 } },
@@ -29,19 +28,19 @@ static const struct { const char *type; unsigned n; double bounds[BOUNDS_MAX]; }
 
 typedef enum Label { LABEL_NONE, LABEL_JOB, LABEL_OUTCOME, LABEL_STEP, LABEL_RESULT, LABEL_CALL, LABEL_STATUS, LABEL_STATE, LABEL_LOOP, LABEL_CODE } Label;
 
-#define VALUE(symbol, value) value,
-#define LABEL(name, list) { name, (const char *const[]){ list(VALUE) }, sizeof((const char *const[]){ list(VALUE) }) / sizeof(char *) }
-static const struct { const char *name; const char *const *values; unsigned n; } labels[] = {
-        [LABEL_NONE] = { NULL, NULL, 1 },
-        [LABEL_JOB] = LABEL("type", METRIC_JOB_TYPES),
-        [LABEL_OUTCOME] = LABEL("outcome", METRIC_OUTCOMES),
-        [LABEL_STEP] = LABEL("step", METRIC_STEPS),
-        [LABEL_RESULT] = LABEL("outcome", METRIC_RESULTS),
-        [LABEL_CALL] = LABEL("call", METRIC_CALLS),
-        [LABEL_STATUS] = LABEL("status", METRIC_STATUSES),
-        [LABEL_STATE] = LABEL("status", METRIC_STATES),
-        [LABEL_LOOP] = LABEL("loop", METRIC_LOOPS),
-        [LABEL_CODE] = LABEL("code", METRIC_CODES),
+/* The name, then the values, each ended by NUL: a table of pointers would be several times as large in a program that is relocated. */
+#define VALUE(symbol, value) value "\0"
+static const struct { const char *text; unsigned n; } labels[] = {
+        [LABEL_NONE] = { NULL, METRIC_NONE_N },
+        [LABEL_JOB] = { "type\0" METRIC_JOB_TYPES(VALUE), METRIC_JOB_N },
+        [LABEL_OUTCOME] = { "outcome\0" METRIC_OUTCOMES(VALUE), METRIC_OUTCOME_N },
+        [LABEL_STEP] = { "step\0" METRIC_STEPS(VALUE), METRIC_STEP_N },
+        [LABEL_RESULT] = { "outcome\0" METRIC_RESULTS(VALUE), METRIC_RESULT_N },
+        [LABEL_CALL] = { "call\0" METRIC_CALLS(VALUE), METRIC_CALL_N },
+        [LABEL_STATUS] = { "status\0" METRIC_STATUSES(VALUE), METRIC_STATUS_N },
+        [LABEL_STATE] = { "status\0" METRIC_STATES(VALUE), METRIC_STATE_N },
+        [LABEL_LOOP] = { "loop\0" METRIC_LOOPS(VALUE), METRIC_LOOP_N },
+        [LABEL_CODE] = { "code\0" METRIC_CODES(VALUE), METRIC_CODE_N },
 };
 
 /* Where each one's numbers begin: the last of one, and the next one behind it. */
@@ -56,15 +55,24 @@ enum {
 static_assert(1 METRICS(X) + METRIC_WORKSPACES_MAX <= METRIC_SERIES_MAX, "too many series; the one is build_info");
 #undef X
 
-static const struct { const char *name, *help; Kind kind; Label a, b; unsigned at; } metrics[_METRIC_MAX] = {
-#define X(symbol, kind, name, a, b, help) [METRIC_##symbol] = { name, help, KIND_##kind, LABEL_##a, LABEL_##b, AT_##symbol },
+/* text: the name, NUL, the help. */
+static const struct { const char *text; uint8_t kind, a, b; uint16_t at; } metrics[_METRIC_MAX] = {
+#define X(symbol, kind, name, a, b, help) [METRIC_##symbol] = { name "\0" help, KIND_##kind, LABEL_##a, LABEL_##b, AT_##symbol },
         METRICS(X)
 #undef X
 };
 
 static double cells[CELLS_ALL];
 
-static unsigned cells_of(Kind k) { return kinds[k].n ? kinds[k].n + 2 : 1; }
+static_assert(CELLS_ALL <= UINT16_MAX, "at");
+
+static const char *skip(const char *text, unsigned n) {
+        while (n-- > 0)
+                text += strlen(text) + 1;
+        return text;
+}
+
+static unsigned cells_of(unsigned k) { return kinds[k].n ? kinds[k].n + 2 : 1; }
 
 /* The first number of those labels; NULL where a label has no such value. */
 static double *cell(Metric m, unsigned a, unsigned b) {
@@ -88,7 +96,7 @@ void metric_set(Metric m, unsigned a, unsigned b, double value) {
 }
 
 void metric_observe(Metric m, unsigned a, uint64_t usec) {
-        Kind k = metrics[m].kind;
+        unsigned k = metrics[m].kind;
         double *c = cell(m, a, 0), seconds = (double) usec / USEC_PER_SEC;
         unsigned i = 0;
 
@@ -98,6 +106,15 @@ void metric_observe(Metric m, unsigned a, uint64_t usec) {
                 i++;
         c[i]++;
         c[kinds[k].n + 1] += seconds;
+}
+
+unsigned metric_find(Metric m, const char *value) {
+        const char *text = labels[metrics[m].a].text;
+        unsigned i = 0, n = labels[metrics[m].a].n;
+
+        while (i + 1 < n && !str_equal(skip(text, i + 1), value))
+                i++;
+        return i;
 }
 
 double metric_get(Metric m, unsigned a, unsigned b) {
@@ -123,28 +140,30 @@ void metric_print_escaped(FILE *to, const char *value) {
         }
 }
 
+/* The label's place among the braces; what stands before the next one. */
+static char print_label(FILE *to, Label l, unsigned value, char before) {
+        if (!labels[l].text)
+                return before;
+        fprintf(to, "%c%s=\"", before, labels[l].text);
+        metric_print_escaped(to, skip(labels[l].text, value + 1));
+        fputc('"', to);
+        return ',';
+}
+
 /* bound: of a bucket, INFINITY for the last; NAN where it is none. */
 static void print_one(FILE *to, Metric m, const char *suffix, unsigned a, unsigned b, double bound, double value) {
-        const char *names[2] = { labels[metrics[m].a].name, labels[metrics[m].b].name };
-        unsigned values[2] = { a, b };
-        Label sets[2] = { metrics[m].a, metrics[m].b };
-        char between = '{';
+        char before = '{';
 
         if (isnan(value))
                 return;
-        fprintf(to, METRIC_PREFIX "%s%s", metrics[m].name, suffix);
-        for (size_t i = 0; i < ELEMENTS(names); i++)
-                if (names[i]) {
-                        fprintf(to, "%c%s=\"", between, names[i]);
-                        metric_print_escaped(to, labels[sets[i]].values[values[i]]);
-                        fputc('"', to);
-                        between = ',';
-                }
+        fprintf(to, METRIC_PREFIX "%s%s", metrics[m].text, suffix);
+        before = print_label(to, metrics[m].a, a, before);
+        before = print_label(to, metrics[m].b, b, before);
         if (isinf(bound))
-                fprintf(to, "%cle=\"+Inf\"", between);
+                fprintf(to, "%cle=\"+Inf\"", before);
         else if (!isnan(bound))
-                fprintf(to, "%cle=\"%g\"", between, bound);
-        fprintf(to, "%s %.15g\n", between == ',' || !isnan(bound) ? "}" : "", value);
+                fprintf(to, "%cle=\"%g\"", before, bound);
+        fprintf(to, "%s %.15g\n", before == ',' || !isnan(bound) ? "}" : "", value);
 }
 
 static void print_histogram(FILE *to, Metric m, unsigned a, const double *c) {
@@ -161,7 +180,7 @@ void metrics_print(FILE *to) {
         for (int i = 0; i < _METRIC_MAX; i++) {
                 Metric m = (Metric) i;
 
-                metric_print_head(to, metrics[m].name, kinds[metrics[m].kind].type, metrics[m].help);
+                metric_print_head(to, metrics[m].text, kinds[metrics[m].kind].type, skip(metrics[m].text, 1));
                 for (unsigned a = 0; a < labels[metrics[m].a].n; a++)
                         for (unsigned b = 0; b < labels[metrics[m].b].n; b++) {
                                 const double *c = cell(m, a, b);

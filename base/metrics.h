@@ -96,6 +96,7 @@ typedef enum Metric {
 void   metric_add(Metric m, unsigned a, unsigned b, double n);
 void   metric_set(Metric m, unsigned a, unsigned b, double value);      /* NAN: unknown, and left out of what is printed */
 void   metric_observe(Metric m, unsigned a, uint64_t usec);     /* of a histogram */
+unsigned metric_find(Metric m, const char *value);       /* its first label's value of that name; the last where there is none such */
 double metric_get(Metric m, unsigned a, unsigned b);            /* of a histogram: how many were observed */
 
 /* In Prometheus's text format 0.0.4. */

@@ -115,21 +115,16 @@ static int on_run(sd_event_source *s, void *userdata) {
 void queue_wake(Queue *q) { (void) sd_event_source_set_enabled(q->run, SD_EVENT_ONESHOT); }
 
 static void count_end(const cJSON *report) {
-        static const unsigned types[_JOB_TYPE_MAX] = { [JOB_PROVISION] = METRIC_JOB_PROVISION, [JOB_DEPROVISION] = METRIC_JOB_DEPROVISION,
-                                                       [JOB_RESTART] = METRIC_JOB_RESTART, [JOB_REDEPLOY] = METRIC_JOB_REDEPLOY,
-                                                       [JOB_IMAGE_ENSURE] = METRIC_JOB_IMAGE, [JOB_CONSOLE] = METRIC_JOB_OTHER,
-                                                       [JOB_DRAIN ... JOB_CANCEL] = METRIC_JOB_OTHER };
-        static const unsigned outcomes[_REPORT_STATE_MAX] = {
+        static const uint8_t outcomes[_REPORT_STATE_MAX] = {
                 [REPORT_SUCCEEDED] = METRIC_OUTCOME_SUCCEEDED, [REPORT_FAILED] = METRIC_OUTCOME_FAILED, [REPORT_REFUSED] = METRIC_OUTCOME_REFUSED,
                 [REPORT_CONFLICT] = METRIC_OUTCOME_REFUSED, [REPORT_EXPIRED] = METRIC_OUTCOME_REFUSED,
                 [REPORT_SUPERSEDED] = METRIC_OUTCOME_SUPERSEDED, [REPORT_CANCELLED] = METRIC_OUTCOME_CANCELLED,
         };
-        const char *name = json_get_string(report, "type"), *state_name = json_get_string(report, "state");
+        const char *type = json_get_string(report, "type"), *state_name = json_get_string(report, "state");
         ReportState state;
-        JobType type;
 
         if (state_name && report_state_find(state_name, &state) == 0 && report_state_is_final(state))
-                metric_add(METRIC_JOBS, name && job_type_find(name, &type) == 0 ? types[type] : METRIC_JOB_OTHER, outcomes[state], 1);
+                metric_add(METRIC_JOBS, metric_find(METRIC_JOBS, type), outcomes[state], 1);
 }
 
 void queue_tell(Queue *q, cJSON *report, bool durable) {
