@@ -173,6 +173,8 @@ install-only:
 	install -D -m 0755 build/molecule-launch $(DESTDIR)$(PREFIX)/lib/molecule-agent/molecule-launch
 	for page in $(wildcard docs/*.[158]); do install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	for unit in $(wildcard units/*.service units/*.timer units/*.slice); do install -D -m 0644 $$unit $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
+	for file in molecule-agent.rules.yml dashboard.json; do \
+		install -D -m 0644 packaging/monitoring/$$file $(DESTDIR)$(PREFIX)/share/molecule-agent/monitoring/$$file; done
 	install -D -m 0755 packaging/registry-auth-ecr $(DESTDIR)$(PREFIX)/lib/molecule-agent/registry-auth-ecr
 	install -D -m 0644 units/molecule-agent.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/molecule-agent.conf
 	install -D -m 0644 units/molecule-agent.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/molecule-agent.conf

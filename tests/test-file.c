@@ -78,6 +78,25 @@ TEST(write_and_read) {
         CHECK_INT(entries(d.fd, names, 8), 1);                  /* no temp file is left */
 }
 
+TEST(replace_for_others_to_read) {
+        _cleanup_dir_ Dir d = dir_make();
+        _cleanup_free_ char *text = NULL;
+        char names[8][NAME_MAX + 1];
+        mode_t before = umask(0077);
+        size_t size = 0;
+        struct stat st;
+
+        put(d.fd, "a", "old");
+        CHECK_INT(file_replace(d.fd, "a", "new", 3, 0644), 0);
+        (void) umask(before);
+        CHECK_INT(file_read(d.fd, "a", 100, &text, &size), 0);
+        CHECK_STR(text, "new");
+        CHECK_INT(fstatat(d.fd, "a", &st, 0), 0);
+        CHECK_INT(st.st_mode & 07777, 0644);
+        CHECK_INT(entries(d.fd, names, 8), 1);
+        CHECK_INT(file_replace(d.fd, "../a", "x", 1, 0644), -EINVAL);
+}
+
 TEST(read_limit) {
         _cleanup_dir_ Dir d = dir_make();
         _cleanup_free_ char *text = NULL;

@@ -52,6 +52,21 @@ static const char *batch(const Outbox *o, size_t max) {
         return text;
 }
 
+TEST(oldest) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outbox_freep) Outbox *o = open_outbox(&d);
+        const uint64_t second = UINT64_C(1767323045) * USEC_PER_SEC;
+
+        CHECK_INT(outbox_oldest(o), 0);
+        CHECK_INT(outbox_add(o, report(1, "job-1", "running"), false, NULL), 0);
+        CHECK_INT(outbox_oldest(o), 0);
+        CHECK_INT(outbox_add(o, report(2, "job-2", "accepted"), true, NULL), 0);
+        CHECK_INT(outbox_add(o, report(3, "job-3", "failed"), true, NULL), 0);
+        CHECK_INT(outbox_oldest(o), second + 2 * USEC_PER_MSEC);
+        CHECK_INT(outbox_acked(o, id(2), NULL), 0);
+        CHECK_INT(outbox_oldest(o), second + 3 * USEC_PER_MSEC);
+}
+
 TEST(incident_20_durable_before_it_returns) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(outbox_freep) Outbox *o = open_outbox(&d);
