@@ -20,7 +20,7 @@ import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
 from lab import TREE, Lab, wait_for  # noqa: E402
-from proc import Process, free_port  # noqa: E402
+from proc import Process, free_port, free_range  # noqa: E402
 from scene import QUICK, Scene  # noqa: E402
 from world import new_id, spec  # noqa: E402
 
@@ -151,11 +151,14 @@ def trouble_is_said(stage):
 
 def never_above_the_limit(stage):
     """with more workspaces than have series, those that are down have them, and there are at most 400"""
-    scene = Scene(stage, max_workspaces="300", max_parallel_jobs="16")
+    first = free_range(400)                                  # a job that waits has its port already
+    scene = Scene(stage, max_workspaces="300", max_parallel_jobs="16", port_range=f"{first}-{first + 399}")
     workspace, _ = scene.provision(scene.good)
     absent = f"{scene.good.split('@')[0]}@sha256:{'0' * 64}"
     jobs = [scene.order("workspace.provision", new_id(), spec=spec(image_ref=absent, probe=QUICK)) for _ in range(WORKSPACES_MAX - 1)]
-    says(scene.site, 'workspaces{status="failed"}', len(jobs), 120)
+    for job in jobs:
+        scene.ended(job, "failed", "image_not_found")
+    says(scene.site, 'workspaces{status="failed"}', len(jobs))
     found = series(scrape(scene.site))
     must(len(found) <= SERIES_MAX, f"{len(found)} series")
     same(found[f'molecule_agent_workspace_up{{workspace_id="{workspace}"}}'], 1)
