@@ -98,8 +98,9 @@ def jobs_are_counted(stage):
     """jobs, steps, pulls, requests, workspaces and holds after real ones; promtool finds nothing to say"""
     scene = Scene(stage, probe_timeout_seconds="5")
     site, plain = scene.site, "molecule_agent_"
-    workspace, _ = scene.provision(scene.good)
-    scene.provision(stage.image("crash"), "failed", "crash_loop", crash_loop := new_id())
+    good, bad = (stage.image(kind, page=f"counted-{new_id()[:8]}") for kind in ("ok", "crash"))        # nobody else pulls these
+    workspace, _ = scene.provision(good)
+    scene.provision(bad, "failed", "crash_loop", crash_loop := new_id())
     scene.provision(scene.good.split("@")[0], "refused", "image_ref_not_pinned")
     found = series(scrape(site))
     for name, wanted in (('jobs_total{type="workspace.provision",outcome="succeeded"}', 1), ('jobs_total{type="workspace.provision",outcome="failed"}', 1),
