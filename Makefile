@@ -176,6 +176,7 @@ install-only:
 	for file in molecule-agent.rules.yml dashboard.json; do \
 		install -D -m 0644 packaging/monitoring/$$file $(DESTDIR)$(PREFIX)/share/molecule-agent/monitoring/$$file; done
 	install -D -m 0755 packaging/registry-auth-ecr $(DESTDIR)$(PREFIX)/lib/molecule-agent/registry-auth-ecr
+	install -D -m 0644 units/molecule-agent.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/molecule-agent.catalog
 	install -D -m 0644 units/molecule-agent.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/molecule-agent.conf
 	install -D -m 0644 units/molecule-agent.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/molecule-agent.conf
 	install -D -m 0644 units/molecule-agent.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/80-molecule-agent.preset

@@ -77,10 +77,10 @@ static void on_engine_state(EngineState state, const Fault *f, void *userdata) {
         /* The ceiling for all workspaces: only systemd's driver knows slices. */
         a->settings.cgroup_parent = str_equal(engine_info(a->engine)->cgroup_driver, "systemd") ? "molecule.slice" : NULL;
         if (state == ENGINE_UP)
-                log_info("The engine answers: %s, API %s.", engine_info(a->engine)->version ?: "?",
+                log_write(LOG_INFO, &(LogFields) { .event = EVENT_ENGINE_UP }, "The engine answers: %s, API %s.", engine_info(a->engine)->version ?: "?",
                          engine_info(a->engine)->api_version ?: "?");
         else if (f && f->set)
-                log_write(LOG_WARNING, &(LogFields) { .fault = f }, "%s", f->text);
+                log_write(LOG_WARNING, &(LogFields) { .event = EVENT_ENGINE_LOST, .fault = f }, "%s", f->text);
         queue_engine_state(a->queue, state);
 }
 

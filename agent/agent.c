@@ -73,7 +73,7 @@ static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, v
                 return 0;
         a->stopping = true;
         (void) sd_notify(0, "STOPPING=1\nSTATUS=Stopping.");
-        log_info("Stopping.");
+        log_write(LOG_INFO, &(LogFields) { .event = EVENT_AGENT_STOPPING }, "Stopping.");
         control_stop(a->control);
         reporter_open(a->reporter, false);
         health_open(a->health, false, 0);
@@ -131,12 +131,12 @@ static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void
         notify_reloading();
         if (config_load(a->options.config_path, true, &c, &why) < 0) {
                 a->config_fault = why;
-                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "The configuration stays as it was: %s", why.text);
+                log_write(LOG_ERR, &(LogFields) { .event = EVENT_CONFIG_REFUSED, .fault = &why }, "The configuration stays as it was: %s", why.text);
         } else {
                 a->config_fault = (Fault) {};
                 agent_config_taken(a, c);
                 use_config(a, c);
-                log_notice("The configuration was read anew.");
+                log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_CONFIG_READ }, "The configuration was read anew.");
         }
         health_changed(a->health);
         (void) sd_notify(0, "READY=1");
@@ -196,7 +196,7 @@ static int load_config(Agent *a, Fault *reterr) {
                 return 0;
         if (config_load_good(a->state_fd, &a->config, &good) < 0)
                 return fault(reterr, -EBADMSG, FAULT_CONFIG_INVALID, "%s", a->config_fault.text);
-        log_write(LOG_ERR, &(LogFields) { .fault = &a->config_fault }, "%s The last good configuration is in force.", a->config_fault.text);
+        log_write(LOG_ERR, &(LogFields) { .event = EVENT_CONFIG_REFUSED, .fault = &a->config_fault }, "%s The last good configuration is in force.", a->config_fault.text);
         return 0;
 }
 
@@ -262,7 +262,7 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         if (r < 0)
                 return r;
         if (a->foreign_state)
-                log_error("The state directory was another machine's; it was set aside and this host has a new identity.");
+                log_write(LOG_ERR, &(LogFields) { .event = EVENT_FOREIGN_STATE }, "The state directory was another machine's; it was set aside and this host has a new identity.");
         agent_settings(a);
         a->hold_file = hold_file(options);
         if (!a->hold_file || agent_open_audit(a) < 0)
@@ -305,7 +305,7 @@ int agent_run(Agent *a) {
         if (!a->options.once)
                 agent_metrics_open(a);
         loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
-        log_notice("molecule-agentd %s, host %s, start %llu.", VERSION, a->identity.host_id, (unsigned long long) a->identity.boot_epoch);
+        log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_AGENT_STARTED }, "molecule-agentd %s, host %s, start %llu.", VERSION, a->identity.host_id, (unsigned long long) a->identity.boot_epoch);
         (void) sd_notify(0, "READY=1\nSTATUS=Running.");
         r = sd_event_loop(a->event);
         if (r < 0) {

@@ -64,7 +64,7 @@ static int change(Agent *a, const ApiCall *c, const char *verb, const char *what
         r = json_dispatch(c->json ?: empty, fields, JSON_STRICT, &args, reterr);
         if (r < 0)
                 return r;
-        log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL }, "%s, asked for by %s%s%s", what, c->who,
+        log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL, .event = EVENT_LOCAL_CHANGE }, "%s, asked for by %s%s%s", what, c->who,
                   args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
         r = make(a, &args, reterr);
         if (fields != none)             /* a round with the control plane changes nothing by itself */
@@ -131,7 +131,7 @@ int api_post_apply(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
 
         if (!c->json)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The body is to be the job.");
-        log_notice("A job from a file%s, asked for by %s.", dry_run ? ", to be judged only" : "", c->who);
+        log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_LOCAL_CHANGE }, "A job from a file%s, asked for by %s.", dry_run ? ", to be judged only" : "", c->who);
         r = queue_apply(a->queue, c->json, dry_run, cp_time(a->cp), &report, reterr);
         if (!dry_run)
                 agent_audit_local(a, c, &(LocalChange){ .verb = "apply",

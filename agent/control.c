@@ -78,9 +78,9 @@ static void set_fault(Control *c, const Fault *f) {
         if (!changed)
                 return;
         if (c->fault.set)
-                log_write(LOG_WARNING, &(LogFields) { .fault = &c->fault }, "%s", c->fault.text);
+                log_write(LOG_WARNING, &(LogFields) { .event = EVENT_CONTROL_LOST, .fault = &c->fault }, "%s", c->fault.text);
         else
-                log_notice("The control plane answers.");
+                log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_CONTROL_BACK }, "The control plane answers.");
         c->events.changed(c->events.userdata);
 }
 

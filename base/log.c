@@ -86,9 +86,16 @@ static size_t items_from_fields(const LogFields *f, LogItem ret[static LOG_ITEMS
         return n;
 }
 
-static int write_journal(int priority, const LogItem *items, size_t n_items, const char *text) {
-        char message[LOG_TEXT_MAX + 16], level[16], identifier[96], fields[LOG_ITEMS][LOG_FIELD_MAX];
-        struct iovec v[3 + LOG_ITEMS];
+static const char *event_id(const LogFields *f) {
+#define LOG_EVENT_ID(name, id) [EVENT_##name] = id,
+        static const char ids[_EVENT_MAX][33] = { LOG_EVENTS(LOG_EVENT_ID) };
+
+        return f && f->event != EVENT_NONE ? ids[f->event] : NULL;
+}
+
+static int write_journal(int priority, const char *id, const LogItem *items, size_t n_items, const char *text) {
+        char message[LOG_TEXT_MAX + 16], level[16], identifier[96], fields[LOG_ITEMS][LOG_FIELD_MAX], event[48];
+        struct iovec v[4 + LOG_ITEMS];
         size_t n = 0;
 
         (void) snprintf(message, sizeof message, "MESSAGE=%s", text);
@@ -97,6 +104,10 @@ static int write_journal(int priority, const LogItem *items, size_t n_items, con
         v[n++] = (struct iovec) { message, strlen(message) };
         v[n++] = (struct iovec) { level, strlen(level) };
         v[n++] = (struct iovec) { identifier, strlen(identifier) };
+        if (id) {
+                (void) snprintf(event, sizeof event, "MESSAGE_ID=%s", id);
+                v[n++] = (struct iovec) { event, strlen(event) };
+        }
         for (size_t i = 0; i < n_items; i++) {
                 (void) snprintf(fields[i], sizeof fields[i], "%s=%s", items[i].journal_name, items[i].value);
                 text_make_printable(fields[i]);
@@ -138,7 +149,7 @@ void log_write(int priority, const LogFields *fields, const char *fmt, ...) {
         text_make_printable(text);
 
         n = items_from_fields(fields, items);
-        if (!output.journal || write_journal(priority, items, n, text) < 0)
+        if (!output.journal || write_journal(priority, event_id(fields), items, n, text) < 0)
                 write_line(priority, items, n, text);
         errno = saved;
 }

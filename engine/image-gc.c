@@ -33,7 +33,7 @@ static void on_removed(const EngineAnswer *a, void *userdata) {
 
         g->call = NULL;
         if (a->r == 0) {
-                log_notice("Removed the image %s: nothing needs it.", ref);
+                log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_IMAGE_REMOVED }, "Removed the image %s: nothing needs it.", ref);
                 image_own_forget(g->own, ref);
         } else if (a->r == -ENOTCONN) {
                 end(g);

@@ -116,7 +116,7 @@ void host_run_tell(HostRun *r, Stage stage, int progress) {
 }
 
 static void log_end(const HostRun *r, ReportState state, const Fault *why) {
-        LogFields l = { .workspace_id = r->j->job->workspace_id, .job_id = r->j->job->job_id, .fault = why };
+        LogFields l = { .workspace_id = r->j->job->workspace_id, .job_id = r->j->job->job_id, .event = why && why->set ? EVENT_JOB_FAILED : EVENT_JOB_ENDED, .fault = why };
         const char *type = job_type_name(r->j->job->type);
 
         if (why && why->set)

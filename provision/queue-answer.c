@@ -24,7 +24,7 @@ static void capture(Queue *q, cJSON *report) {
 }
 
 static void log_answer(const Delivery *d, ReportState state, const Fault *why) {
-        LogFields l = { .workspace_id = d->label.workspace_id, .job_id = d->label.job_id, .fault = why };
+        LogFields l = { .workspace_id = d->label.workspace_id, .job_id = d->label.job_id, .event = state == REPORT_SUCCEEDED ? EVENT_JOB_ENDED : EVENT_JOB_FAILED, .fault = why };
         bool failed = why && why->set;
 
         if (failed)

@@ -294,7 +294,7 @@ int queue_store_final(Queue *q, Entry *e, Version *settled, bool removed) {
 
 static void log_end(const Entry *e, ReportState state, const Fault *why) {
         const Work *k = e->w->work;
-        LogFields l = { .workspace_id = e->w->id, .job_id = k->job_id, .fault = why };
+        LogFields l = { .workspace_id = e->w->id, .job_id = k->job_id, .event = why && why->set ? EVENT_JOB_FAILED : EVENT_JOB_ENDED, .fault = why };
 
         if (why && why->set)
                 log_write(LOG_WARNING, &l, "Job %s %s: %s: %s", job_type_name(k->type), report_state_name(state),

@@ -45,7 +45,8 @@ void queue_hold_changed(Queue *q) {
         bool held = queue_is_held(q);
 
         if (held != q->was_held)
-                log_notice(held ? "Held: nothing is changed on this host until the hold is released." : "The host is not held any more.");
+                log_write(LOG_NOTICE, &(LogFields) { .event = held ? EVENT_HELD : EVENT_RELEASED },
+                          held ? "Held: nothing is changed on this host until the hold is released." : "The host is not held any more.");
         q->was_held = held;
         for (size_t i = 0; i < q->n_entries; i++)
                 if (q->entries[i]->flow && !queue_holds(q, q->entries[i]->w->id))
@@ -90,7 +91,7 @@ static int keep_final(Queue *q, const Delivery *d, HostFloor *floor, ReportState
                 cJSON_Delete(report);
                 return r;
         }
-        log_write(LOG_NOTICE, &(LogFields) { .job_id = d->job->job_id, .fault = why }, "Job %s %s.", job_type_name(d->job->type),
+        log_write(LOG_NOTICE, &(LogFields) { .job_id = d->job->job_id, .event = why && why->set ? EVENT_JOB_FAILED : EVENT_JOB_ENDED, .fault = why }, "Job %s %s.", job_type_name(d->job->type),
                   report_state_name(state));
         (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: the record has it */
         queue_tell(q, report, true);
@@ -246,7 +247,7 @@ static void accepted(Queue *q, const Delivery *d, const HostJob *j) {
         p.report_id = j->accepted_report_id;
         p.state = REPORT_ACCEPTED;
         p.stage = STAGE_LAUNCHING;
-        log_write(LOG_NOTICE, &(LogFields) { .job_id = j->job->job_id }, "Job %s accepted.", job_type_name(j->job->type));
+        log_write(LOG_NOTICE, &(LogFields) { .job_id = j->job->job_id, .event = EVENT_JOB_ACCEPTED }, "Job %s accepted.", job_type_name(j->job->type));
         queue_tell(q, report_make(&p, NULL), true);
         q->o.events.changed(q->o.userdata);
         queue_wake(q);

@@ -30,7 +30,7 @@ static void on_stage(Workspace *w, Stage stage, int progress, void *userdata) {
         r.progress = progress;
         queue_tell(q, report_make(&r, NULL), false);
         if (moved) {
-                log_write(LOG_INFO, &(LogFields) { .workspace_id = w->id, .job_id = w->work->job_id, .stage = stage_name(stage) },
+                log_write(LOG_INFO, &(LogFields) { .workspace_id = w->id, .job_id = w->work->job_id, .stage = stage_name(stage), .event = EVENT_JOB_STAGE },
                           "Job %s: %s.", job_type_name(w->work->type), stage_name(stage));
                 q->o.events.changed(q->o.userdata);
         }
@@ -89,7 +89,7 @@ void queue_repair(Queue *q, Entry *e) {
                 work_free(k);
                 return;
         }
-        log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id }, "The settled container is gone; it is made again.");
+        log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_MADE_AGAIN }, "The settled container is gone; it is made again.");
         e->w->work = k;
         queue_wake(q);                          /* not saved: a restart finds the container missing again */
 }

@@ -75,7 +75,7 @@ static void degrade(Queue *q, int r, const char *words) {
         if (q->degraded.set)
                 return;
         (void) fault(&q->degraded, r, FAULT_STATE_DEGRADED, "%s", words);
-        log_write(LOG_ERR, &(LogFields){ .fault = &q->degraded }, "State cannot be written, no new job is accepted: %s", words);
+        log_write(LOG_ERR, &(LogFields){ .event = EVENT_STATE_LOST, .fault = &q->degraded }, "State cannot be written, no new job is accepted: %s", words);
         q->o.events.changed(q->o.userdata);
 }
 
@@ -253,7 +253,7 @@ static void watch_hold(Queue *q) {
         }
         q->was_held = queue_is_held(q);
         if (q->was_held)
-                log_notice("Held: nothing is changed on this host until the hold is released.");
+                log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_HELD }, "Held: nothing is changed on this host until the hold is released.");
 }
 
 /* What lies beside the records of the workspaces. */

@@ -62,7 +62,7 @@ static void probe_disk(Queue *q) {
         }
         q->degraded = (Fault) {};
         q->write_failures = 0;
-        log_notice("State can be written again; jobs are accepted.");
+        log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_STATE_BACK }, "State can be written again; jobs are accepted.");
         q->o.events.changed(q->o.userdata);
 }
 
@@ -181,7 +181,7 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
                 if (action->verb == RECONCILE_START)
                         (void) queue_repair_ended(e, false, &a->fault);
         } else if (e && action->verb == RECONCILE_START) {
-                log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id }, "The settled container was started.");
+                log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_STARTED }, "The settled container was started.");
                 e->inspect = true;
                 e->stopped_since = 0;
                 e->stop_sure = false;
@@ -252,7 +252,7 @@ static void note_down(Queue *q, Entry *e) {
                 (void) fault(&e->last_error, -EIO, FAULT_STOPPED_EXTERNALLY, "Someone else stopped the container; it is started again after 5 minutes%s.",
                              queue_holds(q, e->w->id) ? ", once it is not held any more" : "");
                 note_stopped(q, e, true);
-                log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s", e->last_error.text);
+                log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_STOPPED, .fault = &e->last_error }, "%s", e->last_error.text);
         }
         q->o.events.changed(q->o.userdata);
 }

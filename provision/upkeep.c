@@ -85,7 +85,7 @@ static void tell_crash_loop(Queue *q, Entry *e, int64_t restarts) {
         e->last_error = (Fault) {};
         (void) fault(&e->last_error, -EIO, FAULT_CRASH_LOOP, "The workspace's process ended %lld times within %u seconds (exit code %lld).",
                      (long long) restarts, q->o.settings->crash_loop_window_seconds, (long long) e->seen.exit_code);
-        log_write(LOG_ERR, &(LogFields) { .workspace_id = e->w->id, .fault = &e->last_error }, "%s", e->last_error.text);
+        log_write(LOG_ERR, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_CRASHES, .fault = &e->last_error }, "%s", e->last_error.text);
         r.fault = &e->last_error;
         queue_tell_again(q, report_make(&r, NULL), true);
         q->o.events.changed(q->o.userdata);
@@ -99,7 +99,7 @@ void upkeep_note_restarts(Queue *q, Entry *e, int64_t restarts) {
                 if (e->crashing && passed && restarts == e->restarts_before) {
                         e->crashing = false;
                         e->last_error = (Fault) {};
-                        log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id }, "The workspace has not restarted for a while.");
+                        log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_CALM }, "The workspace has not restarted for a while.");
                         q->o.events.changed(q->o.userdata);
                 }
                 e->window_since = now;

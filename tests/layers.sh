@@ -71,6 +71,10 @@ answer "the daemon starts no process, no shell, no thread, and does not sleep" "
 
 # shellcheck disable=SC2046,SC2086
 found=$(wc -l $(sources $daemon tests) $(find tests -name '*.py' -not -path '*/node_modules/*') | awk '$2 != "total" && $1 > 600 { print $2 " has " $1 " lines" }')
+sorted() { grep -oE "$1" "$2" | grep -oE '[0-9a-f]{32}' | sort; }
+answer "each event of the journal has its entry in the catalog, and no other" \
+        "$(sorted 'X\([A-Z_]+, "[0-9a-f]{32}"' base/log.h >"${TMPDIR:-/tmp}/events.$$"; sorted '^-- [0-9a-f]{32}' units/molecule-agent.catalog |
+           diff "${TMPDIR:-/tmp}/events.$$" -; uniq -d "${TMPDIR:-/tmp}/events.$$"; rm -f "${TMPDIR:-/tmp}/events.$$")"
 answer "no file above 600 lines" "$found"
 
 # shellcheck disable=SC2086

@@ -172,10 +172,11 @@ TEST(journal_gets_fields) {
         static const char *const wanted[] = {
                 "\nMESSAGE=pull?failed\n", "\nPRIORITY=4\n", "\nSYSLOG_IDENTIFIER=test-log\n", "\nMOLECULE_WORKSPACE_ID=w1\n",
                 "\nMOLECULE_JOB_ID=j1\n", "\nMOLECULE_STAGE=installing?PRIORITY=0\n", "\nMOLECULE_ERROR_CODE=image_auth\n",
+                "\nMESSAGE_ID=ec838cb2376a93ef68d4c29056852725\n",
         };
         char got[4096] = "\n";
         _cleanup_close_ int fd = journal_in_namespace(true);
-        LogFields fields = { .workspace_id = "w1", .job_id = "j1", .stage = "installing\nPRIORITY=0" };
+        LogFields fields = { .workspace_id = "w1", .job_id = "j1", .stage = "installing\nPRIORITY=0", .event = EVENT_JOB_FAILED };
         Fault f = {};
         ssize_t n;
 

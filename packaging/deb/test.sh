@@ -16,6 +16,6 @@ check "lintian is clean at warning level" lintian --allow-root --fail-on error,w
 check "what a host needs is in it" sh -c 'dpkg-deb --contents "$1"/one/molecule-agent_*.deb >"$1/list" && for path in usr/sbin/molecule-agentd usr/bin/molecule-agentctl \
         usr/lib/molecule-agent/molecule-launch lib/systemd/system/molecule-agentd.service lib/systemd/system/molecule-agent-setup.service \
         usr/share/molecule-agent/monitoring/molecule-agent.rules.yml \
-        usr/share/molecule-agent/monitoring/dashboard.json usr/lib/sysusers.d/molecule-agent.conf usr/lib/tmpfiles.d/molecule-agent.conf; do grep -q " \./$path\$" "$1/list" || { echo "no $path"; exit 1; }; done' - "$work"
+        usr/share/molecule-agent/monitoring/dashboard.json usr/lib/systemd/catalog/molecule-agent.catalog usr/lib/sysusers.d/molecule-agent.conf usr/lib/tmpfiles.d/molecule-agent.conf; do grep -q " \./$path\$" "$1/list" || { echo "no $path"; exit 1; }; done' - "$work"
 check "nothing of the control plane is in it" sh -c '! grep -q devcp "$1/list"' - "$work"
 finish
