@@ -42,14 +42,23 @@ static int read_mark(const char *text, ApiMark *ret) {
 
 /* ── reads ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* As health has them, and whether the control plane has others. */
+static cJSON *pins_here(Agent *a) {
+        _cleanup_json_ cJSON *json = agent_pins_view(a);
+
+        return json && json_add_bool(json, "behind", control_pins_behind(a->control)) ? TAKE_PTR(json) : NULL;
+}
+
 int api_get_status(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        uint64_t oldest = outbox_oldest(a->outbox), now = now_realtime();
 
         (void) c;
         (void) reterr;
         if (!json || !json_add_string(json, "host_id", a->identity.host_id) || !json_add_item(json, "control", agent_control_view(a)) ||
             !json_add_item(json, "hold", queue_hold_view(a->queue)) || !json_add_item(json, "agent", agent_health_view(a)) ||
-            !json_add_item(json, "pins", agent_pins_view(a)) || !json_add_item(json, "workspaces", queue_local_view(a->queue)))
+            (oldest && !json_add_seconds(json, "outbox_oldest_seconds", now > oldest ? now - oldest : 0)) ||
+            !json_add_item(json, "pins", pins_here(a)) || !json_add_item(json, "workspaces", queue_local_view(a->queue)))
                 return -ENOMEM;
         ret->json = TAKE_PTR(json);
         return 0;
@@ -111,7 +120,7 @@ int api_get_jobs(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
 int api_get_pins(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         (void) c;
         (void) reterr;
-        ret->json = agent_pins_view(a);
+        ret->json = pins_here(a);
         return json_add_item(ret->json, "pins", pins_view(a->pins)) ? 0 : -ENOMEM;
 }
 

@@ -319,7 +319,7 @@ static bool is_bad_for_now(const Control *c) {
 }
 
 static bool wants_pins(const Control *c) {
-        return c->pins_etag[0] && strcmp(c->pins_etag, pins_etag(c->pins)) != 0 && !is_bad_for_now(c);
+        return control_pins_behind(c) && !is_bad_for_now(c);
 }
 
 static void fetch_pins(Control *c) {
@@ -470,6 +470,8 @@ void control_answered(Control *c, const CpAnswer *a) {
 
 ControlState control_state(const Control *c) { return c->state; }
 const Fault *control_fault(const Control *c) { return c->fault.set ? &c->fault : c->key_fault.set ? &c->key_fault : NULL; }
+bool control_pins_behind(const Control *c) { return c->pins_etag[0] && strcmp(c->pins_etag, pins_etag(c->pins)) != 0; }
+
 uint64_t control_fault_since(const Control *c) { return c->fault_since; }
 
 uint64_t control_next_try(const Control *c) {

@@ -168,6 +168,33 @@ static int result_to_errno(const HttpCall *c) {
         }
 }
 
+static uint64_t certificate_time(const struct curl_slist *fields, const char *name) {
+        size_t n = strlen(name);
+
+        for (; fields; fields = fields->next)
+                if (strncmp(fields->data, name, n) == 0) {
+                        time_t at = curl_getdate(fields->data + n, NULL);
+
+                        return at > 0 ? (uint64_t) at * 1000000 : 0;
+                }
+        return 0;
+}
+
+static void certificate_times(const HttpCall *c, HttpAnswer *ret) {
+        struct curl_certinfo *chain = NULL;
+
+        if (curl_easy_getinfo(c->easy, CURLINFO_CERTINFO, &chain) != CURLE_OK || !chain)
+                return;
+        for (int i = 0; i < chain->num_of_certs; i++) {
+                uint64_t until = certificate_time(chain->certinfo[i], "Expire date:");
+
+                if (until && (!ret->until_usec || until < ret->until_usec)) {
+                        ret->until_usec = until;
+                        ret->from_usec = certificate_time(chain->certinfo[i], "Start date:");
+                }
+        }
+}
+
 void call_tell(HttpCall *c) {
         HttpAnswer a = {
                 .error = c->result == CURLE_OK ? 0 : c->stop ?: result_to_errno(c),
@@ -193,6 +220,8 @@ void call_tell(HttpCall *c) {
         a.reused = bytes > 0 && connects == 0;
         if (c->captured.date[0])
                 (void) http_date_parse(c->captured.date, &a.date_usec);
+        if (c->flags & HTTP_CERTIFICATE)
+                certificate_times(c, &a);
         c->done(&a, c->userdata);
 }
 
@@ -339,6 +368,8 @@ static CURLcode set_transfer(HttpCall *c, const Http *h, const HttpRequest *q) {
                 SET(CURLOPT_FRESH_CONNECT, 1L);
                 SET(CURLOPT_FORBID_REUSE, 1L);
         }
+        if (q->flags & HTTP_CERTIFICATE)
+                SET(CURLOPT_CERTINFO, 1L);
         if (q->flags & HTTP_FAR)
                 SET(CURLOPT_SOCKOPTFUNCTION, on_socket);
         SET(CURLOPT_PRIVATE, c);

@@ -73,6 +73,25 @@ int url_facts(const char *url, UrlFacts *ret) {
         return 0;
 }
 
+int http_proxy_place(const char *proxy, char ret_host[static 256], char ret_port[static 8]) {
+        _cleanup_(url_cleanupp) CURLU *u = curl_url();
+        _cleanup_curl_ char *host = NULL, *port = NULL;
+        size_t n;
+
+        if (!u)
+                return -ENOMEM;
+        if (curl_url_set(u, CURLUPART_URL, proxy, CURLU_GUESS_SCHEME | CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
+            curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK)
+                return -EINVAL;
+        (void) curl_url_get(u, CURLUPART_PORT, &port, strncmp(proxy, "https://", 8) == 0 ? CURLU_DEFAULT_PORT : 0);
+        n = strlen(host);
+        if (n > 2 && host[0] == '[')            /* IPv6: the resolver wants it bare */
+                host[n - 1] = 0;
+        if (n == 0 || snprintf(ret_host, 256, "%s", host[0] == '[' ? host + 1 : host) >= 256 || snprintf(ret_port, 8, "%s", port ?: "1080") >= 8)
+                return -EINVAL;
+        return 0;
+}
+
 bool http_url_is_loopback(const char *url) {
         UrlFacts f;
 

@@ -28,6 +28,8 @@ int http_wait_new(const char *ca_file, HttpWait **ret) {
         return 0;
 }
 
+int http_wait_configure(HttpWait *w, const HttpOptions *options) { return http_configure(w->http, options); }
+
 HttpWait *http_wait_free(HttpWait *w) {
         if (!w)
                 return NULL;
@@ -40,12 +42,14 @@ HttpWait *http_wait_free(HttpWait *w) {
 static void on_answer(const HttpAnswer *a, void *userdata) {
         HttpWait *w = userdata;
 
-        w->reply = (HttpReply) { .error = a->error, .status = a->status, .size = a->size, .body = malloc(a->size + 1) };
+        w->reply = (HttpReply) { .error = a->error, .status = a->status, .size = a->size, .body = malloc(a->size + 1), .date_usec = a->date_usec,
+                                 .from_usec = a->from_usec, .until_usec = a->until_usec };
         if (w->reply.body)
                 memcpy(w->reply.body, a->body, a->size + 1);
         else
                 w->reply.error = -ENOMEM;
         (void) snprintf(w->reply.words, sizeof w->reply.words, "%s", a->words);
+        (void) snprintf(w->reply.content_type, sizeof w->reply.content_type, "%s", a->content_type);
         w->done = true;
 }
 

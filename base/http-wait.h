@@ -12,12 +12,15 @@ typedef struct HttpReply {
         long   status;
         char  *body;                    /* malloc'd, NUL-terminated; may hold secrets: http_reply_done() wipes it */
         size_t size;
-        char   words[128];
+        char   words[128], content_type[64];
+        uint64_t date_usec, from_usec, until_usec;
 } HttpReply;
 
 int       http_wait_new(const char *ca_file, HttpWait **ret);    /* ca_file NULL: the system's */
 HttpWait *http_wait_free(HttpWait *w);
 DEFINE_CLEANUP(HttpWait *, http_wait_free)
+
+int http_wait_configure(HttpWait *w, const HttpOptions *options);       /* as http_configure() */
 
 /* 0: there is an answer, or a transport's failure, in *ret. Negative: the request is not allowed, or no memory. */
 int  http_wait(HttpWait *w, const HttpRequest *q, HttpReply *ret);

@@ -33,6 +33,7 @@ typedef struct HttpAnswer {
         const char *content_type;       /* headers of the answer that someone needs; "" where absent */
         const char *retry_after, *etag, *deprecation, *sunset, *api_version /* the engine's */;
         uint64_t    date_usec;          /* Date header, microseconds since the epoch; 0 where absent */
+        uint64_t    from_usec, until_usec;      /* HTTP_CERTIFICATE: from when to when the certificate is good that ends first; else 0 */
 } HttpAnswer;
 
 typedef void (*HttpDone)(const HttpAnswer *answer, void *userdata);
@@ -46,6 +47,7 @@ typedef enum HttpFlags {
         HTTP_FRESH          = 1 << 4,   /* a connection of its own, not kept: probes */
         HTTP_PLAIN_LINK_LOCAL = 1 << 5, /* http:// to a link-local literal is allowed: a cloud's metadata service */
         HTTP_FAR            = 1 << 6,   /* only packets that a router could still have sent on count as an answer (IP_MINTTL 2) */
+        HTTP_CERTIFICATE    = 1 << 7,   /* say what time the other side's certificates are for; only of a fresh connection */
 } HttpFlags;
 
 typedef struct HttpRequest {
@@ -86,3 +88,6 @@ int       http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata
 HttpCall *http_call_cancel(HttpCall *c);        /* NULL is fine; returns NULL */
 
 bool http_url_is_loopback(const char *url);
+
+/* Where a proxy is, as libcurl will read it: also without a scheme, whose default is http's, and port 1080. -EINVAL: nowhere. */
+int http_proxy_place(const char *proxy, char ret_host[static 256], char ret_port[static 8]);

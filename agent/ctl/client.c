@@ -50,7 +50,7 @@ int client_open(Client *c) {
 }
 
 int client_open_at(Client *c, const char *socket) {
-        *c = (Client){ .socket = strdup(socket) };
+        *c = (Client){ .socket = strdup(socket), .timeout_usec = TIMEOUT_USEC };
         if (c->socket && sd_event_new(&c->event) >= 0 && http_new(c->event, &c->http) >= 0) {
                 claim(c);
                 return CTL_OK;
@@ -155,7 +155,7 @@ static int call(Client *c, HttpRequest *q, const char *path, cJSON **ret, Fault 
         Exchange x = { .client = c, .ret = ret, .why = why };
 
         *ret = NULL;
-        q->timeout_usec = TIMEOUT_USEC;
+        q->timeout_usec = c->timeout_usec;
         return exchange(&x, q, path);
 }
 

@@ -13,6 +13,7 @@ typedef struct Client {
         Http     *http;
         char     *socket;               /* $RUNTIME_DIRECTORY/control.sock */
         char     *claims[3];            /* header lines: who says to ask, for the audit record; NULL-terminated */
+        uint64_t  timeout_usec;         /* of one question; 30 s unless somebody says otherwise */
 } Client;
 
 int  client_open(Client *c);            /* CTL_OK, or an exit code after the reason was printed */

@@ -1,123 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* doctor: looks at this host as an operator would, changes nothing, and says of each thing that it is in order, or why not and what to do. */
+/* doctor: looks at this host as an operator would, changes nothing, and says of each thing that it is in order, or why not and what to do. Here are the table
+ * of checks, their rounds, and how they are printed. */
 
-#include <errno.h>
-#include <fcntl.h>
+#include "agent/ctl/doctor.h"
+
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "agent/config.h"
-#include "agent/ctl/aws.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
-#include "agent/identity.h"
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/text.h"
 
-typedef enum Verdict { FINE, WARNING, BAD, NOT_HERE, _VERDICT_MAX } Verdict;
+#define WAIT_MAX 86400
 
-static const char *const verdict_words[_VERDICT_MAX] = { [FINE] = "ok", [WARNING] = "warning", [BAD] = "failed", [NOT_HERE] = "-" };
+static const struct { const char *word, *json; } verdicts[_VERDICT_MAX] = {
+        [FINE]     = { "ok",      "ok"       },
+        [WARNING]  = { "warning", "warning"  },
+        [BAD]      = { "failed",  "failed"   },
+        [NOT_HERE] = { "-",       "not_here" },
+};
 
-typedef struct Doctor {
-        Config  *config;                        /* NULL: it is not valid */
-        Fault    config_fault;
-        bool     metadata;                      /* there is a metadata service to ask */
-        Imds     imds;
-        char     words[400];                    /* of the check at work: what is so and what to do */
-} Doctor;
-
-static Verdict say(Doctor *d, Verdict v, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static Verdict say(Doctor *d, Verdict v, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        (void) vsnprintf(d->words, sizeof d->words, format, ap);
-        va_end(ap);
-        return v;
-}
-
-static Verdict look_configuration(Doctor *d) {
-        if (!d->config)
-                return say(d, BAD, "%s The last good one is in force. Mend the line.", d->config_fault.text);
-        if (!config_can_enrol(d->config))
-                return say(d, BAD, "cp_url or org_id is not set. Run molecule-agentctl enroll.");
-        return say(d, FINE, "%s, organization %s", d->config->cp_url, d->config->org_id);
-}
-
-static Verdict look_credentials(Doctor *d) {
-        static const char *const names[] = { "provision-secret", "admin-token" };
-
-        if (d->config && (d->config->provision_secret_file || d->config->admin_token_file))
-                return say(d, WARNING, "They lie in files in clear. Run molecule-agentctl enroll, and remove the files.");
-        for (size_t i = 0; i < ELEMENTS(names); i++) {
-                char aside[80];
-
-                (void) snprintf(aside, sizeof aside, CREDSTORE "/%s.foreign", names[i]);
-                if (creds_decrypts(CREDSTORE, names[i], names[i]))
-                        continue;
-                if (access(aside, F_OK) == 0)
-                        return say(d, BAD, "%s was encrypted for another machine. Run molecule-agentctl enroll.", names[i]);
-                return say(d, BAD, "%s is not in " CREDSTORE ", or does not decrypt here. Run molecule-agentctl enroll.", names[i]);
-        }
-        return say(d, FINE, "both decrypt on this machine");
-}
-
-static int count_foreign(int dirfd, const char *name, void *userdata) {
-        (void) dirfd;
-        *(unsigned *) userdata += strncmp(name, "foreign-", 8) == 0;
-        return 0;
-}
-
-static Verdict look_identity(Doctor *d) {
-        _cleanup_close_ int state = ctl_open_state(), quarantine = -1;
-        Identity id = {};
-        unsigned n = 0;
-
-        if (state < 0 || identity_read(state, &id, NULL) < 0)
-                return say(d, BAD, "This host has no identity yet. Start the agent: systemctl start molecule-agentd.");
-        quarantine = openat(state, "quarantine", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (quarantine >= 0)
-                (void) file_each_dir(quarantine, count_foreign, &n);
-        if (n > 0)
-                return say(d, WARNING, "This is host %s. State of another one was set aside here. See molecule-agentctl identity show.", id.host_id);
-        return say(d, FINE, "host %s", id.host_id);
-}
-
-static Verdict look_metadata(Doctor *d) {
-        Fault why = {};
-
-        if (!d->config || strcmp(d->config->imds, "off") == 0 || !imds_is_expected(d->config->imds_url))
-                return say(d, NOT_HERE, "no EC2 instance, or imds=off");
-        if (imds_open(&d->imds, d->config->imds_url, &why) < 0 || imds_document(&d->imds, &why) < 0)
-                return say(d, BAD, "%s Allow it: http endpoint enabled.", why.text);
-        d->metadata = true;
-        if (imds_is_open_without_token(d->config->imds_url))
-                return say(d, WARNING, "The first version of the service answers, too, without a token. Require tokens: --http-tokens required.");
-        return say(d, FINE, "instance %s, tokens are required", d->imds.instance_id);
-}
-
-static Verdict look_hop_limit(Doctor *d) {
-        if (!d->metadata)
-                return say(d, NOT_HERE, "no metadata service");
-        if (imds_is_open_to_containers(d->config->imds_url))
-                return say(d, BAD, "Workspaces can reach the metadata service, and with it the instance's role. Set --http-put-response-hop-limit 1.");
-        return say(d, FINE, "containers on a bridge do not reach the metadata service");
-}
-
-static Verdict look_user_data(Doctor *d) {
-        if (!d->metadata)
-                return say(d, NOT_HERE, "no metadata service");
-        if (aws_user_data_tells(&d->imds))
-                return say(d, BAD, "A credential stands in the user-data, for every process to read. Replace it at the control plane, and take it out.");
-        return say(d, FINE, "no credential in it");
-}
-
+/* In this order: later ones use what earlier ones found out. */
 static const struct { const char *name; Verdict (*look)(Doctor *d); } checks[] = {
         { "configuration", look_configuration },
         { "credentials",   look_credentials },
@@ -125,35 +34,218 @@ static const struct { const char *name; Verdict (*look)(Doctor *d); } checks[] =
         { "metadata",      look_metadata },
         { "hop limit",     look_hop_limit },
         { "user-data",     look_user_data },
+        { "proxy",         look_proxy },
+        { "control plane", look_control_plane },
+        { "certificate",   look_certificate },
+        { "clock",         look_clock },
+        { "organization",  look_organization },
+        { "engine",        look_engine },
+        { "live-restore",  look_live_restore },
+        { "cgroups",       look_cgroups },
+        { "disk",          look_disk },
+        { "inodes",        look_inodes },
+        { "ballast",       look_ballast },
+        { "runtime",       look_runtime },
+        { "swap",          look_swap },
+        { "unit",          look_unit },
+        { "agent",         look_agent },
+        { "memory lock",   look_memory },
+        { "session",       look_session },
+        { "pins",          look_pins },
+        { "outbox",        look_outbox },
+        { "held",          look_held },
 };
 
-int ctl_doctor(int argc, char **argv) {
-        unsigned count[_VERDICT_MAX] = {};
-        Doctor d = {};
+/* One round over all checks: what each came to. */
+typedef struct Finding { Verdict verdict; char code[48], words[400]; } Finding;
 
-        (void) argv;
-        if (argc > 1) {
-                fputs("Usage: molecule-agentctl doctor\n", stderr);
-                return CTL_USAGE;
+typedef struct Round {
+        Finding  found[ELEMENTS(checks)];
+        unsigned count[_VERDICT_MAX];
+} Round;
+
+typedef struct Words {
+        const char *store;
+        uint64_t    wait;
+        bool        waits, json;
+} Words;
+
+/* ── for the checks ──────────────────────────────────────────────────────────────────────────────────────────── */
+
+static Verdict speak(Doctor *d, Verdict v, const char *code, const char *format, va_list ap) {
+        d->code = code;
+        (void) vsnprintf(d->words, sizeof d->words, format, ap);
+        text_make_printable(d->words);          /* some of it others have said */
+        return v;
+}
+
+Verdict say(Doctor *d, Verdict v, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        v = speak(d, v, NULL, format, ap);
+        va_end(ap);
+        return v;
+}
+
+Verdict blame(Doctor *d, Verdict v, const char *code, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        v = speak(d, v, code, format, ap);
+        va_end(ap);
+        return v;
+}
+
+const char *doctor_state_directory(void) { return getenv("STATE_DIRECTORY") ?: "/var/lib/molecule-agent"; }
+const char *doctor_runtime_directory(void) { return getenv("RUNTIME_DIRECTORY") ?: "/run/molecule-agent"; }
+
+const char *doctor_age(uint64_t seconds, char ret[static 24]) {
+        static const struct { uint64_t below, unit; const char *name; } units[] = {
+                { 120,        1,     "s"    },
+                { 7200,       60,    "min"  },
+                { 172800,     3600,  "h"    },
+                { UINT64_MAX, 86400, "days" },
+        };
+        size_t i = 0;
+
+        while (seconds >= units[i].below && i + 1 < ELEMENTS(units))
+                i++;
+        (void) snprintf(ret, 24, "%u %s", (unsigned) (seconds / units[i].unit), units[i].name);
+        return ret;
+}
+
+const char *doctor_size(uint64_t bytes, char ret[static 24]) {
+        bool small = bytes < UINT64_C(1) << 30;
+
+        (void) snprintf(ret, 24, "%.1f %s", (double) bytes / (double) (UINT64_C(1) << (small ? 20 : 30)), small ? "MiB" : "GiB");
+        return ret;
+}
+
+/* ── rounds ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void doctor_done(Doctor *d) {
+        imds_close(&d->imds);
+        config_free(d->config);
+        engine_info_done(&d->engine);
+        cJSON_Delete(d->status);
+}
+
+static void make_round(const Words *w, Round *ret) {
+        _cleanup_(doctor_done) Doctor d = { .store = w->store };
+
+        *ret = (Round) {};
+        (void) config_load(NULL, false, &d.config, &d.config_fault);
+        for (size_t i = 0; i < ELEMENTS(checks); i++) {
+                Finding *f = &ret->found[i];
+
+                f->verdict = checks[i].look(&d);
+                (void) snprintf(f->code, sizeof f->code, "%s", d.code ?: "");
+                (void) snprintf(f->words, sizeof f->words, "%s", d.words);
+                ret->count[f->verdict]++;
         }
+}
+
+/* Until nothing has failed; false where the time was over before. */
+static bool wait_rounds(const Words *w, Round *ret) {
+        uint64_t until = now_boottime() + w->wait * USEC_PER_SEC;
+
+        for (;;) {
+                make_round(w, ret);
+                if (ret->count[BAD] == 0)
+                        return true;
+                if (!w->waits || now_boottime() >= until)
+                        return false;
+                (void) nanosleep(&(struct timespec) { .tv_sec = 1 }, NULL);
+        }
+}
+
+/* ── printing ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void print(const Round *r) {
+        for (size_t i = 0; i < ELEMENTS(checks); i++)
+                printf("%-8s %-14s %s\n", verdicts[r->found[i].verdict].word, checks[i].name, r->found[i].words);
+        if (r->count[BAD] + r->count[WARNING] == 0)
+                puts("Nothing is wrong.");
+        else
+                printf("%u failed, %u warnings.\n", r->count[BAD], r->count[WARNING]);
+}
+
+static cJSON *finding_view(const char *name, const Finding *f) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        return json && json_add_string(json, "name", name) && json_add_string(json, "verdict", verdicts[f->verdict].json) &&
+               json_add_string(json, "why", f->words) && (!f->code[0] || json_add_string(json, "code", f->code)) ? TAKE_PTR(json) : NULL;
+}
+
+static int print_json(const Round *r) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject(), *list = cJSON_CreateArray();
+        _cleanup_free_ char *text = NULL;
+        bool good = json && list;
+
+        for (size_t i = 0; good && i < ELEMENTS(checks); i++) {
+                cJSON *one = finding_view(checks[i].name, &r->found[i]);
+
+                good = one && cJSON_AddItemToArray(list, one);
+        }
+        good = good && json_add_item(json, "checks", TAKE_PTR(list));
+        for (size_t i = 0; good && i < _VERDICT_MAX; i++)
+                good = json_add_i64(json, verdicts[i].json, r->count[i]);
+        text = good ? json_print(json) : NULL;
+        if (!text)
+                return CTL_FAILED;
+        puts(text);
+        return CTL_OK;
+}
+
+static int answer(const Words *w, const Round *r, bool well) {
+        if (!w->json)
+                print(r);
+        else if (print_json(r) != CTL_OK)
+                return CTL_FAILED;
+        if (!well)
+                return w->waits ? CTL_TIMED_OUT : CTL_FAILED;
+        return r->count[WARNING] ? CTL_DEGRADED : CTL_OK;
+}
+
+/* ── the verb ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static int usage(void) {
+        fputs("Usage: molecule-agentctl doctor [--wait SECONDS] [--json] [--credstore DIRECTORY]\n", stderr);
+        return CTL_USAGE;
+}
+
+int ctl_doctor(int argc, char **argv) {
+        static const struct option options[] = {
+                { "wait", required_argument, NULL, 'w' },
+                { "json", no_argument, NULL, 'j' },
+                { "credstore", required_argument, NULL, 'c' },
+                {},
+        };
+        Words w = { .store = CREDSTORE };
+        Round round;
+        bool well;
+        int opt;
+
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0)
+                switch (opt) {
+                case 'w':
+                        w.waits = true;
+                        if (u64_parse(optarg, &w.wait) < 0 || w.wait > WAIT_MAX)
+                                return usage();
+                        break;
+                case 'j': w.json = true; break;
+                case 'c': w.store = optarg; break;
+                default: return usage();
+                }
+        if (optind != argc)
+                return usage();
         if (geteuid() != 0) {
                 fputs("Credentials and state are root's to look at: run it as root.\n", stderr);
                 return CTL_REFUSED;
         }
         if (hash_init() < 0)
                 return CTL_FAILED;
-        (void) config_load(NULL, false, &d.config, &d.config_fault);
-        for (size_t i = 0; i < ELEMENTS(checks); i++) {
-                Verdict v = checks[i].look(&d);
-
-                printf("%-8s %-14s %s\n", verdict_words[v], checks[i].name, d.words);
-                count[v]++;
-        }
-        imds_close(&d.imds);
-        config_free(d.config);
-        if (count[BAD] + count[WARNING] == 0)
-                puts("Nothing is wrong.");
-        else
-                printf("%u failed, %u warnings.\n", count[BAD], count[WARNING]);
-        return count[BAD] ? CTL_FAILED : count[WARNING] ? CTL_DEGRADED : CTL_OK;
+        well = wait_rounds(&w, &round);
+        return answer(&w, &round, well);
 }

@@ -34,7 +34,7 @@ static const Verb verbs[] = {
         { "release", "[WORKSPACE]", "end a hold", ctl_release },
         { "drain", "--reason TEXT", "take no new workspaces", ctl_drain },
         { "undrain", "", "take new workspaces again", ctl_undrain },
-        { "doctor", "", "looks for what is wrong with this host", ctl_doctor },
+        { "doctor", "[--wait SECONDS] [--json]", "looks for what is wrong with this host", ctl_doctor },
         { "config", "show [FILE]", "each effective setting and where it came from", ctl_config },
         { "secrets", "verify | list | ...", "what is sealed here; `secrets` alone says more", ctl_secrets },
         { "audit", "verify | export", "the record of what was done here; `audit` alone says more", ctl_audit },

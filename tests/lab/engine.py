@@ -34,6 +34,7 @@ class Dockerd:
         """where: images and containers, on a real disk. short: sockets, whose names may not be long. trusts: a registry without TLS that is not on
         loopback."""
         self.where, self.short, self.trusts = where, short, ["--insecure-registry", trusts] if trusts else []
+        self.words = []                                     # more of dockerd's options, before start()
         self.socket = f"{short}/docker.sock"
         self.log = f"{where}/dockerd.log"
         self.process = None
@@ -47,7 +48,7 @@ class Dockerd:
         self.process = Process(["dockerd", "--data-root", f"{self.where}/data", "--exec-root", f"{self.short}/exec",
                                 "-H", f"unix://{self.socket}", "--pidfile", f"{self.short}/docker.pid", "--bridge", "none",
                                 "--iptables=false", "--ip6tables=false", "--containerd-namespace", space,
-                                "--containerd-plugins-namespace", f"{space}p", *self.trusts,
+                                "--containerd-plugins-namespace", f"{space}p", *self.trusts, *self.words,
                                 "--default-address-pool", f"base=10.{128 + os.getpid() % 120}.0.0/16,size=24"], self.log)
         at_end(self.end)
         wait_for(lambda: self.process.check() and self.api("GET", "/_ping", timeout=2)[0] == 200, timeout, "dockerd's socket")
