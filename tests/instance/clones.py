@@ -93,8 +93,36 @@ def clones(stage):
     must(kept.host_id() not in (identity, wiped.host_id()) and kept.host(), "a new host")
 
 
+def unit_in_force(host):
+    """What doctor says of the unit: as shipped, with a drop-in that takes something away, changed on the disk only, replaced, and as shipped again."""
+    def told(words, *steps):
+        for step in steps:
+            host.run(*step)
+        text = host.out("molecule-agentctl", "doctor", check=False)
+        must(words in text, f"{words}: {text}")
+    unit, drop = "/etc/systemd/system/molecule-agentd.service", host.path("/etc/systemd/system/molecule-agentd.service.d")
+    reload = ("systemctl", "daemon-reload")
+    told("ok       unit           as shipped, from /")
+    told("ok       swap" if len(open("/proc/swaps").readlines()) < 2 else "warning  swap")
+    for line, name in (("ProtectSystem=no", "ProtectSystem"), ("CapabilityBoundingSet=CAP_NET_ADMIN", "CapabilityBoundingSet"), ("LimitMEMLOCK=64K", "LimitMEMLOCK"),
+                       ("MemoryDenyWriteExecute=no", "MemoryDenyWriteExecute")):
+        os.makedirs(drop, exist_ok=True)
+        with open(f"{drop}/50-more.conf", "w") as file:
+            file.write(f"[Service]\n{line}\n")
+        told(f"warning  unit           molecule-agentd.service does not keep {name}", reload)
+    with open(f"{drop}/50-more.conf", "w") as file:
+        file.write("[Service]\nNice=5\n")
+    told("ok       unit", reload)
+    os.utime(f"{drop}/50-more.conf", (2e9, 2e9))
+    told("warning  unit           molecule-agentd.service on the disk is not the one in force")
+    told("warning  unit           /etc/systemd/system/molecule-agentd.service stands in", ("cp", "/lib/systemd/system/molecule-agentd.service", unit), reload)
+    told("failed   unit           molecule-agentd.service is masked", ("ln", "-sf", "/dev/null", unit), reload)
+    told("ok       unit           as shipped", ("rm", "-r", unit, f"{unit}.d"), reload)
+
+
 def metadata(stage):
-    """a container on the bridge does not reach the metadata service when the hop limit is 1, and doctor says so when it does; enrolled by tag and role"""
+    """a container on the bridge does not reach the metadata service when the hop limit is 1, and doctor says so when it does; enrolled by tag and role; doctor on
+    the unit"""
     host = stage.instance(stage.golden)
     stage.cloud(host, stage.plane)
     host.boot()
@@ -118,6 +146,7 @@ def metadata(stage):
     text = host.out("molecule-agentctl", "doctor", check=False)
     must("failed   hop limit" in text, text)
     stage.metadata.hop_limit = 1
+    unit_in_force(host)
 
 
 CASES = (clones, metadata)
