@@ -66,6 +66,27 @@ TEST(loopback_addresses) {
                 CHECK(!http_url_is_loopback(no[i]));
 }
 
+TEST(where_a_proxy_is) {
+        static const struct { const char *proxy, *host, *port; } good[] = {
+                { "http://proxy.example.com:3128", "proxy.example.com", "3128" },
+                { "proxy.example.com", "proxy.example.com", "1080" },
+                { "http://proxy.example.com/", "proxy.example.com", "1080" },
+                { "https://proxy.example.com", "proxy.example.com", "443" },
+                { "socks5h://someone:secret@10.0.0.1:9", "10.0.0.1", "9" },
+                { "http://[fe80::1]:8080", "fe80::1", "8080" },
+        };
+        static const char *const bad[] = { "", "http://", "http://[", "http://a b:1", "http://a:99999" };
+        char host[256], port[8];
+
+        for (size_t i = 0; i < ELEMENTS(good); i++) {
+                CHECK_INT(http_proxy_place(good[i].proxy, host, port), 0);
+                CHECK_STR(host, good[i].host);
+                CHECK_STR(port, good[i].port);
+        }
+        for (size_t i = 0; i < ELEMENTS(bad); i++)
+                CHECK_INT(http_proxy_place(bad[i], host, port), -EINVAL);
+}
+
 TEST(incident_58_credentials_go_to_their_origin_only) {
         static const char *const headers[] = { "Authorization: Bearer abc", "X-Molecule-Org-Id: 1", NULL };
         static const char *const newer[] = { "Authorization: Bearer def", NULL };

@@ -97,6 +97,7 @@ TEST(in_the_order_they_were_made_after_a_restart_too) {
         }
         for (int again = 0; again < 2; again++) {
                 CHECK_STR(batch(o, 4), "3840 3839 3838 3837");
+                CHECK(outbox_oldest(o) == UINT64_C(1767323045) * USEC_PER_SEC);
                 (void) outbox_free(o);
                 o = open_outbox(&d);
         }
@@ -106,7 +107,10 @@ TEST(running_words_coalesce) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(outbox_freep) Outbox *o = open_outbox(&d);
 
+        CHECK_INT(outbox_add(o, report(9, KIT_OTHER, "running"), false, NULL), 0);
+        CHECK(outbox_oldest(o) == 0);                           /* words that may be lost do not age */
         CHECK_INT(outbox_add(o, report(1, KIT_JOB, "accepted"), true, NULL), 0);
+        CHECK(outbox_oldest(o) > 0);
         CHECK_INT(outbox_add(o, report(2, KIT_JOB, "running"), false, NULL), 0);
         CHECK_INT(outbox_add(o, report(3, KIT_OTHER, "running"), false, NULL), 0);
         CHECK_INT(outbox_add(o, report(4, KIT_JOB, "running"), false, NULL), 0);
