@@ -122,8 +122,8 @@ Verdict look_session(Doctor *d) {
                 return say(d, FINE, "%s", state ?: "unknown");
         if (d->cp.error < 0 && str_equal(code, fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE)))
                 return say(d, NOT_HERE, "no control plane for %s: see above", doctor_age(unheard(d->status), age));
-        return blame(d, BAD, code, "%.200s For %s. %s", json_get_string(d->status, "control/error/message") ?: code, doctor_age(unheard(d->status), age),
-                     fault_code_find(code, &known) == 0 ? fault_code_advice(known) : "");
+        return blame(d, BAD, code, "%.200s That is so for %s. %s", json_get_string(d->status, "control/error/message") ?: code,
+                     doctor_age(unheard(d->status), age), fault_code_find(code, &known) == 0 ? fault_code_advice(known) : "");
 }
 
 Verdict look_pins(Doctor *d) {
@@ -135,10 +135,14 @@ Verdict look_pins(Doctor *d) {
         if (age >= 0)
                 (void) snprintf(came, sizeof came, "the last came %s ago", doctor_age((uint64_t) age, old));
         if (json_get_bool(d->status, "pins/behind", false))
-                return say(d, WARNING, "The control plane has other pins than the agent; %s. journalctl -u molecule-agentd says why they are not taken.", came);
+                return say(d, WARNING, "The control plane has other pins than the agent; %s. journalctl -u molecule-agentd says why they are not taken.",
+                           came);
         if (unheard(d->status) > PINS_UNHEARD)
-                return say(d, WARNING, "No word from the control plane for longer than an hour: they may have moved there; %s. See session.", came);
-        return age < 0 ? say(d, NOT_HERE, "the control plane has given none yet") : say(d, FINE, "as the control plane has them; %s", came);
+                return say(d, WARNING, "No word from the control plane for longer than an hour: they may have moved there; %s. See session.",
+                           came);
+        if (age < 0)
+                return say(d, NOT_HERE, "the control plane has given none yet");
+        return say(d, FINE, "as the control plane has them; %s", came);
 }
 
 Verdict look_outbox(Doctor *d) {
@@ -149,7 +153,8 @@ Verdict look_outbox(Doctor *d) {
                 return silent(d);
         (void) doctor_age((uint64_t) (oldest > 0 ? oldest : 0), age);
         if (oldest > OUTBOX_OLD)
-                return say(d, WARNING, "%lld reports wait for the control plane, the oldest for %s. They are kept; see session for why, then molecule-agentctl sync.", (long long) depth, age);
+                return say(d, WARNING, "%lld report%s for the control plane, the oldest for %s. Nothing is lost; see session for why, then molecule-agentctl sync.",
+                           (long long) depth, depth == 1 ? " waits" : "s wait", age);
         if (depth > 0)
                 return say(d, FINE, "%lld reports on their way, the oldest for %s", (long long) depth, age);
         return say(d, FINE, "empty: everything was told");
@@ -167,11 +172,13 @@ Verdict look_held(Doctor *d) {
         if (json_get_bool(hold, "torn_down", false))
                 return blame(d, BAD, fault_code_name(FAULT_TORN_DOWN), "This host was torn down. Enrol it anew, or end the machine.");
         if (json_get_bool(hold, "hold_file", false))
-                return blame(d, WARNING, fault_code_name(FAULT_HELD), "Nothing is changed here: the file hold lies beside agent.conf. rm /etc/molecule-agent/hold.");
+                return blame(d, WARNING, fault_code_name(FAULT_HELD), "Nothing is changed here: the file hold lies beside agent.conf. "
+                             "rm /etc/molecule-agent/hold.");
         if (json_get_bool(hold, "held", false))
                 return blame(d, WARNING, fault_code_name(FAULT_HELD), "Nothing is changed here (%.100s). molecule-agentctl release.", reason ?: "no reason given");
         if (json_get_bool(hold, "draining", false))
-                return blame(d, WARNING, fault_code_name(FAULT_DRAINING), "No new workspaces are taken (%.100s). molecule-agentctl undrain.", json_get_string(hold, "drain_reason") ?: "no reason given");
+                return blame(d, WARNING, fault_code_name(FAULT_DRAINING), "No new workspaces are taken (%.100s). molecule-agentctl undrain.",
+                             json_get_string(hold, "drain_reason") ?: "no reason given");
         if (reason)
                 return blame(d, WARNING, fault_code_name(FAULT_HELD), "A workspace is held (%.100s). molecule-agentctl status, then release WORKSPACE.", reason);
         return say(d, FINE, "no");

@@ -26,20 +26,20 @@
 
 /* ── proxy ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Not by getaddrinfo(), which waits for a dead name server as long as it likes. */
+/* Not by getaddrinfo(), which waits for a dead name server as long as it likes. -EHOSTDOWN: there is no such name, as far as is known. */
 static int resolve(const char *host, const char *port, struct addrinfo **ret) {
         const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
         struct gaicb question = { .ar_name = host, .ar_service = port, .ar_request = &hints }, *list[] = { &question };
         const struct timespec limit = { .tv_sec = PROXY_USEC / USEC_PER_SEC, .tv_nsec = (long) (PROXY_USEC % USEC_PER_SEC) * 1000 };
 
         if (getaddrinfo_a(GAI_NOWAIT, list, 1, NULL) != 0)
-                return -EHOSTUNREACH;
+                return -EHOSTDOWN;
         while (gai_error(&question) == EAI_INPROGRESS)
                 if (gai_suspend((const struct gaicb *const *) list, 1, &limit) == EAI_AGAIN)
                         while (gai_cancel(&question) == EAI_NOTCANCELED) /* it still writes into our frame */
                                 (void) gai_suspend((const struct gaicb *const *) list, 1, NULL);
         if (gai_error(&question) != 0)
-                return -EHOSTUNREACH;
+                return -EHOSTDOWN;
         *ret = question.ar_result;
         return 0;
 }
@@ -82,6 +82,8 @@ Verdict look_proxy(Doctor *d) {
         if (http_proxy_place(d->config->proxy, host, port) < 0)
                 return say(d, BAD, "The setting proxy is no URL of a proxy. Write it as http://HOST:PORT.");
         r = reach(host, port);
+        if (r == -EHOSTDOWN)
+                return say(d, BAD, "The name of the proxy %s is not known, or no name server answers. Look at the setting proxy and at the name service.", host);
         if (r < 0)
                 return say(d, BAD, "The proxy %s, port %s, cannot be reached: %s. Look at the setting proxy and at the network.", host, port, strerror(-r));
         return say(d, FINE, "%s, port %s, takes connections", host, port);
@@ -93,7 +95,9 @@ static int get(HttpWait *http, const Config *c, const char *path, uint64_t timeo
         static const char *const headers[] = { "Accept: application/json", NULL };
         _cleanup_free_ char *url = str_printf("%s%s%s", c->cp_url, c->cp_prefix, path);
 
-        return url ? http_wait(http, &(HttpRequest) { .url = url, .headers = headers, .timeout_usec = timeout, .flags = flags | HTTP_PLAIN_LOOPBACK }, ret) : -ENOMEM;
+        if (!url)
+                return -ENOMEM;
+        return http_wait(http, &(HttpRequest) { .url = url, .headers = headers, .timeout_usec = timeout, .flags = flags | HTTP_PLAIN_LOOPBACK }, ret);
 }
 
 static void take(CpLook *l, const HttpReply *reply, uint64_t before) {
@@ -158,8 +162,9 @@ static const CpLook *look(Doctor *d) {
                 return l;
         l->asked = true;
         if (ca && access(ca, R_OK) < 0) {
-                (void) snprintf(l->words, sizeof l->words, "ca_file %.100s cannot be read: %s", ca, strerror(errno));
+                (void) snprintf(l->words, sizeof l->words, "%s", strerror(errno));
                 l->error = -EKEYREJECTED;
+                l->no_ca = true;
         } else {
                 int r = visit(d->config, l);
 
@@ -182,32 +187,48 @@ Verdict look_control_plane(Doctor *d) {
         if (l->error == -EKEYREJECTED)
                 return say(d, NOT_HERE, "its certificate is not to be trusted: see there");
         if (l->error < 0)
-                return blame(d, BAD, fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE), "%s cannot be reached: %s. Look at cp_url, name service, firewall and proxy.", url, l->words);
+                return blame(d, BAD, fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE), "%s cannot be reached: %s. Look at cp_url, name service, firewall and proxy.", url,
+                             l->words);
         if (l->status == 401 && l->is_json)
                 return say(d, FINE, "%s answers, and has the provision routes", url);
         if (l->status == 429 || l->status >= 500)
-                return blame(d, BAD, fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE), "%s answers HTTP %ld: it is not well, or its proxy has lost it. Look there.", url, l->status);
-        return blame(d, BAD, fault_code_name(FAULT_CONTROL_PLANE_MISROUTED), "%s is no control plane with provision routes (HTTP %ld%s). Check cp_url and cp_prefix; its secret may be unset.",
-                     url, l->status, l->is_json ? "" : ", no JSON");
+                return blame(d, BAD, fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE), "%s answers HTTP %ld: it is not well, or its proxy has lost it. Look there.", url,
+                             l->status);
+        return blame(d, BAD, fault_code_name(FAULT_CONTROL_PLANE_MISROUTED),
+                     "%s is no control plane with provision routes (HTTP %ld%s). Check cp_url and cp_prefix; its secret may be unset.", url, l->status,
+                     l->is_json ? "" : ", no JSON");
+}
+
+/* libcurl's words, or ours where they begin with what every reader knows by then. */
+static Verdict distrust(Doctor *d, const CpLook *l) {
+        const char *code = fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE), *known = "SSL certificate problem: ", *words = l->words;
+        char now[TIME_TEXT_SIZE];
+
+        if (l->no_ca)
+                return blame(d, BAD, code, "ca_file %s cannot be read: %s. Put the authority's certificate there.", d->config->ca_file, words);
+        if (strncmp(words, known, strlen(known)) == 0)
+                words += strlen(known);
+        if (strstr(words, "expired") || strstr(words, "not yet valid"))
+                return blame(d, BAD, code, "Not to be trusted: %s, and it is %.16sZ here. Mend the clock, or have it renewed at the control plane.", words,
+                             time_text(now_realtime(), now));
+        return blame(d, BAD, code, "Not to be trusted: %s. Check ca_file, and who answers as %s.", words, d->config->cp_url);
 }
 
 Verdict look_certificate(Doctor *d) {
         const CpLook *l = look(d);
-        char until[TIME_TEXT_SIZE], now[TIME_TEXT_SIZE], age[24];
+        char until[TIME_TEXT_SIZE], age[24];
         uint64_t here = now_realtime(), left;
 
         if (!l || (l->error < 0 && l->error != -EKEYREJECTED))
                 return say(d, NOT_HERE, "no control plane to show one");
         if (l->error < 0)
-                return blame(d, BAD, fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE), "Not to be trusted: %s. It is %.16sZ here; check the clock, ca_file, and who answers as %s.",
-                             l->words, time_text(here, now), d->config->cp_url);
+                return distrust(d, l);
         if (strncmp(d->config->cp_url, "http://", 7) == 0 || !l->until_usec)
                 return say(d, NOT_HERE, "none: the way is in clear, on this machine");
         left = l->until_usec > here ? l->until_usec - here : 0;
-        (void) time_text(l->until_usec, until);
         (void) doctor_age(left / USEC_PER_SEC, age);
         if (left < SOON_USEC && left < (l->until_usec - l->from_usec) / 3)
-                return say(d, WARNING, "The control plane's certificate ends in %s, at %.16sZ. Have it renewed there.", age, until);
+                return say(d, WARNING, "The control plane's certificate ends in %s, at %.16sZ. Have it renewed there.", age, time_text(l->until_usec, until));
         return say(d, FINE, "trusted, and good for %s", age);
 }
 
@@ -221,7 +242,8 @@ Verdict look_clock(Doctor *d) {
         if (skew < SKEW_WARNING && skew > -SKEW_WARNING)
                 return say(d, FINE, "as the control plane's");
         return blame(d, skew < SKEW_FAILED && skew > -SKEW_FAILED ? WARNING : BAD, fault_code_name(FAULT_CLOCK_SUSPECT),
-                     "%.0f s %s the control plane's. timedatectl; mend time synchronisation, here or there.", skew < 0 ? -skew : skew, skew < 0 ? "behind" : "ahead of");
+                     "%.0f s %s the control plane's. timedatectl; mend time synchronisation, here or there.", skew < 0 ? -skew : skew,
+                     skew < 0 ? "behind" : "ahead of");
 }
 
 Verdict look_organization(Doctor *d) {
@@ -237,6 +259,7 @@ Verdict look_organization(Doctor *d) {
         if (l->org_status != 200 || !l->org_id[0])
                 return say(d, WARNING, "The control plane does not say whose slug %s is (HTTP %ld). Look there.", c->org_slug, l->org_status);
         if (strcmp(l->org_id, c->org_id) != 0)
-                return say(d, BAD, "%s is organization %s at the control plane; here org_id is %s. Set both to one: molecule-agentctl enroll.", c->org_slug, l->org_id, c->org_id);
+                return say(d, BAD, "%s is organization %s at the control plane; here org_id is %s. Set both to one: molecule-agentctl enroll.", c->org_slug,
+                           l->org_id, c->org_id);
         return say(d, FINE, "%s is %s there, too", c->org_slug, c->org_id);
 }

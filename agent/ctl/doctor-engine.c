@@ -2,6 +2,7 @@
 
 /* doctor: the container engine, asked over its socket as the agent asks it. */
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,15 +15,31 @@
 #define TIMEOUT_USEC (2 * USEC_PER_SEC)
 #define ANSWER_MAX   ((size_t) 4 * 1024 * 1024)
 
+static int unreachable(const char *socket, const HttpReply *reply, Fault *reterr) {
+        static const struct { int error; const char *words; } known[] = {
+                { -ENOENT,       "there is no such socket" },
+                { -ECONNREFUSED, "nobody listens on it" },
+                { -ETIMEDOUT,    "it takes the question and does not answer" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(known); i++)
+                if (known[i].error == reply->error)
+                        return fault(reterr, reply->error, FAULT_ENGINE_UNREACHABLE, "the engine cannot be asked through %s: %s", socket, known[i].words);
+        return fault(reterr, reply->error, FAULT_ENGINE_UNREACHABLE, "the engine cannot be asked through %s: %s", socket, reply->words);
+}
+
 static int get(HttpWait *http, const char *socket, const char *path, cJSON **ret, Fault *reterr) {
         _cleanup_free_ char *url = str_printf("http://localhost%s", path);
+        HttpRequest q = { .url = url, .socket_path = socket, .answer_max = ANSWER_MAX, .timeout_usec = TIMEOUT_USEC };
         HttpReply reply = {};
-        int r = url ? http_wait(http, &(HttpRequest) { .url = url, .socket_path = socket, .answer_max = ANSWER_MAX, .timeout_usec = TIMEOUT_USEC }, &reply) : -ENOMEM;
+        int r = url ? http_wait(http, &q, &reply) : -ENOMEM;
 
         if (r >= 0 && reply.error < 0)
-                r = fault(reterr, reply.error, FAULT_ENGINE_UNREACHABLE, "The engine does not answer on %s: %s.", socket, reply.words);
+                r = unreachable(socket, &reply, reterr);
         else if (r >= 0 && (reply.status != 200 || json_parse(reply.body, reply.size, ret, NULL) < 0))
-                r = fault(reterr, -EPROTO, FAULT_ENGINE_ERROR, "The engine answers %s with HTTP %ld and nothing that makes sense.", path, reply.status);
+                r = fault(reterr, -EPROTO, FAULT_ENGINE_ERROR, "the engine answers %s with HTTP %ld and nothing that makes sense", path, reply.status);
+        else if (r < 0)
+                r = fault(reterr, r, FAULT_ENGINE_UNREACHABLE, "the engine cannot be asked through %s: %m", socket);
         http_reply_done(&reply);
         return r;
 }
@@ -49,8 +66,8 @@ Verdict look_engine(Doctor *d) {
 
         if (!d->config)
                 return say(d, NOT_HERE, "which socket it has is not known: no valid configuration");
-        if (ask(d, &why) < 0)
-                return blame(d, BAD, why.set ? fault_code_name(why.code) : NULL, "%s %s", why.text,
+        if (ask(d, &why) < 0)                   /* words that begin a sentence here */
+                return blame(d, BAD, why.set ? fault_code_name(why.code) : NULL, "%c%s. %s", toupper((unsigned char) why.text[0]), why.text + (why.text[0] != 0),
                              why.code == FAULT_ENGINE_TOO_OLD ? "Upgrade it." : "systemctl status docker; journalctl -u docker.");
         return say(d, FINE, "%s %s, API %s, in %s", d->engine.name, d->engine.version, d->engine.api_version, d->engine.root_dir ?: "an unknown place");
 }
@@ -61,7 +78,8 @@ Verdict look_live_restore(Doctor *d) {
         if (!str_equal(d->engine.name, "docker"))
                 return say(d, NOT_HERE, "%s needs none", d->engine.name);
         if (!d->engine.live_restore)
-                return say(d, WARNING, "Off: a restart of the engine stops every workspace. Set \"live-restore\": true in /etc/docker/daemon.json; systemctl reload docker.");
+                return say(d, WARNING, "Off: a restart of the engine stops every workspace. "
+                                       "Set \"live-restore\": true in /etc/docker/daemon.json; systemctl reload docker.");
         return say(d, FINE, "workspaces outlive a restart of the engine");
 }
 
@@ -71,8 +89,10 @@ Verdict look_cgroups(Doctor *d) {
         if (!d->engine.version || !driver || !driver[0])
                 return say(d, NOT_HERE, "no engine to ask");
         if (strcmp(driver, "none") == 0)
-                return say(d, BAD, "The engine has no cgroup driver: no workspace is held to its memory. Run the engine as root, or delegate it a cgroup.");
+                return say(d, BAD, "The engine has no cgroup driver: no workspace is held to its memory. "
+                                   "Run the engine as root, or delegate it a cgroup.");
         if (strcmp(driver, "cgroupfs") == 0 && sd_booted() > 0)
-                return say(d, WARNING, "The engine manages cgroups beside systemd. Set \"exec-opts\": [\"native.cgroupdriver=systemd\"] in /etc/docker/daemon.json, with no workspace here.");
+                return say(d, WARNING, "The engine manages cgroups beside systemd. "
+                                       "Set \"exec-opts\": [\"native.cgroupdriver=systemd\"] in /etc/docker/daemon.json, with no workspace here.");
         return say(d, FINE, "driver %s", driver);
 }

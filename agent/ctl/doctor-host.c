@@ -35,7 +35,8 @@ Verdict look_disk(Doctor *d) {
         (void) doctor_size(disk.free_bytes, has);
         (void) doctor_size(d->config->min_free_bytes, wants);
         if (disk.free_bytes < d->config->min_free_bytes)
-                return blame(d, BAD, fault_code_name(FAULT_NO_SPACE), "%s free at %s, below min_free_bytes (%s): no pull begins. Free space, grow the disk, or lower it.", has, path, wants);
+                return blame(d, BAD, fault_code_name(FAULT_NO_SPACE), "%s free at %s, below min_free_bytes (%s): no pull begins. Free space, grow the disk, or lower it.", has,
+                             path, wants);
         return say(d, FINE, "%s free at %s (%u %% used), %s are kept", has, path, disk.used_percent, wants);
 }
 
@@ -59,7 +60,8 @@ Verdict look_inodes(Doctor *d) {
                 }
         }
         if (used >= 95)
-                return blame(d, used >= 99 ? BAD : WARNING, fault_code_name(FAULT_NO_SPACE), "%u %% of the inodes at %s are used: files can soon not be made. See df -i; docker system df.", used, worst);
+                return blame(d, used >= 99 ? BAD : WARNING, fault_code_name(FAULT_NO_SPACE),
+                             "%u %% of the inodes at %s are used: files can soon not be made. See df -i; docker system df.", used, worst);
         return say(d, FINE, "%u %% used at %s", used, worst);
 }
 
@@ -70,7 +72,8 @@ Verdict look_ballast(Doctor *d) {
         if (!path || (stat(path, &st) < 0 && errno != ENOENT))
                 return say(d, NOT_HERE, "the state directory cannot be looked into");
         if (stat(path, &st) < 0 || (size_t) st.st_size < BALLAST_BYTES || (size_t) st.st_blocks * 512 < BALLAST_BYTES)
-                return blame(d, WARNING, fault_code_name(FAULT_STATE_DEGRADED), "The room kept for what must be stored is given up: the disk of %s was full. Free space there.", doctor_state_directory());
+                return blame(d, WARNING, fault_code_name(FAULT_STATE_DEGRADED), "The room kept for what must be stored is given up: the disk of %s was full. Free space there.",
+                             doctor_state_directory());
         return say(d, FINE, "%zu MiB kept in the state directory", BALLAST_BYTES >> 20);
 }
 
@@ -106,13 +109,15 @@ Verdict look_swap(Doctor *d) {
         unsigned n = swaps(first);
 
         if (n > 0)
-                return say(d, WARNING, "Swap is on (%s%s): what workspaces were given may be written to disk. swapoff -a and take it out of /etc/fstab, or encrypt it.", first, n > 1 ? " and more" : "");
+                return say(d, WARNING, "Swap is on (%s%s): what workspaces were given may be written to disk. swapoff -a and take it out of /etc/fstab, or encrypt it.",
+                           first, n > 1 ? " and more" : "");
         return say(d, FINE, "none on a disk");
 }
 
 /* ── the unit ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 #define SYSTEMD     "org.freedesktop.systemd1"
+#define SERVICE     SYSTEMD ".Service"
 #define UNIT_OBJECT "/org/freedesktop/systemd1/unit/molecule_2dagentd_2eservice"
 #define BUS_USEC    (2 * USEC_PER_SEC)
 
@@ -162,17 +167,18 @@ static int read_unit(sd_bus *bus, Unit *ret) {
 
 /* A property that this service manager does not know is no broken promise. */
 static bool is_kept(sd_bus *bus, size_t i) {
+        const char *name = promises[i].name;
         _cleanup_free_ char *text = NULL;
         uint64_t number = 0;
         int yes = 0;
 
         if (promises[i].type == 's')
-                return sd_bus_get_property_string(bus, SYSTEMD, UNIT_OBJECT, SYSTEMD ".Service", promises[i].name, NULL, &text) < 0 || strcmp(text, promises[i].text) == 0;
+                return sd_bus_get_property_string(bus, SYSTEMD, UNIT_OBJECT, SERVICE, name, NULL, &text) < 0 || strcmp(text, promises[i].text) == 0;
         if (promises[i].type == 'b') {
-                if (sd_bus_get_property_trivial(bus, SYSTEMD, UNIT_OBJECT, SYSTEMD ".Service", promises[i].name, NULL, 'b', &yes) < 0)
+                if (sd_bus_get_property_trivial(bus, SYSTEMD, UNIT_OBJECT, SERVICE, name, NULL, 'b', &yes) < 0)
                         return true;
                 number = yes != 0;
-        } else if (sd_bus_get_property_trivial(bus, SYSTEMD, UNIT_OBJECT, SYSTEMD ".Service", promises[i].name, NULL, 't', &number) < 0)
+        } else if (sd_bus_get_property_trivial(bus, SYSTEMD, UNIT_OBJECT, SERVICE, name, NULL, 't', &number) < 0)
                 return true;
         return number >= promises[i].low && number <= promises[i].high;
 }
@@ -184,9 +190,11 @@ static Verdict judge_unit(Doctor *d, sd_bus *bus, const Unit *u) {
                 return say(d, strcmp(u->load, "not-found") == 0 ? NOT_HERE : BAD, UNIT " is %s.", u->load);
         for (size_t i = 0; i < ELEMENTS(promises); i++)
                 if (!is_kept(bus, i))
-                        return say(d, WARNING, UNIT " does not keep %s as shipped. See systemctl cat molecule-agentd; systemctl revert molecule-agentd.", promises[i].name);
+                        return say(d, WARNING, UNIT " does not keep %s as shipped. See systemctl cat molecule-agentd; systemctl revert molecule-agentd.",
+                                   promises[i].name);
         if (strncmp(u->fragment, "/etc/", 5) == 0)
-                return say(d, WARNING, "%s stands in for the unit as shipped, and no upgrade changes it. systemctl revert molecule-agentd, or make a drop-in of it.", u->fragment);
+                return say(d, WARNING, "%s stands in for the unit as shipped, and no upgrade changes it. systemctl revert molecule-agentd, or make a drop-in of it.",
+                           u->fragment);
         if (u->stale)
                 return say(d, WARNING, UNIT " on the disk is not the one in force. systemctl daemon-reload, then restart it.");
         return say(d, FINE, "as shipped, from %s", u->fragment);

@@ -99,8 +99,6 @@ Verdict look_identity(Doctor *d) {
 
         if (state < 0 || identity_read(state, &id, NULL) < 0)
                 return say(d, BAD, "This host has no identity yet. Start the agent: systemctl start molecule-agentd.");
-        if (id.parked_boot_id[0])
-                return blame(d, BAD, fault_code_name(FAULT_HOST_ID_IN_USE), "Another machine registered as host %s. Adopt or reset one of the two: molecule-agentctl identity.", id.host_id);
         quarantine = openat(state, "quarantine", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (quarantine >= 0)
                 (void) file_each_dir(quarantine, count_foreign, &n);

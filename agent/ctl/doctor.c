@@ -72,6 +72,8 @@ typedef struct Words {
 
 /* ── for the checks ──────────────────────────────────────────────────────────────────────────────────────────── */
 
+static Verdict speak(Doctor *d, Verdict v, const char *code, const char *format, va_list ap) __attribute__((format(printf, 4, 0)));
+
 static Verdict speak(Doctor *d, Verdict v, const char *code, const char *format, va_list ap) {
         d->code = code;
         (void) vsnprintf(d->words, sizeof d->words, format, ap);
@@ -116,9 +118,12 @@ const char *doctor_age(uint64_t seconds, char ret[static 24]) {
 }
 
 const char *doctor_size(uint64_t bytes, char ret[static 24]) {
-        bool small = bytes < UINT64_C(1) << 30;
+        static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
+        size_t i = 0;
 
-        (void) snprintf(ret, 24, "%.1f %s", (double) bytes / (double) (UINT64_C(1) << (small ? 20 : 30)), small ? "MiB" : "GiB");
+        while (i + 1 < ELEMENTS(units) && bytes >> (10 * (i + 2)))
+                i++;
+        (void) snprintf(ret, 24, "%.1f %s", (double) bytes / (double) (UINT64_C(1) << (10 * (i + 1))), units[i]);
         return ret;
 }
 

@@ -16,7 +16,7 @@ typedef struct CpLook {
         bool     asked;
         int      error;                         /* as HttpReply has it; -EKEYREJECTED: its certificate is not to be trusted */
         long     status;
-        bool     is_json;
+        bool     is_json, no_ca;                /* no_ca: ca_file cannot be read */
         uint64_t date_usec, here_usec;          /* its clock and ours at one moment; 0: it does not say */
         uint64_t from_usec, until_usec;         /* its certificate; 0: there is none */
         long     org_status;                    /* of the organization's own page; 0: not asked, or no answer */

@@ -24,7 +24,7 @@ from lab import TREE, Lab, binary  # noqa: E402
 from metadata import Instance, Metadata  # noqa: E402
 from plane import Authority  # noqa: E402
 from proc import free_port, wait_for  # noqa: E402
-from proxy import reply  # noqa: E402
+from proxy import Proxy, reply  # noqa: E402
 from world import moment, new_id  # noqa: E402
 
 CHECKS = ["configuration", "credentials", "identity", "metadata", "hop limit", "user-data", "proxy", "control plane", "certificate", "clock", "organization", "engine",
@@ -125,16 +125,19 @@ def env(**more):
     return lambda host: contextlib.nullcontext({f"MOLECULE_AGENT_{name.upper()}": value(host) if callable(value) else value for name, value in more.items()})
 
 
-@contextlib.contextmanager
-def broken_line(host):
-    path = f"{host.agent.where}/agent.conf"
-    with open(path) as file:
-        whole = file.read()
-    with open(path, "a") as file:
-        file.write("max_tier = lots\n")
-    yield {}
-    with open(path, "w") as file:
-        file.write(whole)
+def settings(change):
+    """agent.conf is another text for a while; the daemon is not told."""
+    @contextlib.contextmanager
+    def seed(host):
+        path = f"{host.agent.where}/agent.conf"
+        with open(path) as file:
+            whole = file.read()
+        with open(path, "w") as file:
+            file.write(change(whole))
+        yield {}
+        with open(path, "w") as file:
+            file.write(whole)
+    return seed
 
 
 def credential(change):
@@ -270,6 +273,17 @@ def engine_settings(lab, live_restore):
         wait_for(lambda: lab.engine.get("/info")["LiveRestoreEnabled"] == live_restore, 20, "the engine's reload")
 
 
+def engine_says(path, **fields):
+    """The tool asks an engine that is the real one but for some words."""
+    @contextlib.contextmanager
+    def seed(host):
+        between = Proxy(host.lab.engine.socket, f"{host.site.short}/says.sock")
+        between.on("GET", path, reply(200, body=json.dumps(host.lab.engine.get(path) | fields)), times=None)
+        yield {"MOLECULE_AGENT_ENGINE_SOCKET": between.address}
+        between.close()
+    return seed
+
+
 @contextlib.contextmanager
 def no_inodes(host):
     root = host.lab.engine.get("/info")["DockerRootDir"]
@@ -371,7 +385,8 @@ def stranger(host):
 
 FAULTS = (
     # what is wrong, how, whose check, its verdict, words, its code; other checks that may speak, too
-    ("a broken line in agent.conf", broken_line, "configuration", "failed", r"agent\.conf.*max_tier.*Mend the line", "config_invalid"),
+    ("a broken line in agent.conf", settings(lambda t: t + "max_tier = lots\n"), "configuration", "failed", r"agent\.conf.*max_tier.*Mend the line", "config_invalid"),
+    ("a host that was never enrolled", settings(lambda t: t.replace("org_id =", "#")), "configuration", "failed", "org_id is not set.*enroll", "not_enrolled"),
     ("a setting that is out of range", env(max_tier="9"), "configuration", "failed", "MOLECULE_AGENT_MAX_TIER", "config_invalid"),
     ("a credential is missing", credential(os.unlink), "credentials", "failed", "admin-token is not in .*enroll", "not_enrolled"),
     ("a credential was set aside", credential(lambda p: os.rename(p, f"{p}.foreign")), "credentials", "failed", "admin-token was encrypted for another machine", "credentials_foreign"),
@@ -386,12 +401,12 @@ FAULTS = (
     ("the metadata service reaches containers", cloud(hop_limit=2), "hop limit", "failed", "hop-limit 1", None),
     ("a credential in user-data", cloud(user_data=lambda h: f"ADMIN_TOKEN={h.plane.admin_token}\n"), "user-data", "failed", "credential stands in the user-data", None),
     ("nobody listens where the proxy is", env(proxy=lambda h: f"http://127.0.0.1:{free_port()}"), "proxy", "failed", r"cannot be reached: Connection refused", None),
-    ("the proxy's name is unknown", env(proxy="http://proxy.invalid:3128"), "proxy", "failed", r"proxy\.invalid, port 3128, cannot be reached", None),
+    ("the proxy's name is unknown", env(proxy="http://proxy.invalid:3128"), "proxy", "failed", r"name of the proxy proxy\.invalid is not known", None),
     ("the proxy is no URL", env(proxy="http://["), "proxy", "failed", "is no URL of a proxy", None),
     ("nobody listens where the control plane is", env(cp_url=away), "control plane", "failed", "cannot be reached.*firewall", "control_plane_unreachable"),
     ("a server that is no control plane", no_control_plane, "control plane", "failed", r"no control plane with provision routes \(HTTP 200, no JSON\)", "control_plane_misrouted"),
     ("a prefix that is not the control plane's", env(cp_prefix="/api/v0"), "control plane", "failed", r"HTTP 404.*cp_prefix", "control_plane_misrouted"),
-    ("the certificate has expired", certificate(0), "certificate", "failed", r"expired.*check the clock", "control_plane_unreachable", "session"),
+    ("the certificate has expired", certificate(0), "certificate", "failed", r"certificate has expired, and it is 20..-..-..T..:..Z here\. Mend the clock", "control_plane_unreachable", "session"),
     ("the certificate ends tomorrow", certificate(20, -19), "certificate", "warning", r"ends in 2[34] h.*renewed", None, "session"),
     ("the certificate is another authority's", env(ca_file=stranger), "certificate", "failed", "Not to be trusted.*ca_file", "control_plane_unreachable"),
     ("the file of authorities is not there", env(ca_file="/nowhere/ca.pem"), "certificate", "failed", "ca_file /nowhere/ca.pem cannot be read", "control_plane_unreachable"),
@@ -399,9 +414,12 @@ FAULTS = (
     ("the clock is an hour behind", lambda host: clock(host, -3600), "clock", "failed", r"3\d\d\d s behind the control plane's", "clock_suspect"),
     ("the slug is another organization's", env(org_slug=lambda h: h.plane.another_tenant().org_slug), "organization", "failed", "here org_id is", None),
     ("the slug is nobody's", env(org_slug="nobody-here"), "organization", "failed", "knows no organization nobody-here", None),
-    ("the engine is stopped", engine_stopped, "engine", "failed", "does not answer.*systemctl status docker", "engine_unreachable"),
+    ("the engine is stopped", engine_stopped, "engine", "failed", r"cannot be asked through .*: (there is no such socket|nobody listens on it)\. systemctl status docker", "engine_unreachable"),
+    ("the engine is too old", engine_says("/version", ApiVersion="1.30"), "engine", "failed", r"^The engine speaks API 1\.30; .* needed\. Upgrade", "engine_too_old"),
+    ("the engine answers nonsense", engine_says("/version", ApiVersion=None), "engine", "failed", "does not say which API", "engine_error"),
+    ("the engine holds nobody to its memory", engine_says("/info", CgroupDriver="none"), "cgroups", "failed", "no cgroup driver", None),
     ("the engine restarts its containers with it", no_live_restore, "live-restore", "warning", "live-restore.*daemon.json", None),
-    ("less is free than the reserve", env(min_free_bytes="900T"), "disk", "failed", r"below min_free_bytes \(921600\.0 GiB\)", "no_space"),
+    ("less is free than the reserve", env(min_free_bytes="900T"), "disk", "failed", r"below min_free_bytes \(900\.0 TiB\)", "no_space"),
     ("the inodes are used up", no_inodes, "inodes", "failed", r"(99|100) % of the inodes.*df -i", "no_space"),
     ("the ballast is given up", no_ballast, "ballast", "warning", "given up", "state_degraded"),
     ("the runtime directory lies on a disk", runtime_on_disk, "runtime", "failed", "lies on a disk.*tmpfs", None),
@@ -410,7 +428,7 @@ FAULTS = (
     ("the agent could not lock its memory", memory_unlocked, "memory lock", "warning", "not locked.*LimitMEMLOCK", None),
     ("the control plane refuses the credentials", refused_credentials, "session", "failed", "refuses the credentials.*Compare", "auth_rejected"),
     ("the pins are behind", pins_behind, "pins", "warning", "other pins than the agent.*journalctl", None),
-    ("a report waits for an hour", outbox_old, "outbox", "warning", r"\d reports wait.*oldest for 6\d min", None),
+    ("a report waits for an hour", outbox_old, "outbox", "warning", r"1 report waits.*oldest for 6\d min", None),
     ("the host is held", steered(("hold", "--reason", "night shift"), ("release",)), "held", "warning", r"\(night shift\).*release", "held"),
     ("the host drains", steered(("drain", "--reason", "old disk"), ("undrain",)), "held", "warning", r"\(old disk\).*undrain", "draining"),
 )
@@ -441,8 +459,8 @@ def well(host):
 
 def without_what_can_be_absent(host):
     """no proxy, no cloud, no slug: '-', and not counted"""
-    found = host.look(MOLECULE_AGENT_PROXY="", before="sed -i /^org_slug/d $CONFIGURATION_DIRECTORY/agent.conf")
-    host.agent.write()
+    with settings(lambda text: text.replace("org_slug =", "#"))(host):
+        found = host.look(MOLECULE_AGENT_PROXY="")
     same(bad(found), {})
     for name in ("proxy", "metadata", "hop limit", "user-data", "organization"):
         same(found[name]["verdict"], "not_here", name)
