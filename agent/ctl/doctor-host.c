@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <systemd/sd-bus.h>
+#include <unistd.h>
 
 #include "agent/ctl/creds.h"
 #include "agent/ctl/doctor.h"
@@ -69,8 +70,8 @@ Verdict look_ballast(Doctor *d) {
         _cleanup_free_ char *path = str_printf("%s/ballast", doctor_state_directory());
         struct stat st;
 
-        if (!path || (stat(path, &st) < 0 && errno != ENOENT))
-                return say(d, NOT_HERE, "the state directory cannot be looked into");
+        if (!path || access(doctor_state_directory(), R_OK | X_OK) < 0)
+                return say(d, NOT_HERE, "there is no state directory to look into");
         if (stat(path, &st) < 0 || (size_t) st.st_size < BALLAST_BYTES || (size_t) st.st_blocks * 512 < BALLAST_BYTES)
                 return blame(d, WARNING, fault_code_name(FAULT_STATE_DEGRADED), "The room kept for what must be stored is given up: the disk of %s was full. Free space there.",
                              doctor_state_directory());
@@ -90,14 +91,32 @@ Verdict look_runtime(Doctor *d) {
         return say(d, FINE, "%s lies in memory", path);
 }
 
+/* /dev/dm-0 and the like, where the device mapper says that it encrypts. */
+static bool is_encrypted(const char *device) {
+        char path[128], uuid[16] = "";
+        FILE *f;
+
+        if (strncmp(device, "/dev/dm-", 8) != 0)
+                return false;
+        (void) snprintf(path, sizeof path, "/sys/block/%s/dm/uuid", device + 5);
+        f = fopen(path, "re");
+        if (f && !fgets(uuid, sizeof uuid, f))
+                uuid[0] = 0;
+        if (f)
+                (void) fclose(f);
+        return strncmp(uuid, "CRYPT-", 6) == 0;
+}
+
 /* What is swapped to zram stays in memory. */
+static bool is_on_disk(const char *name) { return name[0] == '/' && strncmp(name, "/dev/zram", 9) != 0 && !is_encrypted(name); }
+
 static unsigned swaps(char ret_first[static 64]) {
         FILE *f = fopen("/proc/swaps", "re");
         char line[512], name[64];
         unsigned n = 0;
 
         while (f && fgets(line, sizeof line, f))
-                if (sscanf(line, "%63s", name) == 1 && name[0] == '/' && strncmp(name, "/dev/zram", 9) != 0 && n++ == 0)
+                if (sscanf(line, "%63s", name) == 1 && is_on_disk(name) && n++ == 0)
                         memcpy(ret_first, name, sizeof name);
         if (f)
                 (void) fclose(f);
@@ -111,7 +130,7 @@ Verdict look_swap(Doctor *d) {
         if (n > 0)
                 return say(d, WARNING, "Swap is on (%s%s): what workspaces were given may be written to disk. swapoff -a and take it out of /etc/fstab, or encrypt it.",
                            first, n > 1 ? " and more" : "");
-        return say(d, FINE, "none on a disk");
+        return say(d, FINE, "none in clear on a disk");
 }
 
 /* ── the unit ────────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -93,10 +93,13 @@ static int count_foreign(int dirfd, const char *name, void *userdata) {
 }
 
 Verdict look_identity(Doctor *d) {
-        _cleanup_close_ int state = ctl_open_state(), quarantine = -1;
+        _cleanup_close_ int state = -1, quarantine = -1;
         Identity id = {};
         unsigned n = 0;
 
+        if (access(doctor_state_directory(), R_OK | X_OK) < 0)
+                return say(d, BAD, "%s: %s. Install the agent, and start it: systemctl start molecule-agentd.", doctor_state_directory(), strerror(errno));
+        state = ctl_open_state();
         if (state < 0 || identity_read(state, &id, NULL) < 0)
                 return say(d, BAD, "This host has no identity yet. Start the agent: systemctl start molecule-agentd.");
         quarantine = openat(state, "quarantine", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -310,6 +310,25 @@ def swap_on(host):
     yield {"swaps": host.put("more-swaps", SWAPS + "/dev/zram0  partition 1024 0 100\n/swapfile\tfile\t\t2097148\t\t0\t\t-2\n")}
 
 
+SYS = "mount -t tmpfs tmpfs /sys/block\nmkdir -p /sys/block/dm-7/dm\necho {} >/sys/block/dm-7/dm/uuid"
+MAPPED = SWAPS + "/dev/dm-7 partition 1024 0 -2\n"
+
+
+@contextlib.contextmanager
+def swap_on_lvm(host):
+    yield {"swaps": host.put("more-swaps", MAPPED), "before": SYS.format("LVM-xyz")}
+
+
+@contextlib.contextmanager
+def unheard(host):
+    """The agent lives two hours ago, where the control plane's certificate is not good yet."""
+    host.restart(env=shifted(host, -7200))
+    wait_for(lambda: host.status()["control"]["error"], 30, "the agent's failure")
+    yield {}
+    host.restart()
+    host.polls()
+
+
 @contextlib.contextmanager
 def agent_down(host):
     host.agent.stop()
@@ -424,10 +443,12 @@ FAULTS = (
     ("the ballast is given up", no_ballast, "ballast", "warning", "given up", "state_degraded"),
     ("the runtime directory lies on a disk", runtime_on_disk, "runtime", "failed", "lies on a disk.*tmpfs", None),
     ("swap is on", swap_on, "swap", "warning", r"Swap is on \(/swapfile\).*swapoff", None),
+    ("swap is on, on a volume that is not encrypted", swap_on_lvm, "swap", "warning", r"Swap is on \(/dev/dm-7\)", None),
     ("the agent is down", agent_down, "agent", "failed", "does not run.*systemctl status", None),
     ("the agent could not lock its memory", memory_unlocked, "memory lock", "warning", "not locked.*LimitMEMLOCK", None),
     ("the control plane refuses the credentials", refused_credentials, "session", "failed", "refuses the credentials.*Compare", "auth_rejected"),
     ("the pins are behind", pins_behind, "pins", "warning", "other pins than the agent.*journalctl", None),
+    ("no word from the control plane for two hours", unheard, "pins", "warning", "longer than an hour", None, "session"),
     ("a report waits for an hour", outbox_old, "outbox", "warning", r"1 report waits.*oldest for 6\d min", None),
     ("the host is held", steered(("hold", "--reason", "night shift"), ("release",)), "held", "warning", r"\(night shift\).*release", "held"),
     ("the host drains", steered(("drain", "--reason", "old disk"), ("undrain",)), "held", "warning", r"\(old disk\).*undrain", "draining"),
@@ -437,7 +458,12 @@ FAULTS = (
 def with_fault(host, what, seed, name, verdict, pattern, code, *others):
     def test():
         with seed(host) as how:
-            found = host.look(**how)
+            try:
+                found = host.look(**how)
+            except Exception as error:                      # the host is to be well again, also then
+                found = error
+        if isinstance(found, Exception):
+            raise found
         got = found[name]
         same((got["verdict"], got.get("code")), (verdict, code), str(got))
         must(re.search(pattern, got["why"]), f"{got['why']!r} is not about {pattern!r}")
@@ -458,12 +484,16 @@ def well(host):
 
 
 def without_what_can_be_absent(host):
-    """no proxy, no cloud, no slug: '-', and not counted"""
+    """no proxy, no cloud, no slug: '-', and not counted; and swap that is in memory or encrypted is none"""
     with settings(lambda text: text.replace("org_slug =", "#"))(host):
         found = host.look(MOLECULE_AGENT_PROXY="")
     same(bad(found), {})
     for name in ("proxy", "metadata", "hop limit", "user-data", "organization"):
         same(found[name]["verdict"], "not_here", name)
+    found = host.look(swaps=host.put("more-swaps", MAPPED + "/dev/zram0 partition 1024 0 100\n"), before=SYS.format("CRYPT-PLAIN-swap"))
+    same((bad(found), found["swap"]["why"]), ({}, "none in clear on a disk"))
+    found = host.look(STATE_DIRECTORY="/nowhere")
+    same(sorted(bad(found)), ["identity"])
 
 
 def lines_and_exits(host):
