@@ -4,8 +4,10 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <systemd/sd-daemon.h>
 
 #include "agent/ctl/doctor.h"
@@ -83,6 +85,13 @@ Verdict look_live_restore(Doctor *d) {
         return say(d, FINE, "workspaces outlive a restart of the engine");
 }
 
+/* With the older hierarchies cgroupfs is what an engine takes by itself, and each has its own part of them. */
+static bool systemd_owns_cgroups(void) {
+        struct statfs fs;
+
+        return sd_booted() > 0 && statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
 Verdict look_cgroups(Doctor *d) {
         const char *driver = d->engine.cgroup_driver;
 
@@ -91,7 +100,7 @@ Verdict look_cgroups(Doctor *d) {
         if (strcmp(driver, "none") == 0)
                 return say(d, BAD, "The engine has no cgroup driver: no workspace is held to its memory. "
                                    "Run the engine as root, or delegate it a cgroup.");
-        if (strcmp(driver, "cgroupfs") == 0 && sd_booted() > 0)
+        if (strcmp(driver, "cgroupfs") == 0 && systemd_owns_cgroups())
                 return say(d, WARNING, "The engine manages cgroups beside systemd. "
                                        "Set \"exec-opts\": [\"native.cgroupdriver=systemd\"] in /etc/docker/daemon.json, with no workspace here.");
         return say(d, FINE, "driver %s", driver);

@@ -103,6 +103,8 @@ def unit_in_force(host):
     unit, drop = "/etc/systemd/system/molecule-agentd.service", host.path("/etc/systemd/system/molecule-agentd.service.d")
     reload = ("systemctl", "daemon-reload")
     told("ok       unit           as shipped, from /")
+    told("ok       cgroups")
+    told("ok       live-restore")
     told("ok       swap" if len(open("/proc/swaps").readlines()) < 2 else "warning  swap")
     for line, name in (("ProtectSystem=no", "ProtectSystem"), ("CapabilityBoundingSet=CAP_NET_ADMIN", "CapabilityBoundingSet"), ("LimitMEMLOCK=64K", "LimitMEMLOCK"),
                        ("MemoryDenyWriteExecute=no", "MemoryDenyWriteExecute")):

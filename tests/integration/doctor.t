@@ -273,13 +273,16 @@ def engine_settings(lab, live_restore):
         wait_for(lambda: lab.engine.get("/info")["LiveRestoreEnabled"] == live_restore, 20, "the engine's reload")
 
 
-def engine_says(path, **fields):
+UNIFIED = "mount -t tmpfs tmpfs /run\nmkdir -p /run/systemd/system\nmount -t cgroup2 cgroup2 /sys/fs/cgroup"      # as systemd has it
+
+
+def engine_says(path, before="", **fields):
     """The tool asks an engine that is the real one but for some words."""
     @contextlib.contextmanager
     def seed(host):
         between = Proxy(host.lab.engine.socket, f"{host.site.short}/says.sock")
         between.on("GET", path, reply(200, body=json.dumps(host.lab.engine.get(path) | fields)), times=None)
-        yield {"MOLECULE_AGENT_ENGINE_SOCKET": between.address}
+        yield {"MOLECULE_AGENT_ENGINE_SOCKET": between.address, "before": before}
         between.close()
     return seed
 
@@ -437,6 +440,7 @@ FAULTS = (
     ("the engine is too old", engine_says("/version", ApiVersion="1.30"), "engine", "failed", r"^The engine speaks API 1\.30; .* needed\. Upgrade", "engine_too_old"),
     ("the engine answers nonsense", engine_says("/version", ApiVersion=None), "engine", "failed", "does not say which API", "engine_error"),
     ("the engine holds nobody to its memory", engine_says("/info", CgroupDriver="none"), "cgroups", "failed", "no cgroup driver", None),
+    ("the engine manages cgroups beside systemd", engine_says("/info", UNIFIED, CgroupDriver="cgroupfs"), "cgroups", "warning", "native.cgroupdriver=systemd", None),
     ("the engine restarts its containers with it", no_live_restore, "live-restore", "warning", "live-restore.*daemon.json", None),
     ("less is free than the reserve", env(min_free_bytes="900T"), "disk", "failed", r"below min_free_bytes \(900\.0 TiB\)", "no_space"),
     ("the inodes are used up", no_inodes, "inodes", "failed", r"(99|100) % of the inodes.*df -i", "no_space"),
