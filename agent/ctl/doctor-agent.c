@@ -12,6 +12,7 @@
 #include "agent/ctl/client.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/doctor.h"
+#include "agent/ctl/term.h"
 #include "base/text.h"
 #include "secrets/arena.h"
 
@@ -114,26 +115,26 @@ static uint64_t unheard(const cJSON *status) {
 Verdict look_session(Doctor *d) {
         const char *code = json_get_string(d->status, "control/error/code"), *state = json_get_string(d->status, "control/state");
         FaultCode known;
-        char age[24];
+        char age[TERM_TEXT_SIZE];
 
         if (!d->status)
                 return silent(d);
         if (!code)
                 return say(d, FINE, "%s", state ?: "unknown");
         if (d->cp.error < 0 && str_equal(code, fault_code_name(FAULT_CONTROL_PLANE_UNREACHABLE)))
-                return say(d, NOT_HERE, "no control plane for %s: see above", doctor_age(unheard(d->status), age));
+                return say(d, NOT_HERE, "no control plane for %s: see above", term_age(unheard(d->status), age));
         return blame(d, BAD, code, "%.200s That is so for %s. %s", json_get_string(d->status, "control/error/message") ?: code,
-                     doctor_age(unheard(d->status), age), fault_code_find(code, &known) == 0 ? fault_code_advice(known) : "");
+                     term_age(unheard(d->status), age), fault_code_find(code, &known) == 0 ? fault_code_advice(known) : "");
 }
 
 Verdict look_pins(Doctor *d) {
         int64_t age = json_get_i64(d->status, "pins/age_seconds", -1);
-        char old[24], came[48] = "none came yet";
+        char old[TERM_TEXT_SIZE], came[64] = "none came yet";
 
         if (!d->status)
                 return silent(d);
         if (age >= 0)
-                (void) snprintf(came, sizeof came, "the last came %s ago", doctor_age((uint64_t) age, old));
+                (void) snprintf(came, sizeof came, "the last came %s ago", term_age((uint64_t) age, old));
         if (json_get_bool(d->status, "pins/behind", false))
                 return say(d, WARNING, "The control plane has other pins than the agent; %s. journalctl -u molecule-agentd says why they are not taken.",
                            came);
@@ -147,11 +148,11 @@ Verdict look_pins(Doctor *d) {
 
 Verdict look_outbox(Doctor *d) {
         int64_t oldest = json_get_i64(d->status, "outbox_oldest_seconds", 0), depth = json_get_i64(d->status, "agent/outbox_depth", 0);
-        char age[24];
+        char age[TERM_TEXT_SIZE];
 
         if (!d->status)
                 return silent(d);
-        (void) doctor_age((uint64_t) (oldest > 0 ? oldest : 0), age);
+        (void) term_age((uint64_t) (oldest > 0 ? oldest : 0), age);
         if (oldest > OUTBOX_OLD)
                 return say(d, WARNING, "%lld report%s for the control plane, the oldest for %s. Nothing is lost; see session for why, then molecule-agentctl sync.",
                            (long long) depth, depth == 1 ? " waits" : "s wait", age);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/ctl/doctor.h"
+#include "agent/ctl/term.h"
 #include "base/http-wait.h"
 #include "base/text.h"
 
@@ -216,7 +217,7 @@ static Verdict distrust(Doctor *d, const CpLook *l) {
 
 Verdict look_certificate(Doctor *d) {
         const CpLook *l = look(d);
-        char until[TIME_TEXT_SIZE], age[24];
+        char until[TIME_TEXT_SIZE], age[TERM_TEXT_SIZE];
         uint64_t here = now_realtime(), left;
 
         if (!l || (l->error < 0 && l->error != -EKEYREJECTED))
@@ -226,7 +227,7 @@ Verdict look_certificate(Doctor *d) {
         if (strncmp(d->config->cp_url, "http://", 7) == 0 || !l->until_usec)
                 return say(d, NOT_HERE, "none: the way is in clear, on this machine");
         left = l->until_usec > here ? l->until_usec - here : 0;
-        (void) doctor_age(left / USEC_PER_SEC, age);
+        (void) term_age(left / USEC_PER_SEC, age);
         if (left < SOON_USEC && left < (l->until_usec - l->from_usec) / 3)
                 return say(d, WARNING, "The control plane's certificate ends in %s, at %.16sZ. Have it renewed there.", age, time_text(l->until_usec, until));
         return say(d, FINE, "trusted, and good for %s", age);

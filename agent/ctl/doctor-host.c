@@ -15,6 +15,7 @@
 
 #include "agent/ctl/creds.h"
 #include "agent/ctl/doctor.h"
+#include "agent/ctl/term.h"
 #include "base/ballast.h"
 #include "base/text.h"
 #include "engine/disk.h"
@@ -27,14 +28,14 @@ static const char *store_of(const Doctor *d) { return d->engine.root_dir ?: doct
 
 Verdict look_disk(Doctor *d) {
         const char *path = store_of(d);
-        char has[24], wants[24];
+        char has[TERM_TEXT_SIZE], wants[TERM_TEXT_SIZE];
         Disk disk;
         int r = disk_look(path, &disk);
 
         if (r < 0 || !d->config)
                 return say(d, NOT_HERE, "%s: %s", path, r < 0 ? strerror(-r) : "how much is to be free is not known");
-        (void) doctor_size(disk.free_bytes, has);
-        (void) doctor_size(d->config->min_free_bytes, wants);
+        (void) term_bytes(disk.free_bytes, has);
+        (void) term_bytes(d->config->min_free_bytes, wants);
         if (disk.free_bytes < d->config->min_free_bytes)
                 return blame(d, BAD, fault_code_name(FAULT_NO_SPACE), "%s free at %s, below min_free_bytes (%s): no pull begins. Free space, grow the disk, or lower it.", has,
                              path, wants);

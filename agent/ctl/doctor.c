@@ -12,8 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/ctl/client.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/term.h"
 #include "base/hash.h"
 #include "base/text.h"
 
@@ -102,31 +104,6 @@ Verdict blame(Doctor *d, Verdict v, const char *code, const char *format, ...) {
 const char *doctor_state_directory(void) { return getenv("STATE_DIRECTORY") ?: "/var/lib/molecule-agent"; }
 const char *doctor_runtime_directory(void) { return getenv("RUNTIME_DIRECTORY") ?: "/run/molecule-agent"; }
 
-const char *doctor_age(uint64_t seconds, char ret[static 24]) {
-        static const struct { uint64_t below, unit; const char *name; } units[] = {
-                { 120,        1,     "s"    },
-                { 7200,       60,    "min"  },
-                { 172800,     3600,  "h"    },
-                { UINT64_MAX, 86400, "days" },
-        };
-        size_t i = 0;
-
-        while (seconds >= units[i].below && i + 1 < ELEMENTS(units))
-                i++;
-        (void) snprintf(ret, 24, "%u %s", (unsigned) (seconds / units[i].unit), units[i].name);
-        return ret;
-}
-
-const char *doctor_size(uint64_t bytes, char ret[static 24]) {
-        static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
-        size_t i = 0;
-
-        while (i + 1 < ELEMENTS(units) && bytes >> (10 * (i + 2)))
-                i++;
-        (void) snprintf(ret, 24, "%.1f %s", (double) bytes / (double) (UINT64_C(1) << (10 * (i + 1))), units[i]);
-        return ret;
-}
-
 /* ── rounds ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void doctor_done(Doctor *d) {
@@ -168,8 +145,11 @@ static bool wait_rounds(const Words *w, Round *ret) {
 /* ── printing ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void print(const Round *r) {
-        for (size_t i = 0; i < ELEMENTS(checks); i++)
-                printf("%-8s %-14s %s\n", verdicts[r->found[i].verdict].word, checks[i].name, r->found[i].words);
+        for (size_t i = 0; i < ELEMENTS(checks); i++) {
+                const char *word = verdicts[r->found[i].verdict].word;
+
+                printf("%s%-8s%s %-14s %s\n", term_on(term_tone(word)), word, term_off(), checks[i].name, r->found[i].words);
+        }
         if (r->count[BAD] + r->count[WARNING] == 0)
                 puts("Nothing is wrong.");
         else
@@ -185,7 +165,6 @@ static cJSON *finding_view(const char *name, const Finding *f) {
 
 static int print_json(const Round *r) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject(), *list = cJSON_CreateArray();
-        _cleanup_free_ char *text = NULL;
         bool good = json && list;
 
         for (size_t i = 0; good && i < ELEMENTS(checks); i++) {
@@ -196,11 +175,7 @@ static int print_json(const Round *r) {
         good = good && json_add_item(json, "checks", TAKE_PTR(list));
         for (size_t i = 0; good && i < _VERDICT_MAX; i++)
                 good = json_add_i64(json, verdicts[i].json, r->count[i]);
-        text = good ? json_print(json) : NULL;
-        if (!text)
-                return CTL_FAILED;
-        puts(text);
-        return CTL_OK;
+        return client_print(good ? json : NULL);
 }
 
 static int answer(const Words *w, const Round *r, bool well) {

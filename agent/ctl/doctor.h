@@ -44,8 +44,6 @@ Verdict blame(Doctor *d, Verdict v, const char *code, const char *format, ...) _
 
 const char *doctor_state_directory(void);
 const char *doctor_runtime_directory(void);
-const char *doctor_age(uint64_t seconds, char ret[static 24]);          /* "14 min": one unit is enough to act on */
-const char *doctor_size(uint64_t bytes, char ret[static 24]);           /* "4.2 GiB" */
 
 /* doctor-own.c: what this host was given */
 Verdict look_configuration(Doctor *d);

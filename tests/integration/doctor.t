@@ -442,7 +442,7 @@ FAULTS = (
     ("the engine holds nobody to its memory", engine_says("/info", CgroupDriver="none"), "cgroups", "failed", "no cgroup driver", None),
     ("the engine manages cgroups beside systemd", engine_says("/info", UNIFIED, CgroupDriver="cgroupfs"), "cgroups", "warning", "native.cgroupdriver=systemd", None),
     ("the engine restarts its containers with it", no_live_restore, "live-restore", "warning", "live-restore.*daemon.json", None),
-    ("less is free than the reserve", env(min_free_bytes="900T"), "disk", "failed", r"below min_free_bytes \(900\.0 TiB\)", "no_space"),
+    ("less is free than the reserve", env(min_free_bytes="900T"), "disk", "failed", r"below min_free_bytes \(990 TB\)", "no_space"),
     ("the inodes are used up", no_inodes, "inodes", "failed", r"(99|100) % of the inodes.*df -i", "no_space"),
     ("the ballast is given up", no_ballast, "ballast", "warning", "given up", "state_degraded"),
     ("the runtime directory lies on a disk", runtime_on_disk, "runtime", "failed", "lies on a disk.*tmpfs", None),
