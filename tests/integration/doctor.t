@@ -23,7 +23,7 @@ from cases import must, same  # noqa: E402
 from lab import TREE, Lab, binary  # noqa: E402
 from metadata import Instance, Metadata  # noqa: E402
 from plane import Authority  # noqa: E402
-from proc import free_port, wait_for  # noqa: E402
+from proc import end_now, free_port, wait_for  # noqa: E402
 from proxy import Proxy, reply  # noqa: E402
 from world import moment, new_id  # noqa: E402
 
@@ -566,4 +566,7 @@ with lab:
     tests = [("on a host that is well it finds nothing", lambda: well(here)), ("what is not here is not counted", lambda: without_what_can_be_absent(here)),
              ("lines, exit codes, usage", lambda: lines_and_exits(here)), *(with_fault(here, *fault) for fault in FAULTS),
              ("waiting", lambda: waits(here)), ("nobody answers", lambda: nobody_answers(here)), ("well again", lambda: well(here))]
-    tap.run([test for test in tests if chosen.search(test[0])], lambda: here.site.tail(40))
+    try:
+        tap.run([test for test in tests if chosen.search(test[0])], lambda: here.site.tail(40))
+    finally:
+        end_now(here.site.end)
