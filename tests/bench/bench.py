@@ -3,13 +3,14 @@
 """The agent beside a bare client and a shell loop, in one run and on one machine. Called by `make bench`. Figures and ratios are for
 reading: a missed target is printed as missed and is no failure; the exit status is 1 only where something could not be measured.
 
-Words choose what is measured (seal idle dispatch swap rounds); without any, all of it."""
+Words choose what is measured (seal idle dispatch ask swap rounds); without any, all of it."""
 
 import os
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import asking   # noqa: E402
 import common   # noqa: E402,F401  (puts tests/lab on the path)
 import dispatch   # noqa: E402
 import idle   # noqa: E402
@@ -51,7 +52,7 @@ def run(lab, chosen, rows, broken):
             measured("idle", lambda: idle.measure(site, say, dispatched), rows, broken)
         else:
             dispatched()
-        for name, measure in (("swap", swap.measure), ("rounds", rounds.measure)):
+        for name, measure in (("ask", asking.measure), ("swap", swap.measure), ("rounds", rounds.measure)):
             if name in chosen:
                 measured(name, lambda measure=measure: measure(site, image, say), rows, broken)
 
@@ -73,7 +74,7 @@ def main(chosen):
     rows, broken = [], []
     with Lab("bench") as lab:
         say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {machine()}")
-        run(lab, chosen or ("seal", "idle", "dispatch", "swap", "rounds"), rows, broken)
+        run(lab, chosen or ("seal", "idle", "dispatch", "ask", "swap", "rounds"), rows, broken)
     print()
     table(rows)
     print(f"\nbench: {'could not measure ' + ', '.join(broken) if broken else 'ok'}, {time.monotonic() - began:.0f} s, "
