@@ -5,9 +5,9 @@
 
 #include "agent/agent-internal.h"
 #include "agent/api.h"
+#include "provision/job.h"
 
 #define API_BODY_MAX ((size_t) 16 * 1024)
-#define API_JOB_MAX  ((size_t) 32 * 1024 * 1024)        /* as control takes from the control plane */
 
 /* method, path, who may, handler, bytes of body */
 #define API_ROUTES(X) \
@@ -23,7 +23,7 @@
         X("GET", "/v1/logs/", API_ADMIN, api_get_logs, 0) \
         X("GET", "/metrics", API_GROUP, api_get_metrics, 0) \
         X("POST", "/v1/sync", API_ROOT, api_post_sync, API_BODY_MAX) \
-        X("POST", "/v1/apply", API_ROOT, api_post_apply, API_JOB_MAX) \
+        X("POST", "/v1/apply", API_ROOT, api_post_apply, JOB_BODY_MAX) \
         X("POST", "/v1/gc", API_ROOT, api_post_gc, API_BODY_MAX) \
         X("POST", "/v1/hold", API_ROOT, api_post_hold, API_BODY_MAX) \
         X("POST", "/v1/release", API_ROOT, api_post_release, API_BODY_MAX) \

@@ -11,8 +11,6 @@
 #include "agent/api-routes.h"
 #include "base/log.h"
 
-#define SECONDS_MAX 31536000
-
 typedef struct Args {
         char workspace_id[UUID_SIZE], job_id[UUID_SIZE];
         char *reason;
@@ -24,25 +22,25 @@ static const JsonField
         none[] = { {} },
         hold_fields[] = {
                 { "workspace_id", cJSON_String, json_set_uuid, AT(workspace_id), JSON_OPTIONAL, 0, NULL },
-                { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, 512, NULL },
-                { "seconds", cJSON_Number, json_set_u32, AT(seconds), JSON_OPTIONAL, SECONDS_MAX, NULL },
+                { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, JOB_REASON_MAX, NULL },
+                { "seconds", cJSON_Number, json_set_u32, AT(seconds), JSON_OPTIONAL, JOB_HOLD_SECONDS_MAX, NULL },
                 {}
         },
         release_fields[] = {
                 { "workspace_id", cJSON_String, json_set_uuid, AT(workspace_id), JSON_OPTIONAL, 0, NULL },
-                { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, 512, NULL },
+                { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL },
                 {}
         },
-        drain_fields[] = { { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, 512, NULL }, {} },
-        undrain_fields[] = { { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, 512, NULL }, {} },
+        drain_fields[] = { { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, JOB_REASON_MAX, NULL }, {} },
+        undrain_fields[] = { { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL }, {} },
         restart_fields[] = {
                 { "workspace_id", cJSON_String, json_set_uuid, AT(workspace_id), JSON_REQUIRED, 0, NULL },
-                { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, 512, NULL },
+                { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL },
                 {}
         },
         cancel_fields[] = {
                 { "job_id", cJSON_String, json_set_uuid, AT(job_id), JSON_REQUIRED, 0, NULL },
-                { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, 512, NULL },
+                { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL },
                 {}
         };
 

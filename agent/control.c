@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "provision/job.h"
 
 #define FIRST_POLL_USEC     (5 * USEC_PER_SEC)          /* spread of the first request after start */
 #define RACE_WINDOW_USEC    (90 * USEC_PER_SEC)         /* after the very first start the org's row may not be committed yet */
@@ -24,7 +25,6 @@
 #define ASK_USEC            (30 * USEC_PER_SEC)
 #define QUICK_USEC          (1 * USEC_PER_SEC)
 #define QUICK_MAX           8                           /* so many answers in a row may come within a second */
-#define JOBS_MAX            (32 * 1024 * 1024)
 #define REGISTER_MAX        (1024 * 1024)
 #define PINS_MAX            (1024 * 1024)
 #define MAX_JOBS            16
@@ -388,7 +388,7 @@ static void poll_jobs(Control *c) {
                         c->events.room(c->max_jobs, c->events.userdata), escaped);
         c->sent_at = now_boottime();
         c->hanging = true;
-        ask(c, &(CpRequest) { .path = path, .answer_max = JOBS_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC,
+        ask(c, &(CpRequest) { .path = path, .answer_max = JOB_BODY_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC,
                                      .call = METRIC_CALL_POLL }, on_poll);
 }
 

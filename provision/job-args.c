@@ -8,8 +8,6 @@
 #include <string.h>
 
 #define CONSOLE_LINES_MAX 2000
-#define REASON_MAX        512
-#define HOLD_SECONDS_MAX  31536000
 #define IMAGES_MAX        64
 #define RUNTIMES_MAX      64
 #define WORKSPACES_MAX    4096
@@ -91,12 +89,12 @@ static const JsonField redeploy_fields[] = {
         {}
 };
 static const JsonField reason_fields[] = {
-        { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, REASON_MAX, NULL },
+        { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, JOB_REASON_MAX, NULL },
         {}
 };
 static const JsonField hold_fields[] = {
-        { "reason",       cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, REASON_MAX, NULL },
-        { "seconds",      cJSON_Number, json_set_u32, AT(seconds), JSON_OPTIONAL, HOLD_SECONDS_MAX, NULL },
+        { "reason",       cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, JOB_REASON_MAX, NULL },
+        { "seconds",      cJSON_Number, json_set_u32, AT(seconds), JSON_OPTIONAL, JOB_HOLD_SECONDS_MAX, NULL },
         { "workspace_id", cJSON_String, json_set_uuid, AT(workspace_id), JSON_OPTIONAL, 0, NULL },
         {}
 };

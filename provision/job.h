@@ -60,6 +60,11 @@ typedef struct JobLabel {
         uint64_t generation;
 } JobLabel;
 
+/* Limits of what is said, by the control plane or by an operator on the host. */
+#define JOB_BODY_MAX         (32 * 1024 * 1024) /* bytes of a job, and of an answer that brings some */
+#define JOB_REASON_MAX       512                /* bytes */
+#define JOB_HOLD_SECONDS_MAX 31536000
+
 typedef struct JobImage { char *runtime, *image_ref; } JobImage;
 
 /* The `spec` of every type but workspace.provision. */

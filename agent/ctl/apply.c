@@ -10,8 +10,7 @@
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/round.h"
 #include "base/file.h"
-
-#define JOB_MAX (32 * 1024 * 1024)
+#include "provision/job.h"
 
 static int usage(void) {
         fputs("Usage: molecule-agentctl apply FILE [--dry-run] [--wait] [--timeout SECONDS] [--json]\n", stderr);
@@ -67,7 +66,7 @@ int ctl_apply(int argc, char **argv) {
                         return usage();
         if (optind + 1 != argc)
                 return usage();
-        code = file_read_path(argv[optind], JOB_MAX, &body, &size);
+        code = file_read_path(argv[optind], JOB_BODY_MAX, &body, &size);
         if (code < 0) {
                 fprintf(stderr, "Cannot read %s: %s\n", argv[optind], code == -EFBIG ? "it is larger than 32 MiB" : strerror(-code));
                 return CTL_FAILED;
