@@ -17,6 +17,7 @@ import clones  # noqa: E402
 import engine_away  # noqa: E402
 import power  # noqa: E402
 import upgrade  # noqa: E402
+import words  # noqa: E402
 import tap  # noqa: E402
 from cases import must  # noqa: E402
 from instance import Outside, own_network, root_make, run  # noqa: E402
@@ -61,6 +62,6 @@ with tempfile.TemporaryDirectory(prefix="golden-", dir=f"{TREE}/build/lab", igno
         outside.good, outside.better = outside.image("ok", page="one"), outside.image("ok", page="two")
         outside.package, outside.previous, outside.slow = os.path.abspath(found[0]), previous, outside.image("slow", delay=8)
         outside.golden = outside.bake(golden, [outside.good])
-        others = [told(case) for module in (upgrade, engine_away, power, clones, boot) for case in module.CASES]
+        others = [told(case) for module in (upgrade, engine_away, power, clones, boot, words) for case in module.CASES]
         cases.run(outside, others, alone=[told(case) for case in boot.ALONE], side_by_side=2, limit=LIMIT)
 tap.done()
