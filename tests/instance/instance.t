@@ -16,9 +16,9 @@ import cases  # noqa: E402
 import clones  # noqa: E402
 import engine_away  # noqa: E402
 import power  # noqa: E402
+import tap  # noqa: E402
 import upgrade  # noqa: E402
 import words  # noqa: E402
-import tap  # noqa: E402
 from cases import must  # noqa: E402
 from instance import Outside, own_network, root_make, run  # noqa: E402
 from lab import TREE  # noqa: E402

@@ -65,7 +65,7 @@ def journal_and_bundle(stage):
 
     seen = wait_for(lambda: host.run("cat", PROM, check=False)[0] == 0 and host.out("stat", "--format=%a %U", PROM), 40, "the textfile")
     same(seen, "644 molecule-agent")
-    must('molecule_agent_workspaces{status="online"} 1' in host.out("cat", PROM), host.out("cat", PROM))
+    wait_for(lambda: 'molecule_agent_workspaces{status="online"} 1' in host.out("cat", PROM).splitlines(), 40, "the workspace in the textfile")
     must(os.path.exists(host.path(f"{STATE}/audit")), "no audit record")
     same(host.run("molecule-agentctl", "audit", "verify")[0], 0)
 
