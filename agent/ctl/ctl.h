@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-/* Exit codes, the same for every verb (docs/molecule-agentctl.1). */
+/* Exit codes, the same for every verb (docs/molecule-agentctl.8). */
 enum {
         CTL_OK = 0,
         CTL_FAILED = 1,
