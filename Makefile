@@ -175,6 +175,7 @@ install-only:
 	for unit in $(wildcard units/*.service units/*.timer units/*.slice); do install -D -m 0644 $$unit $(DESTDIR)$(UNITDIR)/$${unit##*/}; done
 	for file in molecule-agent.rules.yml dashboard.json; do \
 		install -D -m 0644 packaging/monitoring/$$file $(DESTDIR)$(PREFIX)/share/molecule-agent/monitoring/$$file; done
+	install -D -m 0644 packaging/bash-completion/molecule-agentctl $(DESTDIR)$(PREFIX)/share/bash-completion/completions/molecule-agentctl
 	install -D -m 0755 packaging/registry-auth-ecr $(DESTDIR)$(PREFIX)/lib/molecule-agent/registry-auth-ecr
 	install -D -m 0644 units/molecule-agent.catalog $(DESTDIR)$(PREFIX)/lib/systemd/catalog/molecule-agent.catalog
 	install -D -m 0644 units/molecule-agent.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/molecule-agent.conf

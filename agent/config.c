@@ -461,6 +461,35 @@ void config_show(const Config *c, FILE *to) {
         }
 }
 
+static char *value_text(const Config *c, const Setting *s) {
+        char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return NULL;
+        print_value(c, s, f);
+        if (fclose(f) == 0)
+                return text;
+        free(text);
+        return NULL;
+}
+
+cJSON *config_list(const Config *c) {
+        _cleanup_json_ cJSON *list = cJSON_CreateArray();
+
+        for (size_t i = 0; list && i < N_SETTINGS; i++) {
+                _cleanup_json_ cJSON *item = cJSON_CreateObject();
+                _cleanup_free_ char *value = value_text(c, &settings[i]);
+
+                if (!item || !value || !json_add_string(item, "key", settings[i].key) || !json_add_string(item, "value", value) ||
+                    !json_add_string(item, "origin", origin_of(c, i)->text) || !cJSON_AddItemToArray(list, item))
+                        return NULL;
+                item = NULL;
+        }
+        return TAKE_PTR(list);
+}
+
 bool config_can_enrol(const Config *c) { return c->cp_url && c->org_id; }
 
 /* As a file that says all of it. */

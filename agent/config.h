@@ -48,4 +48,5 @@ bool    config_differences(const Config *before, const Config *now, cJSON *keys)
 int     config_hash(const Config *c, char ret[static HASH_TEXT_SIZE]);   /* of all keys and values, as config_save_good() writes them; -ENOMEM */
 
 bool    config_can_enrol(const Config *c);      /* cp_url and org_id are there */
+cJSON  *config_list(const Config *c);           /* the same as an array of {key, value, origin}; NULL: out of memory */
 void    config_show(const Config *c, FILE *to); /* "key = value    # where from"; no credential is a setting, so none is shown */

@@ -14,7 +14,7 @@
 
 static int usage(void) {
         fputs("Usage: molecule-agentctl audit verify [--head SEQ:HASH] [--json]\n"
-              "       molecule-agentctl audit export [--since TIME]\n"
+              "       molecule-agentctl audit export [--since TIME] [--json]\n"
               "TIME is as in 2026-01-02T03:04:05Z.\n", stderr);
         return CTL_USAGE;
 }
@@ -150,7 +150,7 @@ int ctl_audit(int argc, char **argv) {
         verifies = strcmp(argv[optind], "verify") == 0;
         if (!verifies && strcmp(argv[optind], "export") != 0)
                 return usage();
-        if (verifies ? since || (head && audit_head_parse(head, &told) < 0) : head || as_json || (since && time_parse(since, &from) < 0))
+        if (verifies ? since || (head && audit_head_parse(head, &told) < 0) : head || (since && time_parse(since, &from) < 0))
                 return usage();
         return verifies ? verify(head ? &told : NULL, as_json) : export_all(from);
 }

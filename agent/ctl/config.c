@@ -1,23 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/config.h"
+#include "agent/ctl/client.h"
 #include "agent/ctl/ctl.h"
 
 int ctl_config(int argc, char **argv) {
+        int json = 0, opt;
+        const struct option options[] = { { "json", no_argument, &json, 1 }, {} };
         _cleanup_(config_freep) Config *c = NULL;
+        _cleanup_json_ cJSON *list = NULL;
         Fault why = {};
 
-        if (argc < 2 || argc > 3 || strcmp(argv[1], "show") != 0) {
-                fputs("Usage: molecule-agentctl config show [FILE]\n", stderr);
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
+                ;
+        if (opt != -1 || argc - optind < 1 || argc - optind > 2 || strcmp(argv[optind], "show") != 0) {
+                fputs("Usage: molecule-agentctl config show [FILE] [--json]\n", stderr);
                 return CTL_USAGE;
         }
-        if (config_load(argc == 3 ? argv[2] : NULL, true, &c, &why) < 0) {
+        if (config_load(argv[optind + 1], true, &c, &why) < 0) {
                 fprintf(stderr, "%s\n", why.text);
                 return CTL_CONFIG;
         }
+        if (json)
+                return client_print(list = config_list(c));
         config_show(c, stdout);
         return CTL_OK;
 }

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "agent/config.h"
+#include "agent/ctl/answer.h"
 #include "agent/ctl/aws.h"
 #include "agent/ctl/client.h"
 #include "agent/ctl/creds.h"
@@ -43,9 +44,10 @@ static void enroll_done(Enroll *e) {
 
 static int usage(void) {
         fputs("Usage: molecule-agentctl enroll --cp-url URL --org-id UUID [--org-slug SLUG] [--max-tier N]\n"
-              "         --provision-secret-file FILE|- --admin-token-file FILE|- [--credstore DIRECTORY] [--no-restart]\n"
-              "       molecule-agentctl enroll --from aws-secretsmanager[:NAME] [--cp-url URL] [--org-id UUID] ...\n"
-              "       molecule-agentctl credentials set provision-secret|admin-token FILE|- [--credstore DIRECTORY] [--no-restart]\n",
+              "         --provision-secret-file FILE|- --admin-token-file FILE|- [--credstore DIRECTORY] [--no-restart] [--json]\n"
+              "       molecule-agentctl enroll --from aws-secretsmanager[:NAME] [--cp-url URL] [--org-id UUID] [--org-slug SLUG] [--max-tier N]\n"
+              "         [--credstore DIRECTORY] [--no-restart] [--json]\n"
+              "       molecule-agentctl credentials set provision-secret|admin-token FILE|- [--credstore DIRECTORY] [--no-restart] [--json]\n",
               stderr);
         return CTL_USAGE;
 }
@@ -186,12 +188,11 @@ static int write_dropin(const Enroll *e, const Config *config) {
 }
 
 static int restart(const Enroll *e) {
-        if (!e->no_restart && unit_do("RestartUnit", false) >= 0) {
-                puts("The agent is started with them.");
-                return CTL_OK;
-        }
-        puts("Restart the agent, so that it takes them up.");
-        return e->no_restart ? CTL_OK : CTL_TRY_AGAIN;
+        bool restarted = !e->no_restart && unit_do("RestartUnit", false) >= 0;
+
+        answer_words(restarted ? "The agent is started with them.\n" : "Restart the agent, so that it takes them up.\n");
+        answer_bool("restarted", restarted);
+        return answer_done(restarted || e->no_restart ? CTL_OK : CTL_TRY_AGAIN);
 }
 
 /* ── enroll ──────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -212,13 +213,17 @@ static int enroll(Enroll *e) {
         code = trial(config, &e->credentials, &why);
         if (code != CTL_OK)
                 return client_say(code, &why);
-        printf("%s takes both credentials for organization %s.\n", config->cp_url, config->org_id);
+        answer_words("%s takes both credentials for organization %s.\n", config->cp_url, config->org_id);
         code = keep(e, "provision-secret", e->credentials.provision_secret);
         if (code == CTL_OK)
                 code = keep(e, "admin-token", e->credentials.admin_token);
         if (code == CTL_OK)
                 code = write_dropin(e, config);
-        return code == CTL_OK ? restart(e) : code;
+        if (code != CTL_OK)
+                return code;
+        answer_string("cp_url", config->cp_url);
+        answer_string("org_id", config->org_id);
+        return restart(e);
 }
 
 static bool is_aws(const Enroll *e) {
@@ -243,6 +248,7 @@ int ctl_enroll(int argc, char **argv) {
                 { "from", required_argument, NULL, 'f' },
                 { "credstore", required_argument, NULL, 'c' },
                 { "no-restart", no_argument, NULL, 'n' },
+                { "json", no_argument, NULL, 'j' },
                 {},
         };
         _cleanup_(enroll_done) Enroll e = { .store = CREDSTORE };
@@ -259,6 +265,7 @@ int ctl_enroll(int argc, char **argv) {
                 case 'f': e.from = optarg; break;
                 case 'c': e.store = optarg; break;
                 case 'n': e.no_restart = true; break;
+                case 'j': answer_as_json(true); break;
                 default: return usage();
                 }
         if (optind != argc || !(e.from ? is_aws(&e) : is_by_hand(&e)))
@@ -297,11 +304,14 @@ static int set(Enroll *e, bool provision, const char *path) {
                 return code;
         }
         code = keep(e, provision ? "provision-secret" : "admin-token", fresh);
-        return code == CTL_OK ? restart(e) : code;
+        if (code != CTL_OK)
+                return code;
+        answer_string("credential", provision ? "provision-secret" : "admin-token");
+        return restart(e);
 }
 
 int ctl_credentials(int argc, char **argv) {
-        static const struct option options[] = { { "credstore", required_argument, NULL, 'c' }, { "no-restart", no_argument, NULL, 'n' }, {} };
+        static const struct option options[] = { { "credstore", required_argument, NULL, 'c' }, { "no-restart", no_argument, NULL, 'n' }, { "json", no_argument, NULL, 'j' }, {} };
         _cleanup_(enroll_done) Enroll e = { .store = CREDSTORE };
         int opt;
 
@@ -309,6 +319,7 @@ int ctl_credentials(int argc, char **argv) {
                 switch (opt) {
                 case 'c': e.store = optarg; break;
                 case 'n': e.no_restart = true; break;
+                case 'j': answer_as_json(true); break;
                 default: return usage();
                 }
         if (optind + 3 != argc || strcmp(argv[optind], "set") != 0 ||

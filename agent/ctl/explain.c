@@ -2,10 +2,12 @@
 
 /* The table of codes, for a person: one code, what is wrong with one workspace or job, or all codes as docs/errors.md is made. */
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/ids.h"
 #include "agent/ctl/term.h"
@@ -14,6 +16,31 @@
 static void explain(FaultCode c) {
         printf("%s (%s)\n  %s\n  What to do: %s\n", fault_code_name(c), fault_code_retryable(c) ? "passing, may be tried again" : "final",
                fault_code_meaning(c), fault_code_advice(c));
+}
+
+static cJSON *code_item(FaultCode c) {
+        cJSON *item = answer_item("code", fault_code_name(c), "meaning", fault_code_meaning(c), "advice", fault_code_advice(c), NULL);
+
+        if (item && json_add_bool(item, "retryable", fault_code_retryable(c)))
+                return item;
+        cJSON_Delete(item);
+        return NULL;
+}
+
+static int print_json(cJSON *json) {
+        _cleanup_json_ cJSON *owned = json;
+        return client_print(owned);
+}
+
+static int all_as_json(void) {
+        cJSON *list = cJSON_CreateArray();
+
+        for (int c = 0; list && c < _FAULT_CODE_MAX; c++)
+                if (!cJSON_AddItemToArray(list, code_item((FaultCode) c))) {
+                        cJSON_Delete(list);
+                        list = NULL;
+                }
+        return print_json(list);
 }
 
 static void markdown(void) {
@@ -73,7 +100,19 @@ static int explain_job(const cJSON *j) {
         return CTL_OK;
 }
 
-static int explain_id(const char *given) {
+/* The item as the agent has it, with what its code means. */
+static int item_as_json(const cJSON *item, const char *code) {
+        cJSON *copy = cJSON_Duplicate(item, true);
+        FaultCode c;
+
+        if (copy && !json_add_item(copy, "explanation", code && fault_code_find(code, &c) == 0 ? code_item(c) : cJSON_CreateNull())) {
+                cJSON_Delete(copy);
+                copy = NULL;
+        }
+        return print_json(copy);
+}
+
+static int explain_id(const char *given, bool json) {
         _cleanup_client_ Client client = {};
         _cleanup_json_ cJSON *workspaces = NULL, *jobs = NULL;
         char id[UUID_SIZE];
@@ -92,34 +131,52 @@ static int explain_id(const char *given) {
                 return code;
         w = find(json_get(workspaces, "workspaces"), "workspace_id", id);
         j = find(json_get(jobs, "jobs"), "job_id", id) ?: find(json_get(jobs, "outcomes"), "job_id", id);
+        if (json && (w || j))
+                return item_as_json(w ?: j, json_get_string(w ?: j, w ? "last_error/code" : "error/code"));
         if (w || j)
                 return w ? explain_workspace(w) : explain_job(j);
         fprintf(stderr, "This host knows no workspace and no job %s.\n", id);
         return CTL_FAILED;
 }
 
-int ctl_explain(int argc, char **argv) {
-        FaultCode c;
-
-        if (argc == 3 && strcmp(argv[1], "--all") == 0 && strcmp(argv[2], "--markdown") == 0) {
+static int explain_all(bool json, bool as_table) {
+        if (json)
+                return all_as_json();
+        if (as_table)
                 markdown();
-                return CTL_OK;
-        }
-        if (argc == 2 && strcmp(argv[1], "--all") == 0) {
-                for (int i = 0; i < _FAULT_CODE_MAX; i++)
-                        explain((FaultCode) i);
-                return CTL_OK;
-        }
-        if (argc != 2) {
-                fputs("Usage: molecule-agentctl explain CODE | WORKSPACE | JOB | --all [--markdown]\n", stderr);
-                return CTL_USAGE;
-        }
-        if (fault_code_find(argv[1], &c) < 0 && id_is_likely(argv[1]))
-                return explain_id(argv[1]);
-        if (fault_code_find(argv[1], &c) < 0) {
-                fprintf(stderr, "There is no error code '%s'; `molecule-agentctl explain --all` lists them.\n", argv[1]);
-                return CTL_FAILED;
-        }
+        else
+                for (int c = 0; c < _FAULT_CODE_MAX; c++)
+                        explain((FaultCode) c);
+        return CTL_OK;
+}
+
+static int explain_code(FaultCode c, bool json) {
+        if (json)
+                return print_json(code_item(c));
         explain(c);
         return CTL_OK;
+}
+
+int ctl_explain(int argc, char **argv) {
+        int all = 0, as_table = 0, json = 0, opt;
+        const struct option options[] = {
+                { "all", no_argument, &all, 1 }, { "markdown", no_argument, &as_table, 1 }, { "json", no_argument, &json, 1 }, {}
+        };
+        FaultCode c;
+
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
+                ;
+        if (opt != -1 || argc - optind != !all || (as_table && (json || !all))) {
+                fputs("Usage: molecule-agentctl explain CODE | WORKSPACE | JOB [--json]\n"
+                      "       molecule-agentctl explain --all [--markdown | --json]\n", stderr);
+                return CTL_USAGE;
+        }
+        if (all)
+                return explain_all(json, as_table);
+        if (fault_code_find(argv[optind], &c) == 0)
+                return explain_code(c, json);
+        if (id_is_likely(argv[optind]))
+                return explain_id(argv[optind], json);
+        fprintf(stderr, "There is no error code '%s'; `molecule-agentctl explain --all` lists them.\n", argv[optind]);
+        return CTL_FAILED;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agent/config.h"
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/stray.h"
 #include "agent/identity.h"
@@ -25,10 +26,10 @@ typedef struct Words {
 } Words;
 
 static int usage(void) {
-        fputs("Usage: molecule-agentctl identity show\n"
-              "       molecule-agentctl identity adopt HOST_ID      this machine is that host: its state comes back, and its containers are ours\n"
-              "       molecule-agentctl identity reset [--force]    this machine is a new host; --force: though there are workspaces\n"
-              "       molecule-agentctl identity remove-foreign [--volumes] [--dry-run]\n", stderr);
+        fputs("Usage: molecule-agentctl identity show [--json]\n"
+              "       molecule-agentctl identity adopt HOST_ID [--json]     this machine is that host: its state comes back, and its containers are ours\n"
+              "       molecule-agentctl identity reset [--force] [--json]   this machine is a new host; forced: though there are workspaces\n"
+              "       molecule-agentctl identity remove-foreign [--volumes] [--dry-run] [--json]\n", stderr);
         return CTL_USAGE;
 }
 
@@ -37,17 +38,35 @@ static int usage(void) {
 static int show_foreign(int quarantine, const char *name, void *userdata) {
         _cleanup_close_ int fd = -1;
         Identity id = {};
+        bool known;
 
         (void) userdata;
         if (strncmp(name, "foreign-", 8) != 0)
                 return 0;
         fd = openat(quarantine, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (fd < 0 || identity_read(fd, &id, NULL) < 0)
-                printf("set aside: quarantine/%s, without an identity that can be read\n", name);
+        known = fd >= 0 && identity_read(fd, &id, NULL) >= 0;
+        answer_add("set_aside", answer_item("directory", name, "host_id", known ? id.host_id : NULL, NULL));
+        if (!known)
+                answer_words("set aside: quarantine/%s, without an identity that can be read\n", name);
         else
-                printf("set aside: host %s of %s %s, in quarantine/%s\n", id.host_id, id.instance_id[0] ? "instance" : "machine",
+                answer_words("set aside: host %s of %s %s, in quarantine/%s\n", id.host_id, id.instance_id[0] ? "instance" : "machine",
                        id.instance_id[0] ? id.instance_id : id.machine_id, name);
         return 0;
+}
+
+static void show_json(const Identity *id, bool known, const Fault *why) {
+        char when[TIME_TEXT_SIZE];
+
+        answer_string("host_id", known ? id->host_id : NULL);
+        if (!known) {
+                answer_string("reason", why->set ? why->text : NULL);
+                return;
+        }
+        answer_string(id->instance_id[0] ? "instance_id" : "machine_id", id->instance_id[0] ? id->instance_id : id->machine_id);
+        answer_string("registered_at", id->registered_at ? time_text(id->registered_at, when) : NULL);
+        answer_bool("contested", id->parked_boot_id[0]);
+        answer_list("set_aside");
+        answer_list("foreign");
 }
 
 static int show(int state, const Words *w) {
@@ -59,16 +78,17 @@ static int show(int state, const Words *w) {
 
         (void) w;
         if (r < 0)
-                printf("no identity%s%s\n", why.set ? ": " : " yet", why.set ? why.text : "");
+                answer_words("no identity%s%s\n", why.set ? ": " : " yet", why.set ? why.text : "");
         else
-                printf("host %s\nbound to %s %s\nregistered %s\n", id.host_id, id.instance_id[0] ? "instance" : "machine",
+                answer_words("host %s\nbound to %s %s\nregistered %s\n", id.host_id, id.instance_id[0] ? "instance" : "machine",
                        id.instance_id[0] ? id.instance_id : id.machine_id, id.registered_at ? time_text(id.registered_at, when) : "never");
+        show_json(&id, r >= 0, &why);
         if (r >= 0 && id.parked_boot_id[0])
-                printf("another machine has registered with this host id: adopt or reset one of the two\n");
+                answer_words("another machine has registered with this host id: adopt or reset one of the two\n");
         if (quarantine >= 0)
                 (void) file_each_dir(quarantine, show_foreign, NULL);
         (void) stray_list(id.host_id);
-        return r < 0 ? CTL_DEGRADED : CTL_OK;
+        return answer_end(r < 0 ? CTL_DEGRADED : CTL_OK);
 }
 
 /* ── adopt, reset ────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -98,8 +118,9 @@ static int done(int r, const Fault *why, const char *host_id) {
                 fprintf(stderr, "%s\n", why->set ? why->text : strerror(-r));
                 return CTL_FAILED;
         }
-        printf("This machine is host %s. Start the agent: systemctl start molecule-agentd.\n", host_id);
-        return CTL_OK;
+        answer_words("This machine is host %s. Start the agent: systemctl start molecule-agentd.\n", host_id);
+        answer_string("host_id", host_id);
+        return answer_done(CTL_OK);
 }
 
 static int adopt(int state, const Words *w) {
@@ -140,12 +161,14 @@ static int reset(int state, const Words *w) {
 static int remove_foreign(int state, const Words *w) {
         Identity id = {};
         Fault why = {};
+        int code;
 
         if (identity_read(state, &id, &why) < 0) {
                 fprintf(stderr, "Without an identity of its own, nothing is foreign to this host%s%s\n", why.set ? ": " : ".", why.set ? why.text : "");
                 return CTL_FAILED;
         }
-        return stray_remove(id.host_id, w->volumes, w->dry_run);
+        code = stray_remove(id.host_id, w->volumes, w->dry_run);
+        return w->dry_run ? answer_end(code) : answer_done(code);
 }
 
 static const struct { const char *name; int arguments; bool root; int (*run)(int state, const Words *w); } verbs[] = {
@@ -156,7 +179,8 @@ static const struct { const char *name; int arguments; bool root; int (*run)(int
 };
 
 int ctl_identity(int argc, char **argv) {
-        static const struct option options[] = { { "force", no_argument, NULL, 'f' }, { "volumes", no_argument, NULL, 'v' }, { "dry-run", no_argument, NULL, 'd' }, {} };
+        static const struct option options[] = { { "force", no_argument, NULL, 'f' }, { "volumes", no_argument, NULL, 'v' }, { "dry-run", no_argument, NULL, 'd' },
+                                                 { "json", no_argument, NULL, 'j' }, {} };
         _cleanup_close_ int state = -1;
         Words w = {};
         int opt;
@@ -166,6 +190,7 @@ int ctl_identity(int argc, char **argv) {
                 case 'f': w.force = true; break;
                 case 'v': w.volumes = true; break;
                 case 'd': w.dry_run = true; break;
+                case 'j': answer_as_json(true); break;
                 default: return usage();
                 }
         for (size_t i = 0; optind < argc && i < ELEMENTS(verbs); i++)

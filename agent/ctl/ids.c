@@ -95,6 +95,14 @@ const char *id_short(const char *id, char ret[static UUID_SIZE], bool whole) {
         return ret;
 }
 
+void id_print_all(const cJSON *list, const char *member) {
+        const cJSON *item;
+
+        cJSON_ArrayForEach(item, list)
+                if (json_get_string(item, member))
+                        puts(json_get_string(item, member));
+}
+
 bool id_short_will_do(const cJSON *list, const char *member) {
         const cJSON *x, *y;
 

@@ -18,4 +18,5 @@ bool id_is_likely(const char *given);
 
 #define ID_SHORT_SIZE 9
 const char *id_short(const char *id, char ret[static UUID_SIZE], bool whole);   /* the first 8; NULL is "-" */
+void        id_print_all(const cJSON *list, const char *member);                /* one a line */
 bool        id_short_will_do(const cJSON *list, const char *member);            /* the first 8 are unique in it */

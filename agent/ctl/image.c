@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -70,7 +71,8 @@ static void wipe(Sealing *s, const char *path, Way way, const char *what) {
                 fprintf(stderr, "%s: %s\n", path, strerror(-r));
                 s->failed++;
         } else {
-                printf("%s %s (%s)\n", s->dry_run ? "would go:" : way == EMPTY ? "emptied:"
+                answer_add("paths", answer_item("path", path, "what", what, NULL));
+                answer_words("%s %s (%s)\n", s->dry_run ? "would go:" : way == EMPTY ? "emptied:"
                                                                                : "removed:",
                        path, what);
                 s->gone++;
@@ -119,12 +121,12 @@ static int refuse(const Sealing *s) {
 }
 
 static int usage(void) {
-        fputs("Usage: molecule-agentctl seal-image [--root DIRECTORY] [--dry-run]\n", stderr);
+        fputs("Usage: molecule-agentctl seal-image [--root DIRECTORY] [--dry-run] [--json]\n", stderr);
         return CTL_USAGE;
 }
 
 int ctl_seal_image(int argc, char **argv) {
-        static const struct option options[] = { { "root", required_argument, NULL, 'r' }, { "dry-run", no_argument, NULL, 'd' }, {} };
+        static const struct option options[] = { { "root", required_argument, NULL, 'r' }, { "dry-run", no_argument, NULL, 'd' }, { "json", no_argument, NULL, 'j' }, {} };
         Sealing s = { .root = "" };
         int opt, code;
 
@@ -133,14 +135,19 @@ int ctl_seal_image(int argc, char **argv) {
                         s.root = optarg;
                 else if (opt == 'd')
                         s.dry_run = true;
+                else if (opt == 'j')
+                        answer_as_json(true);
                 else
                         return usage();
         if (optind != argc)
                 return usage();
         code = refuse(&s);
+        if (code != CTL_OK)
+                return code;
+        answer_list("paths");
+        answer_bool("dry_run", s.dry_run);
+        code = wipe_all(&s);
         if (code == CTL_OK)
-                code = wipe_all(&s);
-        if (code == CTL_OK)
-                printf("%u things %s. %s\n", s.gone, s.dry_run ? "would go" : "are gone", s.dry_run ? "" : "Shut down now, and do not boot this disk again before it was copied.");
-        return code;
+                answer_words("%u things %s. %s\n", s.gone, s.dry_run ? "would go" : "are gone", s.dry_run ? "" : "Shut down now, and do not boot this disk again before it was copied.");
+        return s.dry_run ? answer_end(code) : answer_done(code);
 }

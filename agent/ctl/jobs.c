@@ -51,7 +51,7 @@ static int show(const cJSON *answer) {
 }
 
 typedef struct Given {
-        bool json, follow;
+        bool json, follow, ids;
         unsigned tail;
 } Given;
 
@@ -67,6 +67,9 @@ static bool read_options(int argc, char **argv, const struct option *options, un
                 case 'f':
                         g->follow = true;
                         break;
+                case 'i':
+                        g->ids = true;
+                        break;
                 case 't':
                         if (u64_parse(optarg, &n) < 0 || n > tail_max)
                                 return false;
@@ -75,7 +78,7 @@ static bool read_options(int argc, char **argv, const struct option *options, un
                 default:
                         return false;
                 }
-        return optind == argc;
+        return optind == argc && !(g->ids && g->follow);
 }
 
 static int ask(Client *client, const Given *g) {
@@ -88,6 +91,11 @@ static int ask(Client *client, const Given *g) {
         code = client_get(client, path, &answer, &why);
         if (code != CTL_OK)
                 return client_say(code, &why);
+        if (g->ids) {
+                id_print_all(json_get(answer, "jobs"), "job_id");
+                id_print_all(json_get(answer, "outcomes"), "job_id");
+                return CTL_OK;
+        }
         if (!g->follow)
                 return g->json ? client_print(answer) : show(answer);
         if (!g->json)
@@ -97,14 +105,15 @@ static int ask(Client *client, const Given *g) {
 
 int ctl_jobs(int argc, char **argv) {
         static const struct option options[] = {
-                { "json", no_argument, NULL, 'j' }, { "follow", no_argument, NULL, 'f' }, { "tail", required_argument, NULL, 't' }, {}
+                { "json", no_argument, NULL, 'j' }, { "follow", no_argument, NULL, 'f' }, { "tail", required_argument, NULL, 't' },
+                { "ids", no_argument, NULL, 'i' }, {}
         };
         _cleanup_client_ Client client = {};
         Given g = { .tail = 10 };
         int code;
 
         if (!read_options(argc, argv, options, 1000, &g)) {
-                fputs("Usage: molecule-agentctl jobs [--follow] [--tail N] [--json]\n", stderr);
+                fputs("Usage: molecule-agentctl jobs [--follow] [--tail N] [--json] [--ids]\n", stderr);
                 return CTL_USAGE;
         }
         code = client_open(&client);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* logs: what a workspace's container says, by way of the agent, so that whoever may look need not be let at the engine. */
+/* logs: what a workspace's container says, by way of the agent, so that whoever may look need not be let at the engine. As it comes or, with --json, an
+ * object a line. */
 
 #include <errno.h>
 #include <getopt.h>
@@ -14,8 +15,16 @@
 typedef struct Given {
         const char *workspace;
         uint64_t tail, since;           /* since: seconds since the epoch; 0: all */
-        bool follow;
+        bool follow, json;
 } Given;
+
+#define LINE_BYTES (64 * 1024)          /* of a longer line, its beginning */
+
+typedef struct Reader {
+        bool json, some;                /* some: something came */
+        char line[LINE_BYTES];
+        size_t used;
+} Reader;
 
 static bool read_since(const char *text, uint64_t *ret) {
         uint64_t seconds, now = now_realtime() / USEC_PER_SEC;
@@ -31,13 +40,16 @@ static bool read_since(const char *text, uint64_t *ret) {
 
 static bool read_options(int argc, char **argv, Given *g) {
         static const struct option options[] = {
-                { "follow", no_argument, NULL, 'f' }, { "since", required_argument, NULL, 's' }, { "tail", required_argument, NULL, 't' }, {}
+                { "follow", no_argument, NULL, 'f' }, { "since", required_argument, NULL, 's' }, { "tail", required_argument, NULL, 't' },
+                { "json", no_argument, NULL, 'j' }, {}
         };
         int opt;
 
         while ((opt = getopt_long(argc, argv, "f", options, NULL)) >= 0)
                 if (opt == 'f')
                         g->follow = true;
+                else if (opt == 'j')
+                        g->json = true;
                 else if (opt == 's' ? !read_since(optarg, &g->since) : opt != 't' || u64_parse(optarg, &g->tail) < 0 || g->tail > 100000)
                         return false;
         if (optind + 1 != argc)
@@ -46,8 +58,33 @@ static bool read_options(int argc, char **argv, Given *g) {
         return true;
 }
 
+/* What is no UTF-8 becomes '?': a container may say anything. */
+static void print_line(Reader *r) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+
+        for (size_t i = 0, n; i < r->used; i += n ?: 1) {
+                n = utf8_length(r->line + i, r->used - i);
+                if (n == 0 || r->line[i] == 0)
+                        r->line[i] = '?';
+        }
+        r->line[r->used] = 0;
+        r->used = 0;
+        if (json_add_string(json, "line", r->line))
+                (void) client_print(json);
+}
+
 static int on_part(const char *data, size_t size, void *userdata) {
-        *(bool *) userdata = true;
+        Reader *r = userdata;
+
+        r->some = true;
+        if (r->json) {
+                for (size_t i = 0; i < size; i++)
+                        if (data[i] == '\n')
+                                print_line(r);
+                        else if (r->used + 1 < sizeof r->line)
+                                r->line[r->used++] = data[i];
+                return fflush(stdout) == 0 ? 0 : -EPIPE;
+        }
         return fwrite(data, 1, size, stdout) == size && fflush(stdout) == 0 ? 0 : -EPIPE;
 }
 
@@ -55,14 +92,17 @@ int ctl_logs(int argc, char **argv) {
         _cleanup_client_ Client client = {};
         Given g = { .tail = 200 };
         char id[UUID_SIZE], path[160];
-        bool some = false;
+        _cleanup_free_ Reader *reader = calloc(1, sizeof *reader);
         Fault why = {};
         int code;
 
         if (!read_options(argc, argv, &g)) {
-                fputs("Usage: molecule-agentctl logs WORKSPACE [-f | --follow] [--since 2h | --since TIME] [--tail N]\n", stderr);
+                fputs("Usage: molecule-agentctl logs WORKSPACE [-f | --follow] [--since 2h | --since TIME] [--tail N] [--json]\n", stderr);
                 return CTL_USAGE;
         }
+        if (!reader)
+                return CTL_FAILED;
+        reader->json = g.json;
         code = client_open(&client);
         if (code == CTL_OK)
                 code = id_find(&client, ID_WORKSPACE, g.workspace, id);
@@ -70,8 +110,10 @@ int ctl_logs(int argc, char **argv) {
                 return code;
         (void) snprintf(path, sizeof path, "/v1/logs/%s?tail=%llu&since=%llu&follow=%s", id, (unsigned long long) g.tail, (unsigned long long) g.since,
                         g.follow ? "true" : "false");
-        code = client_stream(&client, path, on_part, &some, &why);
-        if (code == CTL_NOT_RUNNING && some)    /* the last line says why */
+        code = client_stream(&client, path, on_part, reader, &why);
+        if (reader->used)
+                print_line(reader);
+        if (code == CTL_NOT_RUNNING && reader->some)    /* the last line says why */
                 return CTL_FAILED;
         return code == CTL_OK ? code : client_say(code, &why);
 }

@@ -16,6 +16,7 @@ typedef struct Look {
         const char *path;               /* an id is put behind it */
         bool takes_id;                  /* of a workspace */
         int (*show)(const cJSON *answer);       /* an exit code */
+        bool lists_ids;                         /* --ids: ids alone, for other programs */
 } Look;
 
 static int printed(Table *t) {
@@ -205,7 +206,7 @@ static int usage(const Look *l) {
         return CTL_USAGE;
 }
 
-static int ask(const Look *l, Client *client, const char *given, bool json) {
+static int ask(const Look *l, Client *client, const char *given, bool json, bool ids) {
         _cleanup_json_ cJSON *answer = NULL;
         char id[UUID_SIZE] = "", path[120];
         Fault why = {};
@@ -217,27 +218,30 @@ static int ask(const Look *l, Client *client, const char *given, bool json) {
         code = client_get(client, path, &answer, &why);
         if (code != CTL_OK)
                 return client_say(code, &why);
-        return json ? client_print(answer) : l->show(answer);
+        if (ids)
+                id_print_all(json_get(answer, "workspaces"), "workspace_id");
+        return ids ? CTL_OK : json ? client_print(answer) : l->show(answer);
 }
 
 static int look(const Look *l, int argc, char **argv) {
-        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, {} };
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "ids", no_argument, NULL, 'i' }, {} };
         _cleanup_client_ Client client = {};
-        bool json = false;
+        bool json = false, ids = false;
         int opt, code;
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-                json = opt == 'j';
-                if (opt == '?')
+                json |= opt == 'j';
+                ids |= opt == 'i';
+                if (opt == '?' || (ids && !l->lists_ids))
                         return usage(l);
         }
         if (argc - optind != l->takes_id)
                 return usage(l);
         code = client_open(&client);
-        return code == CTL_OK ? ask(l, &client, argv[optind], json) : code;
+        return code == CTL_OK ? ask(l, &client, argv[optind], json, ids) : code;
 }
 
-static const Look workspaces = { "workspaces", "[--json]", "/v1/workspaces", false, show_workspaces },
+static const Look workspaces = { "workspaces", "[--json] [--ids]", "/v1/workspaces", false, show_workspaces, true },
                   inspect = { "inspect", "WORKSPACE [--json]", "/v1/workspaces/", true, show_workspace },
                   pins = { "pins", "[--json]", "/v1/pins", false, show_pins },
                   images = { "images", "[--json]", "/v1/images", false, show_images },

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "base/cleanup.h"
 
@@ -44,33 +47,79 @@ static const Verb verbs[] = {
         { "identity", "show | adopt | reset | ...", "who this host is; `identity` alone says more", ctl_identity },
         { "seal-image", "[--root DIRECTORY] [--dry-run]", "before a disk becomes an image: identity, keys and state go", ctl_seal_image },
         { "setup", "", "at boot: credentials that do not decrypt here go aside", ctl_setup },
-        { "version", "", "print the version", ctl_version },
-        { "help", "", "print this", ctl_help },
+        { "version", "[--json]", "print the version", ctl_version },
+        { "help", "[VERB] [--json]", "print this, or all that a verb takes", ctl_help },
 };
 
+/* Arguments of the two that take none but --json and, where there is a place for it, one word. */
+static bool read_options(int argc, char **argv, const char *synopsis, const char **ret_word) {
+        int json = 0, opt;
+        const struct option options[] = { { "json", no_argument, &json, 1 }, {} };
+
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
+                ;
+        if (opt != -1 || argc - optind > (ret_word ? 1 : 0)) {
+                fprintf(stderr, "Usage: molecule-agentctl %s\n", synopsis);
+                return false;
+        }
+        answer_as_json(json);
+        if (ret_word)
+                *ret_word = argv[optind];
+        return true;
+}
+
 static int ctl_version(int argc, char **argv) {
-        (void) argc;
-        (void) argv;
-        puts("molecule-agentctl " VERSION " (" GIT_SHA ")");
-        return CTL_OK;
+        if (!read_options(argc, argv, "version [--json]", NULL))
+                return CTL_USAGE;
+        answer_words("molecule-agentctl " VERSION " (" GIT_SHA ")\n");
+        answer_string("version", VERSION);
+        answer_string("revision", GIT_SHA);
+        return answer_end(CTL_OK);
 }
 
 static void usage(FILE *to) {
         fputs("molecule-agentctl - look at and steer the agent of this host\n\nUsage: molecule-agentctl VERB [ARGUMENTS]\n\n", to);
         for (size_t i = 0; i < ELEMENTS(verbs); i++)
                 fprintf(to, "  %-11s %-38s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
-        fputs("\nWORKSPACE and JOB are ids, or beginnings of ids that only one has.\nThe daemon itself: systemctl status molecule-agentd; journalctl -u molecule-agentd.\n", to);
+        fputs("\nWORKSPACE and JOB are ids, or beginnings of ids that only one has. Every verb takes --json; `molecule-agentctl help VERB` says\nwhat else. The daemon itself: systemctl status molecule-agentd; journalctl -u molecule-agentd.\n", to);
+}
+
+/* A verb says what it takes when it is used badly, on stderr. Asked for, that is the answer. */
+static int help_on(const Verb *v) {
+        char name[32], option[] = "--help", *argv[] = { name, option, NULL };
+
+        (void) snprintf(name, sizeof name, "%s", v->name);
+        opterr = 0;
+        optind = 0; /* from the beginning again */
+        return dup2(STDOUT_FILENO, STDERR_FILENO) >= 0 && v->run(2, argv) == CTL_USAGE ? CTL_OK : CTL_FAILED;
+}
+
+static const Verb *find(const char *name) {
+        for (size_t i = 0; i < ELEMENTS(verbs); i++)
+                if (strcmp(verbs[i].name, name) == 0)
+                        return &verbs[i];
+        fprintf(stderr, "molecule-agentctl has no verb '%s'; `molecule-agentctl help` lists them.\n", name);
+        return NULL;
 }
 
 static int ctl_help(int argc, char **argv) {
-        (void) argc;
-        (void) argv;
-        usage(stdout);
-        return CTL_OK;
+        const char *name = NULL;
+        const Verb *v;
+
+        if (!read_options(argc, argv, "help [VERB] [--json]", &name))
+                return CTL_USAGE;
+        if (name)
+                return (v = find(name)) ? help_on(v) : CTL_USAGE;
+        for (size_t i = 0; i < ELEMENTS(verbs) && answer_is_json(); i++)
+                answer_add("verbs", answer_item("verb", verbs[i].name, "arguments", verbs[i].arguments, "what", verbs[i].what, NULL));
+        if (!answer_is_json())
+                usage(stdout);
+        return answer_end(CTL_OK);
 }
 
 int main(int argc, char **argv) {
         const char *verb = argc > 1 ? argv[1] : NULL;
+        const Verb *v;
 
         if (!verb) {
                 usage(stderr);
@@ -80,9 +129,8 @@ int main(int argc, char **argv) {
                 verb = "help";
         if (strcmp(verb, "--version") == 0)
                 verb = "version";
-        for (size_t i = 0; i < ELEMENTS(verbs); i++)
-                if (strcmp(verbs[i].name, verb) == 0)
-                        return verbs[i].run(argc - 1, argv + 1);
-        fprintf(stderr, "molecule-agentctl has no verb '%s'; `molecule-agentctl help` lists them.\n", verb);
-        return CTL_USAGE;
+        v = find(verb);
+        if (!v)
+                return CTL_USAGE;
+        return argc == 3 && strcmp(argv[2], "--help") == 0 ? help_on(v) : v->run(argc - 1, argv + 1);
 }

@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/secrets.h"
@@ -156,7 +158,8 @@ static int step_make(Rotation *r) {
         if (e != CTL_OK)
                 return e;
         r->newest = epoch;
-        printf("The root key of epoch %u is made.\n", epoch);
+        answer_words("The root key of epoch %u is made.\n", epoch);
+        answer_number("made_epoch", epoch);
         return CTL_OK;
 }
 
@@ -166,7 +169,8 @@ static int step_wrap(Rotation *r) {
         if (has_file(r, r->newest) && give_file(r, r->newest) != CTL_OK)
                 return CTL_FAILED;
         if (r->no_restart || unit_do("RestartUnit", changed) < 0) {
-                printf("Restart the agent, so that it wraps its keys with epoch %u, and run this again.\n", r->newest);
+                answer_words("Restart the agent, so that it wraps its keys with epoch %u, and run this again.\n", r->newest);
+                answer_string("next", "restart the agent, and run this again");
                 return CTL_TRY_AGAIN;
         }
         for (unsigned i = 0; i < WAIT_SECONDS * 4; i++) {
@@ -196,7 +200,8 @@ static int step_drop(Rotation *r) {
         }
         if (strcmp(r->credstore, CREDSTORE) == 0)
                 (void) write_dropin(r);
-        printf("Everything is sealed below the root key of epoch %u; older ones are gone.\n", r->current);
+        answer_words("Everything is sealed below the root key of epoch %u; older ones are gone.\n", r->current);
+        answer_number("epoch", r->current);
         return CTL_OK;
 }
 
@@ -208,16 +213,21 @@ static bool has_older(const Rotation *r) {
 }
 
 int secrets_rotate_root(int argc, char **argv) {
+        static const struct option options[] = {
+                { "no-restart", no_argument, NULL, 'n' }, { "credstore", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' }, {}
+        };
         _cleanup_(rotation_done) Rotation r = { .state_fd = -1, .keys_fd = -1, .credstore = CREDSTORE };
-        int e;
+        int opt, e;
 
-        for (int i = 1; i < argc; i++)
-                if (strcmp(argv[i], "--no-restart") == 0)
-                        r.no_restart = true;
-                else if (strcmp(argv[i], "--credstore") == 0 && i + 1 < argc)
-                        r.credstore = argv[++i];
-                else
-                        return CTL_USAGE;
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0)
+                switch (opt) {
+                case 'n': r.no_restart = true; break;
+                case 'c': r.credstore = optarg; break;
+                case 'j': answer_as_json(true); break;
+                default: return CTL_USAGE;
+                }
+        if (optind != argc)
+                return CTL_USAGE;
         r.state_fd = ctl_open_state();
         if (r.state_fd < 0 || hash_init() < 0)
                 return CTL_FAILED;
@@ -229,7 +239,7 @@ int secrets_rotate_root(int argc, char **argv) {
                 e = step_make(&r);
         if (e == CTL_OK && r.newest != r.current)
                 e = step_wrap(&r);
-        return e == CTL_OK ? step_drop(&r) : e;
+        return answer_done(e == CTL_OK ? step_drop(&r) : e);
 }
 
 /* ── the host's pair ─────────────────────────────────────────────────────────────────────────────────────────── */
@@ -251,14 +261,18 @@ static int on_key(int dirfd, const char *name, void *userdata) {
 
 /* The daemon makes the pair: it does so only once the control plane knows the one before, which has to prove the new one. */
 int secrets_rotate_host_key(int argc, char **argv) {
-        _cleanup_close_ int state = ctl_open_state(), keys = -1;
-        bool no_reload = argc == 2 && strcmp(argv[1], "--no-reload") == 0;
+        int json = 0, no_reload = 0, opt, e;
+        const struct option options[] = { { "no-reload", no_argument, &no_reload, 1 }, { "json", no_argument, &json, 1 }, {} };
+        _cleanup_close_ int state = -1, keys = -1;
         Newest newest = {};
         struct stat st;
-        int e;
 
-        if (argc > 2 || (argc == 2 && !no_reload))
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
+                ;
+        if (opt != -1 || optind != argc)
                 return CTL_USAGE;
+        answer_as_json(json);
+        state = ctl_open_state();
         if (state < 0)
                 return CTL_FAILED;
         keys = openat(state, "keys", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
@@ -271,10 +285,10 @@ int secrets_rotate_host_key(int argc, char **argv) {
                 e = -errno;
         if (e < 0)
                 return say("Cannot ask for another key", e);
-        if (no_reload || unit_do("ReloadUnit", false) < 0) {
-                printf("Asked for a key in place of %s: reload the agent (SIGHUP), or start it.\n", newest.id);
-                return CTL_OK;
-        }
-        printf("Asked for a key in place of %s; the agent makes it as soon as the control plane has answered.\n", newest.id);
-        return CTL_OK;
+        if (no_reload || unit_do("ReloadUnit", false) < 0)
+                answer_words("Asked for a key in place of %s: reload the agent (SIGHUP), or start it.\n", newest.id);
+        else
+                answer_words("Asked for a key in place of %s; the agent makes it as soon as the control plane has answered.\n", newest.id);
+        answer_string("in_place_of", newest.id);
+        return answer_done(CTL_OK);
 }

@@ -7,14 +7,31 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/credentials.h"
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/store.h"
 #include "base/file.h"
 #include "provision/workspace.h"
+
+/* --json and, where there is a place for it, --dry-run; nothing else. */
+static bool only_json(int argc, char **argv, bool *ret_dry_run) {
+        int json = 0, dry_run = 0, opt;
+        const struct option options[] = { { "json", no_argument, &json, 1 }, { "dry-run", no_argument, &dry_run, 1 }, {} };
+
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
+                ;
+        if (opt != -1 || optind != argc || (dry_run && !ret_dry_run))
+                return false;
+        answer_as_json(json);
+        if (ret_dry_run)
+                *ret_dry_run = dry_run;
+        return true;
+}
 
 /* ── verify ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -22,7 +39,8 @@ typedef struct Count { Store *store; unsigned files, bad; } Count;
 
 static void say_bad(const char *file, const char *reason, void *userdata) {
         ((Count *) userdata)->bad++;
-        printf("%s: %s\n", file, reason);
+        answer_words("%s: %s\n", file, reason);
+        answer_add("bad", answer_item("file", file, "reason", reason, NULL));
 }
 
 static int verify_set(Vault *v, const char *workspace, uint64_t generation, void *userdata) {
@@ -96,15 +114,14 @@ static void verify_kept(Count *c) {
 }
 
 static int verify(int argc, char **argv) {
-        _cleanup_(store_done) Store s;
+        _cleanup_(store_done) Store s = { .state_fd = -1 };
         Count c = { .store = &s };
         _cleanup_close_ int ws = -1;
         unsigned files;
-        int r = store_open(&s);
+        int r = only_json(argc, argv, NULL) ? store_open(&s) : CTL_USAGE;
 
-        (void) argv;
-        if (argc != 1 || r != CTL_OK)
-                return argc != 1 ? CTL_USAGE : r;
+        if (r != CTL_OK)
+                return r;
         (void) host_keys_verify(s.state_fd, s.keys, s.org, say_bad, &c, &files);
         c.files += files;
         r = vault_each(s.vault, verify_workspace, &c);
@@ -117,10 +134,12 @@ static int verify(int argc, char **argv) {
                 return CTL_FAILED;
         }
         if (c.bad > 0)
-                printf("%u files, %u bad.\n", c.files, c.bad);
+                answer_words("%u files, %u bad.\n", c.files, c.bad);
         else
-                printf("%u files, all good.\n", c.files);
-        return c.bad > 0 ? CTL_FAILED : CTL_OK;
+                answer_words("%u files, all good.\n", c.files);
+        answer_number("files", c.files);
+        answer_list("bad");
+        return answer_end(c.bad > 0 ? CTL_FAILED : CTL_OK);
 }
 
 /* ── list ────────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -136,17 +155,28 @@ static const char *standing(const Workspace *w, uint64_t generation) {
 
 typedef struct Listing { const Store *store; const Workspace *w; unsigned n; } Listing;
 
+static cJSON *secret_item(const char *workspace, const char *generation, const char *stands, const SecretItem *secret) {
+        cJSON *item = answer_item("workspace_id", workspace, "generation", generation, "standing", stands, "name", secret->name, NULL);
+
+        (void) json_add_i64(item, "bytes", (int64_t) secret->value->size); /* ignoring: then the item is one without it */
+        return item;
+}
+
 static int list_set(Vault *v, const char *workspace, uint64_t generation, void *userdata) {
         Listing *l = userdata;
         _cleanup_(secret_set_done) SecretSet set = {};
         Fault why = {};
         char g[21];
 
-        if (vault_set_open(v, workspace, generation, &set, &why) < 0)
-                printf("%-36s  %10s  %-14s  %s\n", workspace, u64_text(generation, g), standing(l->w, generation), why.text);
-        for (size_t i = 0; i < set.n; i++)
-                printf("%-36s  %10s  %-14s  %7zu  %s\n", workspace, u64_text(generation, g), standing(l->w, generation),
-                       set.items[i].value->size, set.items[i].name);
+        (void) u64_text(generation, g);
+        if (vault_set_open(v, workspace, generation, &set, &why) < 0) {
+                answer_words("%-36s  %10s  %-14s  %s\n", workspace, g, standing(l->w, generation), why.text);
+                answer_add("bad", answer_item("workspace_id", workspace, "generation", g, "standing", standing(l->w, generation), "reason", why.text, NULL));
+        }
+        for (size_t i = 0; i < set.n; i++) {
+                answer_words("%-36s  %10s  %-14s  %7zu  %s\n", workspace, g, standing(l->w, generation), set.items[i].value->size, set.items[i].name);
+                answer_add("secrets", secret_item(workspace, g, standing(l->w, generation), &set.items[i]));
+        }
         l->n += (unsigned) set.n;
         return 0;
 }
@@ -165,18 +195,19 @@ static int list_workspace(Vault *v, const char *workspace, void *userdata) {
 }
 
 static int list(int argc, char **argv) {
-        _cleanup_(store_done) Store s;
+        _cleanup_(store_done) Store s = { .state_fd = -1 };
         Listing l = { .store = &s };
-        int r = store_open(&s);
+        int r = only_json(argc, argv, NULL) ? store_open(&s) : CTL_USAGE;
 
-        (void) argv;
-        if (argc != 1 || r != CTL_OK)
-                return argc != 1 ? CTL_USAGE : r;
-        printf("%-36s  %10s  %-14s  %7s  %s\n", "WORKSPACE", "GENERATION", "STANDING", "BYTES", "NAME");
+        if (r != CTL_OK)
+                return r;
+        answer_list("secrets");
+        answer_list("bad");
+        answer_words("%-36s  %10s  %-14s  %7s  %s\n", "WORKSPACE", "GENERATION", "STANDING", "BYTES", "NAME");
         if (vault_each(s.vault, list_workspace, &l) < 0)
                 return CTL_FAILED;
-        printf("%u secrets.\n", l.n);
-        return CTL_OK;
+        answer_words("%u secrets.\n", l.n);
+        return answer_end(CTL_OK);
 }
 
 /* ── what belongs to nobody ──────────────────────────────────────────────────────────────────────────────────── */
@@ -189,7 +220,8 @@ static bool has_record(const Orphans *o, const char *workspace) {
 
 static void orphan(Orphans *o, const char *what, int r) {
         o->n++;
-        printf("%s%s%s%s\n", what, o->dry ? " would go" : r < 0 ? " cannot be removed: " : " is removed", !o->dry && r < 0 ? strerror(-r) : "", ".");
+        answer_add("orphans", answer_item("path", what, "error", r < 0 ? strerror(-r) : NULL, NULL));
+        answer_words("%s%s%s%s\n", what, o->dry ? " would go" : r < 0 ? " cannot be removed: " : " is removed", !o->dry && r < 0 ? strerror(-r) : "", ".");
         if (r < 0)
                 o->r = r;
 }
@@ -225,12 +257,9 @@ static int on_side(int dirfd, const char *name, void *userdata) {
 static int rm_orphans(int argc, char **argv) {
         _cleanup_(store_done) Store s = { .state_fd = -1 };
         _cleanup_close_ int lock = -1;
-        Orphans o = { .store = &s, .ws = -1, .dry = argc == 2 && strcmp(argv[1], "--dry-run") == 0 };
-        int r;
+        Orphans o = { .store = &s, .ws = -1 };
+        int r = only_json(argc, argv, &o.dry) ? store_open(&s) : CTL_USAGE;
 
-        if (argc > 2 || (argc == 2 && !o.dry))
-                return CTL_USAGE;
-        r = store_open(&s);
         if (r != CTL_OK)
                 return r;
         lock = ctl_lock(s.state_fd);
@@ -246,28 +275,30 @@ static int rm_orphans(int argc, char **argv) {
                 fprintf(stderr, "The records cannot be looked at, so nothing is removed: %s\n", strerror(errno));
                 return CTL_FAILED;
         }
+        answer_list("orphans");
+        answer_bool("dry_run", o.dry);
         r = vault_each(s.vault, on_sealed, &o);
         if (r >= 0)
                 r = file_each(o.ws, on_side, &o);
         (void) close(o.ws);
-        printf("%u orphans.\n", o.n);
-        return r < 0 || o.r < 0 ? CTL_FAILED : CTL_OK;
+        answer_words("%u orphans.\n", o.n);
+        r = r < 0 || o.r < 0 ? CTL_FAILED : CTL_OK;
+        return o.dry ? answer_end(r) : answer_done(r);
 }
 
 /* ── the words ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static const struct { const char *name, *arguments, *what; int (*run)(int argc, char **argv); } words[] = {
-        { "verify",          "",              "open everything that is sealed here; exit 1 names each bad file",        verify },
-        { "list",            "",              "names, generations and sizes; never a value",                            list },
-        { "rm-orphans",      "[--dry-run]",   "remove what belongs to no workspace's record",                           rm_orphans },
-        { "rotate-root",     "[--no-restart] [--credstore DIR]", "another root key: run again wherever it ended",       secrets_rotate_root },
-        { "rotate-host-key", "[--no-reload]", "another key for the control plane to seal to",                           secrets_rotate_host_key },
+        { "verify",          "[--json]",             "open everything that is sealed here; exit 1 names each bad file", verify },
+        { "list",            "[--json]",             "names, generations and sizes; never a value",                     list },
+        { "rm-orphans",      "[--dry-run] [--json]", "remove what belongs to no workspace's record",                    rm_orphans },
+        { "rotate-root",     "[--no-restart] [--credstore DIRECTORY] [--json]", "another root key: run again wherever it ended", secrets_rotate_root },
+        { "rotate-host-key", "[--no-reload] [--json]", "another key for the control plane to seal to",                  secrets_rotate_host_key },
 };
 
 static int usage(void) {
-        fputs("Usage: molecule-agentctl secrets WORD\n\n", stderr);
         for (size_t i = 0; i < ELEMENTS(words); i++)
-                fprintf(stderr, "  %-15s %-34s %s\n", words[i].name, words[i].arguments, words[i].what);
+                fprintf(stderr, "%s molecule-agentctl secrets %s %s\n         %s\n", i == 0 ? "Usage:" : "      ", words[i].name, words[i].arguments, words[i].what);
         return CTL_USAGE;
 }
 

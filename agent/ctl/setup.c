@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
 #include "base/file.h"
@@ -36,7 +38,8 @@ static void move(Setup *s, int dirfd, const char *from, const char *to, const ch
                 s->failed++;
                 return;
         }
-        printf("%s: %s\n", from, what);
+        answer_words("%s: %s\n", from, what);
+        answer_add("renamed", answer_item("from", from, "to", to, NULL));
         ++*count;
 }
 
@@ -83,8 +86,10 @@ static void first_key(Setup *s) {
         if (r < 0) {
                 fprintf(stderr, FIRST_KEY " could not be made: %s. The agent will make its root key in a file.\n", strerror(-r));
                 s->failed++;
-        } else
-                puts(FIRST_KEY ": made for this machine");
+        } else {
+                answer_words(FIRST_KEY ": made for this machine\n");
+                answer_string("made", FIRST_KEY);
+        }
 }
 
 /* The agent may not look into the store: that something lies there which is not for this machine, it learns by this file. */
@@ -103,16 +108,23 @@ static void tell(Setup *s) {
 }
 
 int ctl_setup(int argc, char **argv) {
-        Setup s = { .store = argc == 2 ? argv[1] : CREDSTORE };
+        int json = 0, opt;
+        const struct option options[] = { { "json", no_argument, &json, 1 }, {} };
+        Setup s = { .store = CREDSTORE };
         _cleanup_close_ int fd = -1;
 
-        if (argc > 2) {
-                fputs("Usage: molecule-agentctl setup [DIRECTORY]\n", stderr);
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
+                ;
+        if (opt != -1 || argc - optind > 1) {
+                fputs("Usage: molecule-agentctl setup [DIRECTORY] [--json]\n", stderr);
                 return CTL_USAGE;
         }
+        answer_as_json(json);
+        if (optind < argc)
+                s.store = argv[optind];
         fd = open(s.store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 && errno == ENOENT)
-                return CTL_OK; /* nothing was ever enrolled here */
+                return answer_done(CTL_OK); /* nothing was ever enrolled here */
         if (fd < 0 || file_each(fd, one, &s) < 0) {
                 fprintf(stderr, "Cannot look into %s: %s\n", s.store, strerror(errno));
                 return CTL_FAILED;
@@ -121,5 +133,5 @@ int ctl_setup(int argc, char **argv) {
         tell(&s);
         if (s.aside + s.back > 0 && fsync(fd) < 0)
                 s.failed++;
-        return s.failed ? CTL_FAILED : CTL_OK;
+        return answer_done(s.failed ? CTL_FAILED : CTL_OK);
 }

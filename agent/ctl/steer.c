@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/ids.h"
 #include "agent/ctl/round.h"
@@ -27,18 +28,18 @@ typedef struct Steer {
         const char *done; /* what is said when the agent has done it */
 } Steer;
 
-static const Steer hold = { "hold", "[WORKSPACE] [--for 2h] --reason TEXT", "/v1/hold", "workspace_id", ID_WORKSPACE, MAY_TAKE_ID, true, false,
+static const Steer hold = { "hold", "[WORKSPACE] [--for 2h] --reason TEXT [--json]", "/v1/hold", "workspace_id", ID_WORKSPACE, MAY_TAKE_ID, true, false,
                             REASON_ALWAYS, "Held: jobs wait, and nothing is changed until it ends or is released." },
-                   release = { "release", "[WORKSPACE] [--reason TEXT]", "/v1/release", "workspace_id", ID_WORKSPACE, MAY_TAKE_ID, false, false,
+                   release = { "release", "[WORKSPACE] [--reason TEXT] [--json]", "/v1/release", "workspace_id", ID_WORKSPACE, MAY_TAKE_ID, false, false,
                                REASON_MAY, "Released." },
-                   drain = { "drain", "--reason TEXT", "/v1/drain", NULL, ID_WORKSPACE, TAKES_NOTHING, false, false, REASON_ALWAYS,
+                   drain = { "drain", "--reason TEXT [--json]", "/v1/drain", NULL, ID_WORKSPACE, TAKES_NOTHING, false, false, REASON_ALWAYS,
                              "Draining: no new workspaces come to this host; those that are here go on." },
-                   undrain = { "undrain", "[--reason TEXT]", "/v1/undrain", NULL, ID_WORKSPACE, TAKES_NOTHING, false, false, REASON_MAY,
+                   undrain = { "undrain", "[--reason TEXT] [--json]", "/v1/undrain", NULL, ID_WORKSPACE, TAKES_NOTHING, false, false, REASON_MAY,
                                "New workspaces may come again." },
                    restart = { "restart", "WORKSPACE [--reason TEXT] [--wait] [--timeout SECONDS] [--json]", "/v1/restart", "workspace_id", ID_WORKSPACE,
                                TAKES_ID, false, true, REASON_UNATTENDED,
                                "The workspace is being made anew; `molecule-agentctl jobs --follow` shows how it goes." },
-                   cancel = { "cancel", "JOB [--reason TEXT]", "/v1/cancel", "job_id", ID_JOB, TAKES_ID, false, false, REASON_UNATTENDED,
+                   cancel = { "cancel", "JOB [--reason TEXT] [--json]", "/v1/cancel", "job_id", ID_JOB, TAKES_ID, false, false, REASON_UNATTENDED,
                               "The job is being cancelled." };
 
 typedef struct Given {
@@ -62,7 +63,7 @@ static bool read_options(const Steer *s, int argc, char **argv, Given *g) {
                 else if (opt == 'f') {
                         if (!s->takes_time || !span_parse(optarg, &g->seconds))
                                 return false;
-                } else if (!s->may_wait || !round_option(&g->round, opt, optarg))
+                } else if ((!s->may_wait && opt != 'j') || !round_option(&g->round, opt, optarg))
                         return false;
         if (s->takes != TAKES_NOTHING && optind < argc)
                 g->id = argv[optind++];
@@ -87,8 +88,10 @@ static int run(const Steer *s, const Given *g, Client *client) {
         if (code != CTL_OK)
                 return client_say(code, &why);
         if (!g->round.wait) {
-                puts(s->done);
-                return CTL_OK;
+                answer_as_json(g->round.json);
+                answer_words("%s\n", s->done);
+                answer_string("mark", json_get_string(answer, "mark"));
+                return answer_done(CTL_OK);
         }
         r.mark = json_get_string(answer, "mark");
         return round_watch(&r);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/config.h"
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "base/http-wait.h"
 #include "base/json.h"
@@ -88,8 +89,12 @@ int stray_list(const char *host_id) {
         if (code != CTL_OK || get(&e, "/containers/json?all=1&" MANAGED, &list) < 0)
                 return code == CTL_OK ? CTL_FAILED : code;
         cJSON_ArrayForEach(item, list)
-                if (is_foreign(item, host_id))
-                        printf("foreign: container %s of host %s, %s\n", container_of(item), label(item, LABEL_HOST), json_get_string(item, "State") ?: "?");
+                if (is_foreign(item, host_id)) {
+                        const char *name = container_of(item), *host = label(item, LABEL_HOST), *state = json_get_string(item, "State") ?: "?";
+
+                        answer_words("foreign: container %s of host %s, %s\n", name, host, state);
+                        answer_add("foreign", answer_item("container", name, "host_id", host, "state", state, NULL));
+                }
         return CTL_OK;
 }
 
@@ -99,9 +104,11 @@ static bool remove_one(const Engine *e, const char *kind, const char *name, bool
         int r = dry_run ? 0 : path ? call(e, "DELETE", path, &reply) : -ENOMEM;
 
         http_reply_done(&reply);
-        if (r >= 0)
-                printf("%s: %s %s\n", dry_run ? "would go" : "removed", kind, name);
-        return r >= 0;
+        if (r < 0)
+                return false;
+        answer_words("%s: %s %s\n", dry_run ? "would go" : "removed", kind, name);
+        answer_add("removed", answer_item("kind", kind, "name", name, NULL));
+        return true;
 }
 
 int stray_remove(const char *host_id, bool volumes, bool dry_run) {
@@ -113,12 +120,14 @@ int stray_remove(const char *host_id, bool volumes, bool dry_run) {
 
         if (code != CTL_OK || get(&e, "/containers/json?all=1&" MANAGED, &containers) < 0 || get(&e, "/volumes?" MANAGED, &all) < 0)
                 return code == CTL_OK ? CTL_FAILED : code;
+        answer_list("removed");
+        answer_bool("dry_run", dry_run);
         cJSON_ArrayForEach(item, containers)
                 if (is_foreign(item, host_id))
                         ++*(remove_one(&e, "container", container_of(item), dry_run) ? &gone : &failed);
         cJSON_ArrayForEach(item, json_get(all, "Volumes"))
                 if (volumes && is_foreign(item, host_id))
                         ++*(remove_one(&e, "volume", json_get_string(item, "Name") ?: "?", dry_run) ? &gone : &failed);
-        printf("%u %s%s\n", gone, dry_run ? "would go" : "are gone", failed ? ", some could not be removed." : ".");
+        answer_words("%u %s%s\n", gone, dry_run ? "would go" : "are gone", failed ? ", some could not be removed." : ".");
         return failed ? CTL_FAILED : CTL_OK;
 }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """molecule-agentctl enroll and credentials set: what the control plane takes is kept, encrypted; what it refuses leaves everything as it was."""
 
+import json
 import os
 import subprocess
 import sys
@@ -97,7 +98,8 @@ def test_what_is_taken_is_kept_encrypted():
     same(oct(os.stat(path).st_mode & 0o777), "0o644")
     got, text = tool("config", "show")
     must(got == 0 and f"cp_url = {plane.url}" in text and "10-enroll.conf" in text, text)
-    same(enroll()[0], 0, "once more")
+    got, text = enroll("--json")
+    same((got, json.loads(text.splitlines()[0])), (0, {"cp_url": plane.url, "org_id": plane.org_id, "restarted": False, "done": True}), "once more")
 
 
 def test_one_credential_anew():
@@ -113,8 +115,8 @@ def test_one_credential_anew():
     plane.provision_secret = "n" * 64
     put("cp/provision-secret", plane.provision_secret)
     plane.start()
-    got, text = tool("credentials", "set", "provision-secret", "-", "--credstore", STORE, "--no-restart", stdin=plane.provision_secret + "\n", **env)
-    must(got == 0, text)
+    got, text = tool("credentials", "set", "provision-secret", "-", "--credstore", STORE, "--no-restart", "--json", stdin=plane.provision_secret + "\n", **env)
+    same((got, json.loads(text.splitlines()[0])), (0, {"credential": "provision-secret", "restarted": False, "done": True}), text)
     same(decrypted("provision-secret"), plane.provision_secret)
     got, text = tool("credentials", "set", "admin-token", put("token", plane.admin_token), "--credstore", STORE, "--no-restart",
                      MOLECULE_AGENT_CA_FILE=plane.authority.ca)
@@ -146,8 +148,8 @@ def test_credentials_of_another_machine_go_aside():
     same(sorted(os.listdir(STORE)), ["admin-token.foreign", "provision-secret.foreign", "seal-key.e1", "stranger"])
     same(tool("setup", STORE), (0, ""), "once more: nothing changes")
     os.replace(f"{WHERE}/good-admin-token", f"{STORE}/admin-token.foreign")
-    got, text = tool("setup", STORE)
-    must(got == 0 and "is back" in text, text)
+    got, text = tool("setup", STORE, "--json")
+    same((got, json.loads(text.splitlines()[0])), (0, {"renamed": [{"from": "admin-token.foreign", "to": "admin-token"}], "done": True}), text)
     same((sorted(os.listdir(STORE)), decrypted("admin-token")), (["admin-token", "provision-secret.foreign", "seal-key.e1", "stranger"], plane.admin_token))
     same((tool("setup", f"{WHERE}/nowhere")[0], tool("setup", "a", "b")[0]), (0, 2))
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
@@ -23,6 +24,7 @@ from scene import QUICK, Scene  # noqa: E402
 from world import new_id, spec  # noqa: E402
 
 RATE = 200_000          # bytes per second of the slow registry
+BAD_LINE = "printf 'odd\\t\\377 \\303\\251\\n' >/proc/1/fd/1"      # a byte that is no UTF-8, then two that are one letter
 FOLLOWERS = 100         # as many as the agent takes
 
 
@@ -119,6 +121,83 @@ def beginnings(stage):
     said(scene.site, "restart", one, "--reason", "x")
 
 
+# What each verb takes to say something; those with None go on, or need more than this scene has, and are looked at where that is: in changes, logs, local.t,
+# enroll.t and with doctor's own tests.
+def spoken(workspace, job, folder):
+    return {"status": [[]], "workspaces": [[]], "inspect": [[workspace]], "jobs": [[]], "explain": [["readiness_timeout"], ["--all"], [workspace], [job]],
+            "logs": None, "events": None, "pins": [[]], "images": [[]], "df": [[]],
+            "gc": [["--dry-run"], ["--reason", "a test"]], "sync": [[], ["--wait"]], "apply": None,
+            "hold": [[workspace, "--reason", "a look"]], "release": [[workspace]], "drain": [["--reason", "a test"]], "undrain": [[]],
+            "restart": [[workspace, "--reason", "a test"]], "cancel": None, "doctor": None, "config": [["show"]],
+            "secrets": [["verify"], ["list"], ["rm-orphans", "--dry-run"]], "audit": [["verify"]], "enroll": None, "credentials": None,
+            "identity": [["show"], ["remove-foreign", "--dry-run"]], "seal-image": [["--root", folder, "--dry-run"]], "setup": [[folder]],
+            "version": [[]], "help": [[]]}
+
+
+def one_line(stage):
+    """every verb with --json prints one line of JSON: what it found, or that it is done and since when"""
+    scene = Scene(stage)
+    scene.plane.pin("langgraph", scene.good)
+    workspace, report = scene.provision(scene.good)
+    lines = {}
+    with tempfile.TemporaryDirectory() as folder:
+        words = spoken(workspace, report["job_id"], folder)
+        same(sorted(words), sorted(v["verb"] for v in json.loads(said(scene.site, "help", "--json"))["verbs"]))
+        for verb, takes in words.items():
+            for rest in takes or ():
+                text = said(scene.site, verb, *rest, "--json", timeout=90, wrap=("env", f"MOLECULE_AGENT_ENGINE_SOCKET={stage.lab.engine.socket}"))
+                must(text.count("\n") == 1 and text[0] in "{[", f"{verb} {rest}: {text}")
+                lines[verb, *rest[:1]] = json.loads(text)
+    for verb in ("hold", "release", "drain", "undrain", "restart"):
+        must(next(line["done"] is True and line["mark"] for key, line in lines.items() if key[0] == verb), f"{verb}: {lines}")
+    same((lines["explain", "readiness_timeout"]["code"], lines["explain", "readiness_timeout"]["retryable"]), ("readiness_timeout", False))
+    must(len(lines["explain", "--all"]) > 40 and all(sorted(c) == ["advice", "code", "meaning", "retryable"] for c in lines["explain", "--all"]), "")
+    same((lines["explain", workspace]["workspace_id"], lines["explain", workspace]["explanation"]), (workspace, None))
+    same((lines["explain", report["job_id"]]["state"], lines["explain", report["job_id"]]["explanation"]), ("succeeded", None))
+    same(sorted({key for setting in lines["config", "show"] for key in setting}), ["key", "origin", "value"])
+    same((lines["secrets", "verify"]["bad"], lines["secrets", "rm-orphans"]["orphans"]), ([], []))
+    must(lines["secrets", "verify"]["files"] > 0 and all(s["bytes"] > 0 for s in lines["secrets", "list"]["secrets"]), lines["secrets", "list"])
+    shown = lines["identity", "show"]
+    must(len(shown["host_id"]) == 36 and all(c["host_id"] != shown["host_id"] for c in shown["foreign"]), "its own containers are foreign")
+    must(lines["version",]["version"] in said(scene.site, "version"), lines["version",])
+    broken = new_id()
+    job = scene.order("workspace.provision", broken, spec=spec(image_ref=stage.image("crash"), probe=QUICK))
+    code = scene.plane.final(job, 60)["error"]["code"]
+    for given in (broken[:8], job):
+        same(json.loads(said(scene.site, "explain", given, "--json"))["explanation"]["code"], code)
+    host = shown["host_id"]
+    scene.site.agent.stop()
+    other = json.loads(said(scene.site, "identity", "reset", "--force", "--json"))
+    must(other["done"] and other["host_id"] != host, other)
+    same(json.loads(said(scene.site, "identity", "show", "--json"))["set_aside"][0]["host_id"], host)
+    same(json.loads(said(scene.site, "identity", "adopt", host, "--json")), {"host_id": host, "done": True})
+
+
+def completed(stage):
+    """in bash, verbs, words and flags are completed from what the tool says of itself, ids from what is here"""
+    scene = Scene(stage)
+    workspace, report = scene.provision(scene.good)
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "packaging", "bash-completion", "molecule-agentctl")
+
+    def complete(*words):
+        run = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _molecule_agentctl; printf "%s\\n" "${COMPREPLY[@]}"'
+        env = {**scene.site.agent.environment(), "PATH": os.path.dirname(binary("molecule-agentctl")) + ":" + os.environ["PATH"]}
+        done = subprocess.run(["bash", "--norc", "-c", run, "bash", script, "molecule-agentctl", *words], env=env, capture_output=True, text=True, timeout=30,
+                              check=False)
+        same(done.stderr, "", words)
+        return done.stdout.split()
+
+    for verb in ("inspect", "logs", "restart", "hold", "release"):
+        same(complete(verb, workspace[:2]), [workspace], verb)
+    must({workspace, report["job_id"], "readiness_timeout"} <= set(complete("explain", "")), complete("explain", ""))
+    same(complete("explain", report["job_id"][:12]), [report["job_id"]])
+    same(complete("cancel", ""), [], "a job that ended can be cancelled no more")
+    same(said(scene.site, "workspaces", "--ids"), workspace + "\n")
+    same(said(scene.site, "jobs", "--ids"), report["job_id"] + "\n")
+    scene.site.agent.stop()
+    same(complete("inspect", ""), [])
+
+
 # --- pulls and events -------------------------------------------------------------------------------------------------------------------
 
 def slow_scene(stage, filler=1_200_000, **how):
@@ -182,6 +261,9 @@ def logs(stage):
     whole = said(scene.site, "logs", workspace[:8])
     must(whole.strip(), "a container that serves pages has said nothing")
     same(said(scene.site, "logs", workspace, "--tail", "1"), whole.splitlines(keepends=True)[-1])
+    stage.docker("POST", f"/exec/{stage.docker('POST', f'/containers/ws-{workspace}/exec', {'Cmd': ['sh', '-c', BAD_LINE]})[1]['Id']}/start", {"Detach": True})
+    line = wait_for(lambda: (lambda text: "odd" in text and text)(said(scene.site, "logs", workspace, "--tail", "1", "--json")), 10, "the odd line")
+    same(json.loads(line), {"line": "odd\t\ufffd \u00e9"})
     follow = Following(scene.site, "logs", workspace, "-f", "--tail", "1")
     follow.until(".")
     for word in ("first", "second"):
@@ -303,7 +385,7 @@ def flat(stage):
     wait_for(lambda: said(scene.site, "jobs"), 10, "an answer after all of them")
 
 
-CASES = (reads, beginnings, pulls, changes, logs, who_may, bad_words)
+CASES = (reads, beginnings, pulls, changes, logs, who_may, bad_words, one_line, completed)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ run clang-tidy xargs -P "$(nproc)" -n 1 -a "$tidy" sh -c '
         [ "$0" = base/fault.c ] || flags="$flags -include tests/lab/lint.h"
         eval "clang-tidy --quiet $0 -- $flags" 2>/dev/null'
 rm -f "$tidy"
-run shellcheck shellcheck -x tests/*.sh tests/lab/*.sh tests/fault/*.sh tests/instance/*.sh packaging/*.sh packaging/*/*.sh packaging/registry-auth-ecr .ci/run
+run shellcheck shellcheck -x tests/*.sh tests/lab/*.sh tests/fault/*.sh tests/instance/*.sh packaging/*.sh packaging/*/*.sh packaging/registry-auth-ecr packaging/bash-completion/molecule-agentctl .ci/run
 pages=$(find docs -maxdepth 1 -name '*.[158]')
 # shellcheck disable=SC2086  # a list of names
 [ -z "$pages" ] || run mandoc mandoc -Tlint -Wwarning $pages
