@@ -88,10 +88,10 @@ check: ## unit tests, layer rules, and integration with a real engine, registry 
 	$(call again,check-now)
 
 check-now: tests
-	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t $(LIVE)
+	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/manual.t $(LIVE)
 
-check-unit: tests ## unit tests and layer rules only: no root, no engine, no network
-	@perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t
+check-unit: tests ## unit tests, layer rules and the manual only: no root, no engine, no network
+	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/manual.t
 
 check-mutants: tests ## takes guards away, one by one, and sees that just the named test fails
 	@tests/lab/deps.sh build test

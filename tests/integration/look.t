@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
+from completion import offers  # noqa: E402
 from hand import Link, as_nobody, ask, tool  # noqa: E402
 from lab import Lab, binary, wait_for  # noqa: E402
 from proxy import Proxy, throttle  # noqa: E402
@@ -177,16 +178,7 @@ def completed(stage):
     """in bash, verbs, words and flags are completed from what the tool says of itself, ids from what is here"""
     scene = Scene(stage)
     workspace, report = scene.provision(scene.good)
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "packaging", "bash-completion", "molecule-agentctl")
-
-    def complete(*words):
-        run = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _molecule_agentctl; printf "%s\\n" "${COMPREPLY[@]}"'
-        env = {**scene.site.agent.environment(), "PATH": os.path.dirname(binary("molecule-agentctl")) + ":" + os.environ["PATH"]}
-        done = subprocess.run(["bash", "--norc", "-c", run, "bash", script, "molecule-agentctl", *words], env=env, capture_output=True, text=True, timeout=30,
-                              check=False)
-        same(done.stderr, "", words)
-        return done.stdout.split()
-
+    complete = lambda *words: offers(binary("molecule-agentctl"), *words, env=scene.site.agent.environment())
     for verb in ("inspect", "logs", "restart", "hold", "release"):
         same(complete(verb, workspace[:2]), [workspace], verb)
     must({workspace, report["job_id"], "readiness_timeout"} <= set(complete("explain", "")), complete("explain", ""))
