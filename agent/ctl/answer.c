@@ -64,7 +64,7 @@ void answer_add(const char *list, cJSON *item) {
                 owned = NULL;
 }
 
-cJSON *answer_item(const char *name, ...) {
+cJSON *answer_item_of(const char *name, ...) {
         _cleanup_json_ cJSON *item = cJSON_CreateObject();
         const char *n = name;
         bool ok = item;

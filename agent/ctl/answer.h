@@ -20,8 +20,9 @@ void answer_bool(const char *name, bool value);
 void answer_list(const char *list);             /* is there, if only as an empty array */
 void answer_add(const char *list, cJSON *item); /* owns item */
 
-/* An object whose members are strings, "name", value, ..., NULL; NULL where there is no memory. */
-cJSON *answer_item(const char *name, ...) __attribute__((sentinel));
+/* answer_item("name", value, ...): an object of strings, or NULL where there is no memory. A value that is NULL is null. */
+cJSON *answer_item_of(const char *name, ...) __attribute__((sentinel));
+#define answer_item(...) answer_item_of(__VA_ARGS__, (const char *) NULL)
 
 /* The end of a verb. Where JSON is wanted, prints what there is to tell: nothing where it failed before anything came of it. Returns code, or CTL_FAILED
  * where it cannot be told. A change tells `done`, too. */

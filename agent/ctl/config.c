@@ -8,11 +8,15 @@
 #include "agent/ctl/client.h"
 #include "agent/ctl/ctl.h"
 
+static int print_list(const Config *c) {
+        _cleanup_json_ cJSON *list = config_list(c);
+        return client_print(list);
+}
+
 int ctl_config(int argc, char **argv) {
         int json = 0, opt;
         const struct option options[] = { { "json", no_argument, &json, 1 }, {} };
         _cleanup_(config_freep) Config *c = NULL;
-        _cleanup_json_ cJSON *list = NULL;
         Fault why = {};
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
@@ -26,7 +30,7 @@ int ctl_config(int argc, char **argv) {
                 return CTL_CONFIG;
         }
         if (json)
-                return client_print(list = config_list(c));
+                return print_list(c);
         config_show(c, stdout);
         return CTL_OK;
 }

@@ -19,7 +19,7 @@ static void explain(FaultCode c) {
 }
 
 static cJSON *code_item(FaultCode c) {
-        cJSON *item = answer_item("code", fault_code_name(c), "meaning", fault_code_meaning(c), "advice", fault_code_advice(c), NULL);
+        cJSON *item = answer_item("code", fault_code_name(c), "meaning", fault_code_meaning(c), "advice", fault_code_advice(c));
 
         if (item && json_add_bool(item, "retryable", fault_code_retryable(c)))
                 return item;

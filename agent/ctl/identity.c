@@ -45,7 +45,7 @@ static int show_foreign(int quarantine, const char *name, void *userdata) {
                 return 0;
         fd = openat(quarantine, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         known = fd >= 0 && identity_read(fd, &id, NULL) >= 0;
-        answer_add("set_aside", answer_item("directory", name, "host_id", known ? id.host_id : NULL, NULL));
+        answer_add("set_aside", answer_item("directory", name, "host_id", known ? id.host_id : NULL));
         if (!known)
                 answer_words("set aside: quarantine/%s, without an identity that can be read\n", name);
         else

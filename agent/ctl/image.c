@@ -71,7 +71,7 @@ static void wipe(Sealing *s, const char *path, Way way, const char *what) {
                 fprintf(stderr, "%s: %s\n", path, strerror(-r));
                 s->failed++;
         } else {
-                answer_add("paths", answer_item("path", path, "what", what, NULL));
+                answer_add("paths", answer_item("path", path, "what", what));
                 answer_words("%s %s (%s)\n", s->dry_run ? "would go:" : way == EMPTY ? "emptied:"
                                                                                : "removed:",
                        path, what);

@@ -100,6 +100,7 @@ static int ask(Client *client, const Given *g) {
                 return g->json ? client_print(answer) : show(answer);
         if (!g->json)
                 (void) show(answer);
+        (void) fflush(stdout);          /* what comes next may be long in coming */
         return follow(client, &(Follow){ .json = g->json, .jobs_only = true });
 }
 

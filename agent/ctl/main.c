@@ -111,7 +111,7 @@ static int ctl_help(int argc, char **argv) {
         if (name)
                 return (v = find(name)) ? help_on(v) : CTL_USAGE;
         for (size_t i = 0; i < ELEMENTS(verbs) && answer_is_json(); i++)
-                answer_add("verbs", answer_item("verb", verbs[i].name, "arguments", verbs[i].arguments, "what", verbs[i].what, NULL));
+                answer_add("verbs", answer_item("verb", verbs[i].name, "arguments", verbs[i].arguments, "what", verbs[i].what));
         if (!answer_is_json())
                 usage(stdout);
         return answer_end(CTL_OK);

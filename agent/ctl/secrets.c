@@ -40,7 +40,7 @@ typedef struct Count { Store *store; unsigned files, bad; } Count;
 static void say_bad(const char *file, const char *reason, void *userdata) {
         ((Count *) userdata)->bad++;
         answer_words("%s: %s\n", file, reason);
-        answer_add("bad", answer_item("file", file, "reason", reason, NULL));
+        answer_add("bad", answer_item("file", file, "reason", reason));
 }
 
 static int verify_set(Vault *v, const char *workspace, uint64_t generation, void *userdata) {
@@ -156,7 +156,7 @@ static const char *standing(const Workspace *w, uint64_t generation) {
 typedef struct Listing { const Store *store; const Workspace *w; unsigned n; } Listing;
 
 static cJSON *secret_item(const char *workspace, const char *generation, const char *stands, const SecretItem *secret) {
-        cJSON *item = answer_item("workspace_id", workspace, "generation", generation, "standing", stands, "name", secret->name, NULL);
+        cJSON *item = answer_item("workspace_id", workspace, "generation", generation, "standing", stands, "name", secret->name);
 
         (void) json_add_i64(item, "bytes", (int64_t) secret->value->size); /* ignoring: then the item is one without it */
         return item;
@@ -171,7 +171,7 @@ static int list_set(Vault *v, const char *workspace, uint64_t generation, void *
         (void) u64_text(generation, g);
         if (vault_set_open(v, workspace, generation, &set, &why) < 0) {
                 answer_words("%-36s  %10s  %-14s  %s\n", workspace, g, standing(l->w, generation), why.text);
-                answer_add("bad", answer_item("workspace_id", workspace, "generation", g, "standing", standing(l->w, generation), "reason", why.text, NULL));
+                answer_add("bad", answer_item("workspace_id", workspace, "generation", g, "standing", standing(l->w, generation), "reason", why.text));
         }
         for (size_t i = 0; i < set.n; i++) {
                 answer_words("%-36s  %10s  %-14s  %7zu  %s\n", workspace, g, standing(l->w, generation), set.items[i].value->size, set.items[i].name);
@@ -220,7 +220,7 @@ static bool has_record(const Orphans *o, const char *workspace) {
 
 static void orphan(Orphans *o, const char *what, int r) {
         o->n++;
-        answer_add("orphans", answer_item("path", what, "error", r < 0 ? strerror(-r) : NULL, NULL));
+        answer_add("orphans", answer_item("path", what, "error", r < 0 ? strerror(-r) : NULL));
         answer_words("%s%s%s%s\n", what, o->dry ? " would go" : r < 0 ? " cannot be removed: " : " is removed", !o->dry && r < 0 ? strerror(-r) : "", ".");
         if (r < 0)
                 o->r = r;

@@ -39,7 +39,7 @@ static void move(Setup *s, int dirfd, const char *from, const char *to, const ch
                 return;
         }
         answer_words("%s: %s\n", from, what);
-        answer_add("renamed", answer_item("from", from, "to", to, NULL));
+        answer_add("renamed", answer_item("from", from, "to", to));
         ++*count;
 }
 

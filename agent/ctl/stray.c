@@ -93,7 +93,7 @@ int stray_list(const char *host_id) {
                         const char *name = container_of(item), *host = label(item, LABEL_HOST), *state = json_get_string(item, "State") ?: "?";
 
                         answer_words("foreign: container %s of host %s, %s\n", name, host, state);
-                        answer_add("foreign", answer_item("container", name, "host_id", host, "state", state, NULL));
+                        answer_add("foreign", answer_item("container", name, "host_id", host, "state", state));
                 }
         return CTL_OK;
 }
@@ -107,7 +107,7 @@ static bool remove_one(const Engine *e, const char *kind, const char *name, bool
         if (r < 0)
                 return false;
         answer_words("%s: %s %s\n", dry_run ? "would go" : "removed", kind, name);
-        answer_add("removed", answer_item("kind", kind, "name", name, NULL));
+        answer_add("removed", answer_item("kind", kind, "name", name));
         return true;
 }
 
