@@ -91,7 +91,7 @@ def synopsis():
 
 def sections():
     """{verb or verb and word: what the manual's list of verbs says of it}"""
-    body = re.search(r"^\.Sh DESCRIPTION\n.*?^\.Bl[^\n]*\n(.*?)^\.El", text(PAGES["molecule-agentctl.8"]), re.M | re.S)[1]
+    body = re.search(r"^\.Sh DESCRIPTION\n.*?^\.Bl[^\n]*\n(.*?)^\.Sh", text(PAGES["molecule-agentctl.8"]), re.M | re.S)[1]
     return {key: entry for entry in body.split(".It Cm ")[1:] for key in names_of(entry.split(" Ar ")[0].split(" Op ")[0].split("\n")[0])}
 
 
@@ -129,7 +129,7 @@ def test_what_a_verb_says_it_takes_is_what_its_tables_have():
 
 def test_every_verb_with_something_to_say_takes_json():
     without = {" ".join(key) for key, options in usages().items() if "json" not in options}
-    assert without <= {"doctor"}, f"without --json: {sorted(without)}"
+    assert not without, f"without --json: {sorted(without)}"
 
 
 def offered(*words):

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/term.h"
 #include "base/file.h"
@@ -145,8 +146,11 @@ static int save(Bundle *b, const char *path) {
         }
         if (store(path ?: own, data, size) < 0)
                 return CTL_FAILED;
-        printf("%s: %zu parts, %s. No value of a secret of this host is in it.\n", path ?: own, b->n, term_bytes(size, text));
-        return CTL_OK;
+        answer_words("%s: %zu parts, %s. No value of a secret of this host is in it.\n", path ?: own, b->n, term_bytes(size, text));
+        answer_string("file", path ?: own);
+        answer_number("parts", (int64_t) b->n);
+        answer_number("bytes", (int64_t) size);
+        return answer_done(CTL_OK);
 }
 
 /* ── the verb ────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -172,7 +176,8 @@ static int run(Bundle *b, const char *path) {
 }
 
 int ctl_bundle(int argc, char **argv) {
-        static const struct option options[] = { { "output", required_argument, NULL, 'o' }, { "without", required_argument, NULL, 'w' }, {} };
+        static const struct option options[] = { { "output", required_argument, NULL, 'o' }, { "without", required_argument, NULL, 'w' },
+                                                 { "json", no_argument, NULL, 'j' }, {} };
         char *without[WITHOUT_MAX + 1] = {};
         _cleanup_(bundle_done) Bundle b = { .without = without, .missing = cJSON_CreateArray() };
         const char *path = NULL;
@@ -185,10 +190,12 @@ int ctl_bundle(int argc, char **argv) {
                         path = optarg;
                 else if (opt == 'w' && n < WITHOUT_MAX)
                         without[n++] = optarg;
+                else if (opt == 'j')
+                        answer_as_json(true);
                 else
                         good = false;
         if (!good || optind != argc) {
-                fputs("Usage: molecule-agentctl bundle [--output FILE] [--without PART]...\n", stderr);
+                fputs("Usage: molecule-agentctl bundle [--output FILE] [--without PART]... [--json]\n", stderr);
                 return CTL_USAGE;
         }
         if (geteuid() != 0) {

@@ -130,7 +130,7 @@ def spoken(workspace, job, folder):
             "gc": [["--dry-run"], ["--reason", "a test"]], "sync": [[], ["--wait"]], "apply": None,
             "hold": [[workspace, "--reason", "a look"]], "release": [[workspace]], "drain": [["--reason", "a test"]], "undrain": [[]],
             "restart": [[workspace, "--reason", "a test"]], "cancel": None, "doctor": None, "config": [["show"]],
-            "secrets": [["verify"], ["list"], ["rm-orphans", "--dry-run"]], "audit": [["verify"]], "enroll": None, "credentials": None,
+            "secrets": [["verify"], ["list"], ["rm-orphans", "--dry-run"]], "audit": [["verify"]], "bundle": [["--output", folder + "/bundle"]], "enroll": None, "credentials": None,
             "identity": [["show"], ["remove-foreign", "--dry-run"]], "seal-image": [["--root", folder, "--dry-run"]], "setup": [[folder]],
             "version": [[]], "help": [[]]}
 
