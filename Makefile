@@ -92,6 +92,10 @@ check-now: tests
 
 check-unit: tests ## unit tests, layer rules and the manual only: no root, no engine, no network
 	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/manual.t
+	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/docs.t $(LIVE)
+
+check-unit: tests ## unit tests and layer rules only: no root, no engine, no network
+	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/docs.t
 
 check-mutants: tests ## takes guards away, one by one, and sees that just the named test fails
 	@tests/lab/deps.sh build test

@@ -36,21 +36,21 @@
         X(IMAGE_UNREACHABLE, "image_unreachable", true, "The registry could not be reached.", "Look at the network and the registry; the job may be sent again.") \
         X(IMAGE_DIGEST_MISMATCH, "image_digest_mismatch", false, "What was pulled, or what runs, is not the digest that was asked for.", "Look at the registry: something rewrites images.") \
         X(PULL_STALLED, "pull_stalled", true, "The pull made no progress for too long.", "Look at the network to the registry; the job may be sent again.") \
-        X(NO_SPACE, "no_space", true, "There is not enough free disk space.", "Free space or grow the disk; min_free_bytes is kept free.") \
+        X(NO_SPACE, "no_space", true, "There is not enough free disk space.", "molecule-agentctl df shows the disks, gc removes images that nothing needs; else free space or grow the disk. min_free_bytes is kept free.") \
         X(PORT_UNAVAILABLE, "port_unavailable", true, "No port of port_range could be published.", "See which processes hold ports of the range.") \
         X(ENGINE_UNREACHABLE, "engine_unreachable", true, "The container engine does not answer on its socket.", "systemctl status docker; journalctl -u docker.") \
         X(ENGINE_TOO_OLD, "engine_too_old", false, "The engine does not speak API 1.41 or newer.", "Upgrade the engine.") \
         X(ENGINE_ERROR, "engine_error", true, "The engine refused a call or gave an answer that makes no sense.", "Read the engine's words in the message; journalctl -u docker.") \
         X(NAME_CONFLICT, "name_conflict", false, "A container or volume of that name exists and is not ours.", "Remove or rename the stranger.") \
         X(START_FAILED, "start_failed", false, "The container was created but could not be started.", "Read the engine's words; try the image by hand.") \
-        X(READINESS_TIMEOUT, "readiness_timeout", false, "The workspace did not become ready in time.", "Read the rescue tail; look at what the image does at start.") \
-        X(CRASH_LOOP, "crash_loop", false, "The workspace's process keeps ending.", "Read the rescue tail; look at the exit code.") \
+        X(READINESS_TIMEOUT, "readiness_timeout", false, "The workspace did not become ready in time.", "molecule-agentctl logs WORKSPACE shows its last words; look at what the image does at start.") \
+        X(CRASH_LOOP, "crash_loop", false, "The workspace's process keeps ending.", "molecule-agentctl logs WORKSPACE shows its last words; look at the exit code.") \
         X(ROLLED_BACK, "rolled_back", false, "The new version failed and the old one is running again.", "Read the cause in the message.") \
         X(ROLLBACK_FAILED, "rollback_failed", true, "The new version failed and the old one does not run yet; every sweep tries again.", "Read the cause in the message; look at the engine.") \
         X(SECRET_UNDECRYPTABLE, "secret_undecryptable", true, "A secret or a sealed file could not be opened with this host's keys.", "Seal it to the key that register names; for files on the host, molecule-agentctl secrets verify.") \
         X(SEALING_KEY_CONFLICT, "sealing_key_conflict", false, "The control plane knows another sealing key for this host.", "Settle it with an operator's word on the control plane.") \
         X(DRAINING, "draining", true, "The host accepts no new workspaces.", "Undrain it, or place the workspace elsewhere.") \
-        X(HELD, "held", true, "A hold forbids changes.", "Release the hold.") \
+        X(HELD, "held", true, "A hold forbids changes.", "molecule-agentctl status gives the reason; release ends it.") \
         X(TOO_LATE, "too_late", false, "The job is past the point where it can be cancelled.", "Wait for its outcome.") \
         X(DEADLINE_EXCEEDED, "deadline_exceeded", true, "The job did not end in its time and was undone.", "Look at which step took long; the job may be sent again.") \
         X(STOPPED_EXTERNALLY, "stopped_externally", true, "Someone else stopped the container.", "It is started again after 5 minutes unless held.") \

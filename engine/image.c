@@ -156,8 +156,8 @@ static int space_check(const Images *images, const char *what, uint64_t want, Fa
         if (disk_look(root, &disk) < 0 || (disk.free_bytes >= keep && disk.free_bytes - keep >= want))
                 return 0;
         return fault(reterr, -ENOSPC, FAULT_NO_SPACE,
-                     "%s needs %" PRIu64 " MiB beside %" PRIu64 " MiB kept free; below %s there are %" PRIu64 " MiB", what,
-                     MIB(want), MIB(keep), root, MIB(disk.free_bytes));
+                     "No room for %s: below %s %" PRIu64 " MiB are free, it needs %" PRIu64 " MiB, and min_free_bytes keeps %" PRIu64 " MiB.", what,
+                     root, MIB(disk.free_bytes), MIB(want), MIB(keep));
 }
 
 int images_room(const Images *i, uint64_t bytes, Fault *reterr) { return space_check(i, "the workspace", bytes, reterr); }

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* logs: what a workspace's container says, by way of the agent, so that whoever may look need not be let at the engine. As it comes or, with --json, an
- * object a line. */
+ * object a line. Where a failed one has been removed, root sees what is kept of its last words. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/ids.h"
 #include "agent/ctl/span.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+
+#define RESCUE_MAX (1 << 20)
 
 typedef struct Given {
         const char *workspace;
@@ -88,6 +94,36 @@ static int on_part(const char *data, size_t size, void *userdata) {
         return fwrite(data, 1, size, stdout) == size && fflush(stdout) == 0 ? 0 : -EPIPE;
 }
 
+/* ── the last words ──────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct Newest { const char *id; char name[TIME_TEXT_SIZE + UUID_SIZE + 1]; } Newest;
+
+/* Names are TIME.ID, and come in the order of time. */
+static int choose(int dirfd, const char *name, void *userdata) {
+        Newest *n = userdata;
+        const char *dot = strrchr(name, '.');
+
+        (void) dirfd;
+        if (dot && str_equal(dot + 1, n->id))
+                (void) snprintf(n->name, sizeof n->name, "%s", name);
+        return 0;
+}
+
+static void say_last_words(const char *id) {
+        _cleanup_close_ int state = geteuid() == 0 ? ctl_open_state() : -1, dir = -1;
+        _cleanup_free_ char *text = NULL;
+        Newest n = { .id = id };
+        size_t size;
+
+        dir = state < 0 ? -1 : openat(state, "rescue", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0 || file_each(dir, choose, &n) < 0 || !n.name[0] || file_read(dir, n.name, RESCUE_MAX, &text, &size) < 0)
+                return;
+        printf("The last words of a container that failed and was removed, rescue/%s:\n", n.name);
+        (void) fwrite(text, 1, size, stdout);
+        if (size && text[size - 1] != '\n')
+                putchar('\n');
+}
+
 int ctl_logs(int argc, char **argv) {
         _cleanup_client_ Client client = {};
         Given g = { .tail = 200 };
@@ -113,7 +149,10 @@ int ctl_logs(int argc, char **argv) {
         code = client_stream(&client, path, on_part, reader, &why);
         if (reader->used)
                 print_line(reader);
-        if (code == CTL_NOT_RUNNING && reader->some)    /* the last line says why */
+        if (code == CTL_NOT_RUNNING && reader->some) {  /* the last line says why */
+                if (!reader->json)
+                        say_last_words(id);
                 return CTL_FAILED;
+        }
         return code == CTL_OK ? code : client_say(code, &why);
 }
