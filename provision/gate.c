@@ -32,6 +32,8 @@ struct Gate {
         EngineContainer  seen;                  /* the run that the good answers belong to */
         uint64_t         good_since;            /* boottime of the first good answer of this run; 0: none */
         bool             good_twice;            /* only the last look is missing */
+        int64_t          exit_code;             /* of the run that ended last: one that was started since has none */
+        bool             oom_killed;
         char             last[160];             /* what the last probe said, for the words of a timeout */
 };
 
@@ -119,6 +121,10 @@ static void take_look(Gate *g, EngineContainer *c) {
                 g->good_since = 0;
                 g->good_twice = false;
         }
+        if (c->restarting || !c->running) {
+                g->exit_code = c->exit_code;
+                g->oom_killed = c->oom_killed;
+        }
         engine_container_done(&g->seen);
         g->seen = *c;
         g->looked_at = now_boottime();
@@ -131,7 +137,7 @@ static void judge(Gate *g) {
         if (c->restart_count >= (int64_t) g->crash_loop_restarts) {
                 (void) fault(&f, -EIO, FAULT_CRASH_LOOP,
                              "The workspace's process ended %lld times within the gate (last exit code %lld%s).",
-                             (long long) c->restart_count, (long long) c->exit_code, c->oom_killed ? ", out of memory" : "");
+                             (long long) c->restart_count, (long long) g->exit_code, g->oom_killed ? ", out of memory" : "");
                 finish(g, -EIO, &f);
                 return;
         }
