@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The pages in Markdown: each relative link leads to a file of this tree, each #anchor to a heading there, and each molecule-agentctl that a page names is a verb
-with options that it has."""
+"""The pages in Markdown: each relative link leads to a file of this tree, each #anchor to a heading there, and each molecule-agentctl that a page names is
+a verb with options that it has."""
 
 import glob
 import os
