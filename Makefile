@@ -44,6 +44,7 @@ CTL      := $(call objects,$(filter agent/ctl/%,$(SOURCES))) $(LIB)
 DEVCP    := $(call objects,$(filter tests/devcp/%,$(SOURCES))) $(BASE)
 TESTS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/test-*.c))
 UNIT     := $(filter-out %/test-engine,$(TESTS))         # that one runs under tests/integration/engine.t
+RULES    := tests/layers.sh tests/incidents.t tests/manual.t tests/docs.t
 TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))
 LIVE     := $(sort $(wildcard tests/integration/*.t))
 
@@ -88,14 +89,10 @@ check: ## unit tests, layer rules, and integration with a real engine, registry 
 	$(call again,check-now)
 
 check-now: tests
-	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/manual.t $(LIVE)
+	@$(binaries) perl tests/lab/check.pl $(UNIT) $(RULES) $(LIVE)
 
-check-unit: tests ## unit tests, layer rules and the manual only: no root, no engine, no network
-	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/manual.t
-	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/docs.t $(LIVE)
-
-check-unit: tests ## unit tests and layer rules only: no root, no engine, no network
-	@$(binaries) perl tests/lab/check.pl $(UNIT) tests/layers.sh tests/incidents.t tests/docs.t
+check-unit: tests ## unit tests, layer rules and the pages only: no root, no engine, no network
+	@$(binaries) perl tests/lab/check.pl $(UNIT) $(RULES)
 
 check-mutants: tests ## takes guards away, one by one, and sees that just the named test fails
 	@tests/lab/deps.sh build test
