@@ -97,7 +97,6 @@ void agent_watch_close(Agent *a);
 void agent_watch_changed(Agent *a);             /* a workspace, the hold or the control plane may be another */
 void agent_tell_job(Agent *a, const cJSON *report);
 void agent_tell_pull(Agent *a, const JobPull *p);
-void agent_tell(Agent *a, const char *kind, const cJSON *json);
 
 /* agent-audit.c: none of these fails towards its caller */
 typedef struct LocalChange {            /* everything but the verb may be NULL, "" or 0 */

@@ -8,9 +8,16 @@
 #include "agent/agent-internal.h"
 
 #define SETTLE_USEC (100 * USEC_PER_MSEC)       /* changes come in flocks */
+#define HOLDS_TOLD  3                           /* each may have a reason of 512 bytes, and six times that in JSON */
 
-void agent_tell(Agent *a, const char *kind, const cJSON *json) {
+/* Owns json; NULL: out of memory, and followers are told that they missed one. */
+static void tell(Agent *a, const char *kind, cJSON *json) {
+        if (json && !json_get(json, "at") && !json_add_time(json, "at", now_realtime())) {
+                cJSON_Delete(json);
+                json = NULL;
+        }
         events_add(a->events, kind, json);
+        cJSON_Delete(json);
         api_wake(a->api);
 }
 
@@ -18,8 +25,7 @@ void agent_tell_job(Agent *a, const cJSON *report) {
         cJSON *json = cJSON_Duplicate(report, true);
 
         cJSON_DeleteItemFromObjectCaseSensitive(json, "result");        /* may hold what a console said */
-        agent_tell(a, "job", json);
-        cJSON_Delete(json);
+        tell(a, "job", json);
 }
 
 void agent_tell_pull(Agent *a, const JobPull *p) {
@@ -28,7 +34,7 @@ void agent_tell_pull(Agent *a, const JobPull *p) {
         if (json && json_add_string(json, "job_id", p->job_id) && (!p->workspace_id || json_add_string(json, "workspace_id", p->workspace_id)) &&
             json_add_string(json, "image_ref", p->image_ref) && json_add_i64(json, "bytes", (int64_t) p->bytes) &&
             json_add_i64(json, "total_bytes", (int64_t) p->total))
-                agent_tell(a, "pull", json);
+                tell(a, "pull", TAKE_PTR(json));
 }
 
 static bool is_same(const cJSON *x, const cJSON *y, const char *const *members) {
@@ -51,7 +57,7 @@ static void tell_gone(Agent *a, const char *workspace_id) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
         if (json && json_add_string(json, "workspace_id", workspace_id) && json_add_string(json, "status", "removed"))
-                agent_tell(a, "workspace", json);
+                tell(a, "workspace", TAKE_PTR(json));
 }
 
 static void look_at_workspaces(Agent *a, cJSON *now) {
@@ -62,13 +68,22 @@ static void look_at_workspaces(Agent *a, cJSON *now) {
                 const cJSON *before = find(a->told.workspaces, json_get_string(w, "workspace_id"));
 
                 if (!before || !is_same(before, w, members))
-                        agent_tell(a, "workspace", w);
+                        tell(a, "workspace", cJSON_Duplicate(w, true));
         }
         cJSON_ArrayForEach(w, a->told.workspaces)
                 if (!find(now, json_get_string(w, "workspace_id")))
                         tell_gone(a, json_get_string(w, "workspace_id"));
         cJSON_Delete(a->told.workspaces);
         a->told.workspaces = now;
+}
+
+/* A host with very many held workspaces: their list is left to status. */
+static void tell_hold(Agent *a, const cJSON *hold) {
+        cJSON *json = cJSON_Duplicate(hold, true);
+
+        if (cJSON_GetArraySize(json_get(json, "holds")) > HOLDS_TOLD)
+                cJSON_DeleteItemFromObjectCaseSensitive(json, "holds");
+        tell(a, "hold", json);
 }
 
 static int on_settled(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -83,9 +98,9 @@ static int on_settled(sd_event_source *s, uint64_t usec, void *userdata) {
         if (workspaces)
                 look_at_workspaces(a, workspaces);
         if (!str_equal(hold_text, a->told.hold))
-                agent_tell(a, "hold", hold);
+                tell_hold(a, hold);
         if (!is_same(control, a->told.control, members))
-                agent_tell(a, "control", control);
+                tell(a, "control", cJSON_Duplicate(control, true));
         free(a->told.hold);
         cJSON_Delete(a->told.control);
         a->told.hold = hold_text;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What a workspace's container says, through to whoever may see it. The engine does not wait for a slow reader, so what does not fit beside what was not
- * read yet is left out, and said to be. */
+/* What a workspace's container says, through to whoever may see it. Nothing is left out: where the reader is slow, the engine waits. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,51 +14,41 @@
 #define LINES_TOLD  200
 #define SINCE_MAX   (UINT64_C(1) << 40)
 #define FOLLOWS_MAX 8
-#define ROOM        ((size_t) 1024 * 1024)
+#define ROOM        ((size_t) 256 * 1024)
+#define STEP        ((size_t) 64 * 1024)        /* more than comes at once */
 
 typedef struct LogReader {
         Agent *a;
         EngineCall *call;               /* NULL: it ended, or could not begin */
-        char *text;
-        size_t size, at, room;
-        uint64_t lost;                  /* bytes since the last that fitted */
+        char *text;                     /* ROOM bytes; NULL before the first */
+        size_t size, at;
         int r;
-        char last[sizeof((Fault *) NULL)->text + 64]; /* what is to be said at the end */
+        char last[sizeof((Fault *) NULL)->text + 64];   /* what is to be said at the end */
 } LogReader;
 
-static int make_room(LogReader *l, size_t size) {
-        char *larger;
+static bool is_ready(void *userdata) {
+        LogReader *l = userdata;
 
-        if (l->at > 0) {
-                memmove(l->text, l->text + l->at, l->size - l->at);
-                l->size -= l->at;
-                l->at = 0;
-        }
-        if (l->size + size <= l->room)
-                return 0;
-        if (l->size + size > ROOM)
-                return -ENOBUFS;
-        larger = realloc(l->text, l->size + size);
-        if (!larger)
-                return -ENOMEM;
-        l->text = larger;
-        l->room = l->size + size;
-        return 0;
+        if (!l->text)
+                l->text = malloc(ROOM);
+        if (!l->text)
+                return false;
+        memmove(l->text, l->text + l->at, l->size - l->at);
+        l->size -= l->at;
+        l->at = 0;
+        return ROOM - l->size >= STEP;
 }
 
 static void on_text(const char *text, size_t size, void *userdata) {
         LogReader *l = userdata;
-        char words[64];
-        size_t n = l->lost ? (size_t) snprintf(words, sizeof words, "\n[%llu bytes left out]\n", (unsigned long long) l->lost) : 0;
 
-        if (make_room(l, n + size) < 0) {
-                l->lost += size;
+        if (size > ROOM - l->size) {    /* no chunk is so large */
+                l->call = engine_call_cancel(l->call);
+                l->r = -ENOBUFS;
                 return;
         }
-        memcpy(l->text + l->size, words, n);
-        memcpy(l->text + l->size + n, text, size);
-        l->size += n + size;
-        l->lost = 0;
+        memcpy(l->text + l->size, text, size);
+        l->size += size;
         api_wake(l->a->api);
 }
 
@@ -83,10 +72,14 @@ static ssize_t read_log(void *state, char *to, size_t room) {
                 l->last[0] = 0;
                 return (ssize_t) n;
         }
-        if (n == 0)
-                return l->r;
+        if (n == 0) {
+                engine_call_resume(l->call);    /* there was no memory for it before */
+                return l->size > l->at ? read_log(state, to, room) : l->r;
+        }
         memcpy(to, l->text + l->at, n);
         l->at += n;
+        if (l->size - l->at < STEP)
+                engine_call_resume(l->call);    /* may bring text at once */
         return (ssize_t) n;
 }
 
@@ -112,6 +105,7 @@ static int read_query(const ApiCall *c, EngineLogQuery *ret, Fault *reterr) {
 
 int api_get_logs(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         static const ApiSource source = { .read = read_log, .done = log_done };
+        static const EngineLogSink sink = { is_ready, on_text };
         char name[CONTAINER_NAME_SIZE];
         EngineLogQuery q = {};
         LogReader *l;
@@ -122,13 +116,13 @@ int api_get_logs(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         if (!queue_knows(a->queue, c->part))
                 return fault(reterr, -ENOENT, FAULT_UNKNOWN_WORKSPACE, "There is no workspace of this id on this host.");
         if (a->n_log_readers >= FOLLOWS_MAX)
-                return fault(reterr, -EBUSY, FAULT_STATE_DEGRADED, "%d read logs already, and one more is refused.", FOLLOWS_MAX);
+                return -EUSERS;
         l = calloc(1, sizeof *l);
         if (!l)
                 return -ENOMEM;
         l->a = a;
         a->n_log_readers++;
-        r = engine_container_follow(a->engine, container_name(c->part, CONTAINER_CURRENT, name), &q, on_text, on_end, l, &l->call);
+        r = engine_container_follow(a->engine, container_name(c->part, CONTAINER_CURRENT, name), &q, &sink, on_end, l, &l->call);
         if (r < 0) {
                 log_done(l);
                 return r;

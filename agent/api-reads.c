@@ -95,7 +95,9 @@ int api_get_workspaces(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr
 
 int api_get_workspace(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         ret->json = queue_workspace_view(a->queue, c->part);
-        return ret->json ? 0 : fault(reterr, -ENOENT, FAULT_UNKNOWN_WORKSPACE, "There is no workspace of this id on this host.");
+        if (ret->json || queue_knows(a->queue, c->part))
+                return ret->json ? 0 : -ENOMEM;
+        return fault(reterr, -ENOENT, FAULT_UNKNOWN_WORKSPACE, "There is no workspace of this id on this host.");
 }
 
 int api_read_count(const ApiCall *c, const char *name, uint64_t max, uint64_t otherwise, uint64_t *ret, Fault *reterr) {
@@ -114,7 +116,10 @@ int api_get_jobs(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         if (r < 0)
                 return r;
         r = answer_one(ret, "jobs", queue_jobs_view(a->queue));
-        return r == 0 && json_add_item(ret->json, "outcomes", queue_outcomes(a->queue, (size_t) tail)) ? 0 : -ENOMEM;
+        return r == 0 && json_add_item(ret->json, "outcomes", queue_outcomes(a->queue, (size_t) tail)) &&
+                               json_add_u64_text(ret->json, "next_event", events_next(a->events))
+                       ? 0
+                       : -ENOMEM;
 }
 
 int api_get_pins(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
@@ -168,15 +173,17 @@ static ssize_t follow(void *state, char *to, size_t room) {
 int api_get_events(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         static const ApiSource source = { .read = follow, .done = free };
         Follower *f;
-        uint64_t tail;
+        uint64_t tail, from;
         int r = api_read_count(c, "tail", EVENTS_KEPT, 0, &tail, reterr);
 
+        if (r == 0)
+                r = api_read_count(c, "from", UINT64_MAX, UINT64_MAX, &from, reterr);
         if (r < 0)
                 return r;
         f = malloc(sizeof *f);
         if (!f)
                 return -ENOMEM;
-        *f = (Follower){ a->events, events_cursor(a->events, (size_t) tail) };
+        *f = (Follower){ a->events, api_query(c, "from") ? events_from(a->events, from) : events_cursor(a->events, (size_t) tail) };
         *ret = (ApiAnswer){ .source = &source, .state = f, .type = "text/event-stream" };
         return 0;
 }

@@ -15,6 +15,7 @@
 #include "base/text.h"
 
 #define IDLE_SECONDS      10 /* a connection on which nothing moves */
+#define READER_SECONDS    300 /* one that does not read what is due to it */
 #define CONNECTION_MEMORY (8 * 1024)
 #define STREAM_BLOCK      (4 * 1024)
 #define BEAT_USEC         (15 * USEC_PER_SEC)
@@ -72,7 +73,7 @@ static ssize_t on_read(void *cls, uint64_t at, char *to, size_t room) {
                 return n;
         if (n < 0 || has_gone(t->connection))
                 return n == -ENODATA ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
-        t->suspended = true;
+        t->suspended = true;                    /* what its source says from now on wakes it */
         MHD_suspend_connection(t->connection);
         return 0;
 }
@@ -107,6 +108,7 @@ enum MHD_Result api_server_stream(ApiServer *s, struct MHD_Connection *connectio
                 return MHD_NO;
         }
         (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+        (void) MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned) READER_SECONDS);
         r = MHD_queue_response(connection, MHD_HTTP_OK, response);
         MHD_destroy_response(response);
         return r;

@@ -20,6 +20,7 @@
 #define CONNECTIONS_MAX   128
 #define STREAMS_MAX       100 /* so that there is always room for a question */
 #define PEER_GROUPS_MAX   256
+#define GROUP_ROOM        ((size_t) 1024 * 1024) /* a group with very many members */
 #define BODY_STEP         (64 * 1024)
 
 struct Api {
@@ -87,7 +88,6 @@ static enum MHD_Result send_refusal(struct MHD_Connection *connection, const Req
                 { 404, "not_found" },
                 { 405, "method_not_allowed" },
                 { 413, "too_large" },
-                { 503, "too_many" },
         };
 
         for (size_t i = 0; i < ELEMENTS(table); i++)
@@ -204,10 +204,15 @@ static int take_body(Request *q, const char *data, size_t size) {
         return 0;
 }
 
+static void answer_done(ApiAnswer *a) {
+        cJSON_Delete(a->json);
+        free(a->text);
+}
+
 const char *api_query(const ApiCall *c, const char *name) {
         const char *value = MHD_lookup_connection_value((struct MHD_Connection *) c->connection, MHD_GET_ARGUMENT_KIND, name);
 
-        return value && strlen(value) <= API_PART_MAX ? value : NULL;
+        return value && strlen(value) > API_PART_MAX ? "?" : value;
 }
 
 static int run(const Api *api, struct MHD_Connection *connection, Request *q, ApiAnswer *ret, Fault *reterr) {
@@ -232,30 +237,35 @@ static int run(const Api *api, struct MHD_Connection *connection, Request *q, Ap
         return r < 0 ? r : q->route->handle(api->agent, &call, ret, reterr);
 }
 
+static enum MHD_Result send_too_many(struct MHD_Connection *connection) {
+        return send_error(connection, 503, "too_many", "So many read or follow already that one more is refused.");
+}
+
 static enum MHD_Result send_stream(const Api *api, struct MHD_Connection *connection, ApiAnswer *a) {
         if (api_server_has_room(api->server))
                 return api_server_stream(api->server, connection, a->type, a->source, a->state);
         a->source->done(a->state);
-        return send_error(connection, 503, "too_many", "So many follow already that one more is refused.");
+        return send_too_many(connection);
 }
 
 static enum MHD_Result answer(const Api *api, struct MHD_Connection *connection, Request *q) {
-        ApiAnswer a = {};
+        _cleanup_(answer_done) ApiAnswer a = {};
         Fault why = {};
-        enum MHD_Result r;
+        int r;
 
         if (!q->route)
                 return send_refusal(connection, q);
-        if (run(api, connection, q, &a, &why) < 0) {
+        r = run(api, connection, q, &a, &why);
+        if (r == -EUSERS)
+                return send_too_many(connection);
+        if (r < 0) {
                 if (!why.set)
                         (void) fault(&why, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
                 return send_error(connection, status_of(why.code), fault_code_name(why.code), why.text);
         }
         if (a.source)
                 return send_stream(api, connection, &a);
-        r = a.text ? api_server_text(connection, 200, a.type, a.text) : send_json(connection, 200, a.json);
-        cJSON_Delete(a.json);
-        return r;
+        return a.text ? api_server_text(connection, 200, a.type, TAKE_PTR(a.text)) : send_json(connection, 200, a.json);
 }
 
 /* Called when the head is there, then for each piece of the body, then once with no data. */
@@ -311,13 +321,13 @@ static int listen_on(const char *path) {
 }
 
 static void find_admins(Api *api, const char *name) {
+        _cleanup_free_ char *room = malloc(GROUP_ROOM);
         struct group entry, *found = NULL;
-        char room[4096];
 
         if (!name)
                 return;
-        if (getgrnam_r(name, &entry, room, sizeof room, &found) != 0 || !found) {
-                log_warning("This host has no group '%s' (admin_group): only root looks at logs and workspaces.", name);
+        if (!room || getgrnam_r(name, &entry, room, GROUP_ROOM, &found) != 0 || !found) {
+                log_warning("This host has no group '%s' that can be read (admin_group): only root looks at logs and workspaces.", name);
                 return;
         }
         api->has_admins = true;

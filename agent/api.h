@@ -37,7 +37,7 @@ typedef struct ApiCall {                /* borrowed during the handler */
         const char  *claimed_loginuid, *claimed_executable;     /* as the peer states them, NULL where it does not; not checked by anyone */
 } ApiCall;
 
-const char *api_query(const ApiCall *c, const char *name);      /* NULL: absent, or longer than API_PART_MAX */
+const char *api_query(const ApiCall *c, const char *name);      /* NULL: absent; "?", which nothing takes, where longer than API_PART_MAX */
 
 /* What a long answer is read from. */
 typedef struct ApiSource {
@@ -54,7 +54,7 @@ typedef struct ApiAnswer {
         const char      *type;
 } ApiAnswer;
 
-/* 0 with what to answer; or negative with the reason. */
+/* 0 with what to answer; or negative with the reason; -EUSERS: too many do this already. */
 typedef int (*ApiHandler)(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr);
 
 typedef struct ApiRoute {

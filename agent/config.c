@@ -453,10 +453,20 @@ static void print_value(const Config *c, const Setting *s, FILE *to) {
         }
 }
 
+/* A proxy's user and password are for the proxy. */
+static void print_shown(const Config *c, const Setting *s, FILE *to) {
+        const char *at = s->offset == offsetof(Config, proxy) && c->proxy ? strrchr(c->proxy, '@') : NULL, *scheme = at ? strstr(c->proxy, "://") : NULL;
+
+        if (at)
+                fprintf(to, "%.*s***%s", scheme && scheme < at ? (int) (scheme + 3 - c->proxy) : 0, c->proxy, at);
+        else
+                print_value(c, s, to);
+}
+
 void config_show(const Config *c, FILE *to) {
         for (size_t i = 0; i < N_SETTINGS; i++) {
                 fprintf(to, "%s = ", settings[i].key);
-                print_value(c, &settings[i], to);
+                print_shown(c, &settings[i], to);
                 fprintf(to, "\t# %s\n", origin_of(c, i)->text);
         }
 }
@@ -468,7 +478,7 @@ static char *value_text(const Config *c, const Setting *s) {
 
         if (!f)
                 return NULL;
-        print_value(c, s, f);
+        print_shown(c, s, f);
         if (fclose(f) == 0)
                 return text;
         free(text);

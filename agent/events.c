@@ -36,11 +36,17 @@ void events_add(Events *e, const char *kind, const cJSON *json) {
 
         if (!text || strlen(text) > EVENT_SIZE_MAX) {
                 free(text);
-                return;
+                text = strdup("event: lost\ndata: {\"events\":1}\n\n");
         }
+        if (!text)
+                return;
         free(e->ring[e->n % EVENTS_KEPT]);
         e->ring[e->n++ % EVENTS_KEPT] = text;
 }
+
+uint64_t events_next(const Events *e) { return e->n; }
+
+EventCursor events_from(const Events *e, uint64_t number) { return (EventCursor){ .next = number < e->n ? number : e->n }; }
 
 EventCursor events_cursor(const Events *e, size_t newest) {
         uint64_t kept = e->n - oldest(e);

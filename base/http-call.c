@@ -129,7 +129,8 @@ static size_t on_body(char *p, size_t one, size_t n, void *userdata) {
                 c->stop = r;
                 return 0;
         }
-        return n;
+        c->paused = r == HTTP_PAUSE;
+        return c->paused ? CURL_WRITEFUNC_PAUSE : n;
 }
 
 /* Only what a caller can act upon has its own number. */

@@ -42,7 +42,7 @@ struct HttpCall {
         size_t               request_size;
         char                *body;      /* of the answer */
         size_t               size, allocated, max, headers_size;
-        bool                 in_body;
+        bool                 in_body, paused;
         Captured             captured;
         char                 words[CURL_ERROR_SIZE];
 };

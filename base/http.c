@@ -215,6 +215,20 @@ HttpCall *http_call_cancel(HttpCall *c) {
         return NULL;
 }
 
+void http_call_resume(HttpCall *c) {
+        Http *h = c ? c->http : NULL;
+
+        if (!c || !c->paused || c->state != CALL_LIVE || h->in_curl)
+                return;
+        c->paused = false;
+        h->in_curl = true;
+        (void) curl_easy_pause(c->easy, CURLPAUSE_CONT);        /* ignoring: what fails in it ends the transfer, which is seen below */
+        h->in_curl = false;
+        settle(h);                                              /* c is not touched any more */
+        if (first(h, CALL_FINISHED) && !h->telling)
+                (void) sd_event_source_set_enabled(h->drain, SD_EVENT_ONESHOT);
+}
+
 /* ── the client as a whole ───────────────────────────────────────────────────────────────────────────────────── */
 
 static int string_set(char **place, const char *value) {

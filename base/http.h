@@ -37,7 +37,9 @@ typedef struct HttpAnswer {
 } HttpAnswer;
 
 typedef void (*HttpDone)(const HttpAnswer *answer, void *userdata);
-typedef int (*HttpChunk)(const void *data, size_t size, void *userdata);        /* negative: end the transfer (answer.error is that) */
+/* Negative: end the transfer (answer.error is that). HTTP_PAUSE: not now; the other side waits, and the same bytes come again after http_call_resume(). */
+typedef int (*HttpChunk)(const void *data, size_t size, void *userdata);
+#define HTTP_PAUSE 1
 
 typedef enum HttpFlags {
         HTTP_CREDENTIALS    = 1 << 0,   /* attach the origin's credential headers; -EPERM from http_send() when the URL is of another origin */
@@ -85,6 +87,7 @@ int   http_set_credentials(Http *h, const char *url, const char *const *headers,
 
 /* 0: done() will be called. Negative: it will not; -EINVAL/-EPERM for a URL that is not allowed, -ENOMEM. ret_call may be NULL. */
 int       http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata, HttpCall **ret_call);
+void      http_call_resume(HttpCall *c);        /* not from inside a chunk(); a chunk() may come from inside it. NULL, and one that is not paused, is fine */
 HttpCall *http_call_cancel(HttpCall *c);        /* NULL is fine; returns NULL */
 
 bool http_url_is_loopback(const char *url);

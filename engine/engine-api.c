@@ -252,8 +252,8 @@ int engine_container_logs(Engine *e, const char *id, unsigned lines, size_t max,
         return engine_call_begin(c, str_printf("/containers/%s/logs?stdout=1&stderr=1&tail=%u", id, lines), &(HttpRequest) {}, ret);
 }
 
-int engine_container_follow(Engine *e, const char *id, const EngineLogQuery *q, void (*on_text)(const char *text, size_t size, void *userdata),
-                            EngineDone done, void *userdata, EngineCall **ret) {
+int engine_container_follow(Engine *e, const char *id, const EngineLogQuery *q, const EngineLogSink *sink, EngineDone done, void *userdata,
+                            EngineCall **ret) {
         EngineCall *c;
 
         if (!name_is_valid(id))
@@ -261,8 +261,7 @@ int engine_container_follow(Engine *e, const char *id, const EngineLogQuery *q, 
         c = engine_call_new(e, &container_logs_kind, id, done, userdata);
         if (c) {
                 c->log.max = FOLLOW_STEP_MAX;
-                c->on_text = on_text;
-                c->endless = q->follow;
+                c->sink = sink;
         }
         return engine_call_begin(c, str_printf("/containers/%s/logs?stdout=1&stderr=1&tail=%u&since=%llu&follow=%d", id, q->lines,
                                                (unsigned long long) q->since, q->follow), &(HttpRequest) {}, ret);

@@ -253,19 +253,24 @@ static void on_answer(const HttpAnswer *a, void *userdata) {
         call_tell(c, &answer);
 }
 
+void engine_call_resume(EngineCall *c) { http_call_resume(c ? c->http : NULL); }
+
 /* ── sending ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static int on_chunk(const void *data, size_t size, void *userdata) {
         EngineCall *c = userdata;
 
         if (c->kind->flags & KIND_LOG) {
-                int r = log_stream_feed(&c->log, data, size);
+                int r;
 
-                if (r < 0 || !c->on_text)
-                        return r;
+                if (c->sink && !c->sink->ready(c->userdata))
+                        return HTTP_PAUSE;
+                r = log_stream_feed(&c->log, data, size);
                 size = c->log.size;
+                if (r < 0 || !c->sink || size == 0)
+                        return r;
                 c->log.size = 0;
-                c->on_text(c->log.text, size, c->userdata);     /* may cancel: c is not touched any more */
+                c->sink->text(c->log.text, size, c->userdata);  /* may cancel: c is not touched any more */
                 return 0;
         }
         pull_progress_feed(c->progress, data, size);
@@ -291,7 +296,7 @@ static int call_send(EngineCall *c, const char *path, const HttpRequest *more) {
                 q.chunk = on_chunk;
                 q.flags |= HTTP_KEEP_BODY;
         }
-        if (!c->progress && !c->endless)        /* a pull takes as long as it takes; who asked for it watches its progress */
+        if (!c->progress && !c->sink)           /* a pull takes as long as it takes; who asked for it watches its progress */
                 q.timeout_usec += e->timeout_usec;
         c->sending = true;
         c->sent_at = now_boottime();

@@ -91,8 +91,7 @@ struct EngineCall {
         PullProgress          *progress;
         void                 (*on_progress)(void *userdata);
         LogStream              log;
-        void                 (*on_text)(const char *text, size_t size, void *userdata);  /* the log as it comes, in place of the body */
-        bool                   endless;         /* no timeout */
+        const EngineLogSink   *sink;            /* of a log that is followed, in place of the body; takes as long as it takes */
         size_t                 limit;           /* of a good answer's body, where it is below what a refusal may take; or 0 */
 };
 

@@ -74,9 +74,14 @@ int engine_container_stop(Engine *e, const char *id, unsigned seconds, EngineDon
 int engine_container_rename(Engine *e, const char *id, const char *name, EngineDone done, void *userdata, EngineCall **ret);
 int engine_container_remove(Engine *e, const char *id, EngineDone done, void *userdata, EngineCall **ret);      /* force; keeps volumes; 404 is r 0 */
 typedef struct EngineLogQuery { unsigned lines; uint64_t since; bool follow; } EngineLogQuery;  /* since: seconds since the epoch; 0: all */
-/* The same as it comes, oldest first, and on with what follows; on_text may cancel. The answer's body is empty. */
-int engine_container_follow(Engine *e, const char *id, const EngineLogQuery *q, void (*on_text)(const char *text, size_t size, void *userdata),
-                            EngineDone done, void *userdata, EngineCall **ret);
+typedef struct EngineLogSink {
+        bool (*ready)(void *userdata);          /* there is room for 64 KiB; where not, the engine waits until engine_call_resume() */
+        void (*text)(const char *text, size_t size, void *userdata);    /* may cancel */
+} EngineLogSink;
+/* The same as it comes, oldest first, and on with what follows. sink is borrowed, with userdata. The answer's body is empty. */
+int  engine_container_follow(Engine *e, const char *id, const EngineLogQuery *q, const EngineLogSink *sink, EngineDone done, void *userdata,
+                             EngineCall **ret);
+void engine_call_resume(EngineCall *c);         /* not from inside the sink; it may be called from inside this. NULL is fine */
 int engine_container_logs(Engine *e, const char *id, unsigned lines, size_t max, EngineDone done, void *userdata, EngineCall **ret);
                                         /* body: plain text, stdout and stderr in order, the engine's 8-byte frames already taken out */
 int engine_archive_put(Engine *e, const char *id, const char *path, const void *tar, size_t size, EngineDone done, void *userdata, EngineCall **ret);

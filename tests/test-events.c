@@ -64,7 +64,7 @@ TEST(a_slow_reader_is_told_how_many_it_lost) {
         events_free(e);
 }
 
-TEST(what_is_too_large_or_not_there_is_left_out) {
+TEST(what_is_too_large_or_not_there_is_told_as_lost) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         char large[EVENT_SIZE_MAX + 1];
         Events *e;
@@ -77,6 +77,12 @@ TEST(what_is_too_large_or_not_there_is_left_out) {
         CHECK(json_add_string(json, "text", large));
         events_add(e, "job", json);
         events_add(e, "job", NULL);
+        add(e, "job", 2);
+        CHECK_STR(read_all(e, &c, 4096), "event: lost\ndata: {\"events\":1}\n\nevent: lost\ndata: {\"events\":1}\n\nid: 2\nevent: job\ndata: {\"n\":2}\n\n");
+        CHECK_INT((int) events_next(e), 3);
+        c = events_from(e, 2);
+        CHECK_STR(read_all(e, &c, 4096), "id: 2\nevent: job\ndata: {\"n\":2}\n\n");
+        c = events_from(e, 100);
         CHECK_STR(read_all(e, &c, 4096), "");
         events_free(e);
 }

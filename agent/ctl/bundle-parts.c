@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What is in a bundle. Each source is of a kind that has no place for a value: answers of the local API, records (never what is sealed beside them), settings,
- * and of the engine's inspects only the members listed here: no environment, no command, no output of health checks. */
+/* What is in a bundle. Each source is of a kind that has no place for a value: answers of the local API, records without what programs said (and never what is
+ * sealed beside them), settings, and of the engine's inspects only the members listed here: no environment, no command, no output of health checks. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include "agent/ctl/bundle.h"
 #include "agent/ctl/ctl.h"
 #include "base/file.h"
+#include "base/record.h"
 #include "base/text.h"
 
 #define RECORD_MAX (8 * 1024 * 1024)
@@ -23,7 +24,7 @@ static const struct { const char *name, *path; } answers[] = {
         { "pins.json", "/v1/pins" },       { "images.json", "/v1/images" },         { "df.json", "/v1/df" },
 };
 
-static const char *const records[] = { "identity", "host", "outcomes", "pins", "images", "tombstones", "health", "format" };
+static const char *const records[] = { "identity", "boot_epoch", "host", "outcomes", "pins", "images", "tombstones", "format" };
 
 static const char *const inspected[] = {
         "Id", "Name", "Created", "RestartCount", "Image", "Driver", "Platform", "State/Status", "State/Running", "State/Restarting", "State/OOMKilled",
@@ -81,18 +82,28 @@ static int add_config(Bundle *b, const Config *c) {
 
 /* ── of the disk ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static int add_file(Bundle *b, int dirfd, const char *file, const char *name) {
-        char *text = NULL;
-        size_t size = 0;
-        int r = file_read(dirfd, file, RECORD_MAX, &text, &size);
+/* What a job brought back may be what a program said. */
+static void drop_results(cJSON *json) {
+        cJSON *item;
+
+        cJSON_DeleteItemFromObjectCaseSensitive(json, "result");
+        cJSON_ArrayForEach(item, json)
+                drop_results(item);
+}
+
+static int add_record(Bundle *b, int dirfd, const char *file, const char *type, const char *name) {
+        _cleanup_json_ cJSON *json = NULL;
+        Fault why = {};
+        int r = record_read(dirfd, file, type, RECORD_MAX, &json, &why);
 
         if (r == -ENOENT)
                 return 0;
         if (r < 0) {
-                bundle_missing(b, name, strerror(-r));
+                bundle_missing(b, name, why.set ? why.text : strerror(-r));
                 return 0;
         }
-        return bundle_add(b, name, text, size);
+        drop_results(json);
+        return bundle_add_json(b, name, json);
 }
 
 static int add_workspace_record(int dirfd, const char *file, void *userdata) {
@@ -101,7 +112,7 @@ static int add_workspace_record(int dirfd, const char *file, void *userdata) {
         if (!uuid_is_valid(file))               /* payloads and undo sets, which are sealed, have longer names */
                 return 0;
         (void) snprintf(name, sizeof name, "records/ws/%s", file);
-        return add_file(userdata, dirfd, file, name);
+        return add_record(userdata, dirfd, file, "workspace", name);
 }
 
 /* The end of the audit record, from the beginning of a line. */
@@ -133,7 +144,7 @@ static int add_records(Bundle *b, int state_fd) {
 
         for (size_t i = 0; r >= 0 && i < ELEMENTS(records); i++) {
                 (void) snprintf(name, sizeof name, "records/%s", records[i]);
-                r = add_file(b, state_fd, records[i], name);
+                r = add_record(b, state_fd, records[i], records[i], name);
         }
         if (r >= 0 && ws >= 0)
                 r = file_each(ws, add_workspace_record, b);

@@ -146,7 +146,7 @@ static int save(Bundle *b, const char *path) {
         }
         if (store(path ?: own, data, size) < 0)
                 return CTL_FAILED;
-        answer_words("%s: %zu parts, %s. No value of a secret of this host is in it.\n", path ?: own, b->n, term_bytes(size, text));
+        answer_words("%s: %zu parts, %s. It was searched for every sealed value of 6 bytes or more and for the credentials: none is in it.\n", path ?: own, b->n, term_bytes(size, text));
         answer_string("file", path ?: own);
         answer_number("parts", (int64_t) b->n);
         answer_number("bytes", (int64_t) size);
@@ -171,7 +171,7 @@ static int run(Bundle *b, const char *path) {
                 fprintf(stderr, "The bundle cannot be put together: %s\n", r == -EFBIG ? "it is larger than 64 MiB; leave something out with --without" : strerror(-r));
                 return CTL_FAILED;
         }
-        r = bundle_search(b, config);
+        r = bundle_search(b, config, state);
         return r == 0 ? save(b, path) : r > 0 ? CTL_REFUSED : CTL_FAILED;
 }
 

@@ -32,4 +32,4 @@ int bundle_journal(Bundle *b, const cJSON *workspaces, const cJSON *outcomes, co
 
 /* bundle-search.c: 0: no value of a secret of this host stands in any part, in clear, in JSON, in base64 or as part of a URL. 1: one does; where was said on
  * stderr by its name. Negative: it could not be found out, and why was said. */
-int bundle_search(const Bundle *b, const Config *c);
+int bundle_search(const Bundle *b, const Config *c, int state_fd);

@@ -116,6 +116,15 @@ static int refused(const Exchange *x, const HttpAnswer *a, const cJSON *json) {
         return a->status == 503 ? CTL_TRY_AGAIN : CTL_FAILED;
 }
 
+void client_tame(cJSON *json) {
+        cJSON *item;
+
+        if (cJSON_IsString(json))
+                text_make_printable(json->valuestring);
+        cJSON_ArrayForEach(item, json)
+                client_tame(item);
+}
+
 static void on_answer(const HttpAnswer *a, void *userdata) {
         Exchange *x = userdata;
         _cleanup_json_ cJSON *json = NULL;
@@ -129,8 +138,10 @@ static void on_answer(const HttpAnswer *a, void *userdata) {
                 return;
         else if (json_parse_values(a->body, a->size, 10 * JSON_VALUES_MAX, &json, NULL) < 0 || a->status != 200)
                 x->code = refused(x, a, json);
-        else
+        else {
+                client_tame(json);
                 *x->ret = TAKE_PTR(json);
+        }
 }
 
 static int exchange(Exchange *x, HttpRequest *q, const char *path) {

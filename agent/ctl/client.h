@@ -31,5 +31,6 @@ int client_post_json(Client *c, const char *path, const cJSON *json, cJSON **ret
 typedef int (*ClientPart)(const char *data, size_t size, void *userdata);
 int client_stream(Client *c, const char *path, ClientPart on_part, void *userdata, Fault *why);
 
+void client_tame(cJSON *json);                  /* no text in it has anything that a terminal obeys; answers of client_get() and the like are so */
 int client_print(const cJSON *json);            /* one line on stdout; an exit code */
 int client_say(int code, const Fault *why);     /* prints the words on stderr and returns code */

@@ -14,10 +14,13 @@
 #include "base/file.h"
 #include "base/text.h"
 
+#define CREDENTIAL_ROOM 8192
+
 extern char **environ;
 
 /* Runs systemd-creds, and waits for its end: 0 where it did what it was asked. input NULL: none. */
-static int run(char *const argv[], const void *input, size_t size, bool quiet) {
+/* output: where its standard output goes; -1: as quiet says. */
+static int run_to(char *const argv[], const void *input, size_t size, bool quiet, int output) {
         posix_spawn_file_actions_t actions;
         int fds[2], status = -1, e;
         pid_t pid;
@@ -26,8 +29,11 @@ static int run(char *const argv[], const void *input, size_t size, bool quiet) {
                 return -errno;
         (void) posix_spawn_file_actions_init(&actions);
         (void) posix_spawn_file_actions_adddup2(&actions, fds[0], STDIN_FILENO);
+        if (output >= 0)
+                (void) posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
         if (quiet) {
-                (void) posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+                if (output < 0)
+                        (void) posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
                 (void) posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
         }
         e = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
@@ -44,9 +50,38 @@ static int run(char *const argv[], const void *input, size_t size, bool quiet) {
                                                                            : -EIO;
 }
 
+static int run(char *const argv[], const void *input, size_t size, bool quiet) { return run_to(argv, input, size, quiet, -1); }
+
 /* With the key on its standard input: in no argument, no file. */
 static int encrypt(const void *value, size_t size, const char *name, const char *path) {
         return run((char *[]){ (char *) "systemd-creds", (char *) "encrypt", (char *) name, (char *) "-", (char *) path, NULL }, value, size, false);
+}
+
+/* It fits into the pipe, so that it can be read when the program has ended. */
+int creds_open(const char *store, const char *name, char **ret, size_t *ret_size) {
+        _cleanup_free_ char *text = calloc(1, CREDENTIAL_ROOM);
+        _cleanup_close_ int from = -1, to = -1;
+        char path[256], option[80];
+        int fds[2], r;
+        ssize_t n;
+
+        if (snprintf(path, sizeof path, "%s/%s", store, name) >= (int) sizeof path || snprintf(option, sizeof option, "--name=%s", name) >= (int) sizeof option)
+                return -ENAMETOOLONG;
+        if (!text || pipe2(fds, O_CLOEXEC) < 0)
+                return -ENOMEM;
+        from = fds[0];
+        to = fds[1];
+        r = run_to((char *[]){ (char *) "systemd-creds", (char *) "decrypt", option, path, (char *) "-", NULL }, NULL, 0, true, to);
+        if (r < 0)
+                return r;
+        (void) close(to);
+        to = -1;
+        n = read(from, text, CREDENTIAL_ROOM - 1);
+        if (n <= 0)
+                return -EIO;
+        *ret = TAKE_PTR(text);
+        *ret_size = (size_t) n;
+        return 0;
 }
 
 bool creds_decrypts(const char *store, const char *file, const char *name) {

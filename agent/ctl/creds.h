@@ -13,6 +13,7 @@
  * disk when 0 is returned; else the old one is as it was. size is at most 4,096 bytes: it has to fit into a pipe. Negative errno. */
 int creds_store(const char *store, const char *name, const void *value, size_t size);
 /* Whether the file in `store` decrypts on this machine as the credential `name`. */
+int  creds_open(const char *store, const char *name, char **ret, size_t *ret_size);      /* its value, at most 4,096 bytes; malloc'd. Negative errno */
 bool creds_decrypts(const char *store, const char *file, const char *name);
 
 int creds_sync(const char *path);               /* fsync of a file or directory */

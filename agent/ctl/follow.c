@@ -13,6 +13,7 @@
 #define LINE_MAX_BYTES (8 * 1024)
 #define BARS_MAX       8
 #define BAR_WIDTH      30
+#define BAR_WORDS      60               /* columns of what stands beside it */
 
 typedef struct Bar {
         char job_id[UUID_SIZE], what[ID_SHORT_SIZE];
@@ -37,20 +38,23 @@ static void unpaint(Follower *w) {
         w->painted = 0;
 }
 
-static void paint_bar(const Bar *b) {
-        unsigned percent = b->bytes >= b->total ? 99 : (unsigned) (b->bytes * 100 / b->total), full = percent * BAR_WIDTH / 100;
-        char bytes[TERM_TEXT_SIZE], total[TERM_TEXT_SIZE], rate[TERM_TEXT_SIZE];
+/* Never wider than the terminal: a line that wraps could not be painted over. */
+static void paint_bar(const Bar *b, unsigned columns) {
+        unsigned percent = b->bytes >= b->total ? 99 : (unsigned) (b->bytes * 100 / b->total);
+        unsigned width = columns > BAR_WIDTH + BAR_WORDS ? BAR_WIDTH : columns > BAR_WORDS ? columns - BAR_WORDS : 0, full = percent * width / 100;
+        char bytes[TERM_TEXT_SIZE], total[TERM_TEXT_SIZE], rate[TERM_TEXT_SIZE], line[200];
         static const char dashes[] = "##############################", dots[] = "..............................";
 
-        printf("pulling for %s [%.*s%.*s] %2u%%  %s of %s  %s/s\n", b->what, (int) full, dashes, (int) (BAR_WIDTH - full), dots, percent,
-               term_bytes(b->bytes, bytes), term_bytes(b->total, total), term_bytes((uint64_t) b->rate, rate));
+        (void) snprintf(line, sizeof line, "pulling for %s [%.*s%.*s] %2u%%  %s of %s  %s/s", b->what, (int) full, dashes, (int) (width - full), dots,
+                        percent, term_bytes(b->bytes, bytes), term_bytes(b->total, total), term_bytes((uint64_t) b->rate, rate));
+        printf("%.*s\n", (int) columns - 1, line);
 }
 
 static void paint(Follower *w) {
         if (!w->live)
                 return;
         for (unsigned i = 0; i < w->n_bars; i++)
-                paint_bar(&w->bars[i]);
+                paint_bar(&w->bars[i], term_columns());
         w->painted = w->n_bars;
         (void) fflush(stdout);
 }
@@ -101,7 +105,7 @@ static void show_pull(Follower *w, const cJSON *data) {
         before = b->total ? b->bytes * 10 / b->total : 0;
         bar_move(b, bytes, total);
         if (!w->live && bytes * 10 / total != before)
-                printf("%s  pull       %s  %llu%%  %s of %s\n", term_clock(NULL, clock), b->what, (unsigned long long) (bytes * 100 / total),
+                printf("%s  pull       %s  %llu%%  %s of %s\n", term_clock(json_get_string(data, "at"), clock), b->what, (unsigned long long) (bytes * 100 / total),
                        term_bytes(bytes, text), term_bytes(total, whole));
 }
 
@@ -140,7 +144,7 @@ static void show_workspace(Follower *w, const cJSON *data) {
         const char *code = json_get_string(data, "last_error/code");
 
         (void) w;
-        begin_line(NULL, "workspace");
+        begin_line(json_get_string(data, "at"), "workspace");
         printf("%.8s ", json_get_string(data, "workspace_id") ?: "");
         print_state(json_get_string(data, "status") ?: "");
         printf("%s%s\n", code ? ": " : "", code ?: "");
@@ -150,7 +154,7 @@ static void show_hold(Follower *w, const cJSON *data) {
         const cJSON *hold;
 
         (void) w;
-        begin_line(NULL, "hold");
+        begin_line(json_get_string(data, "at"), "hold");
         fputs(json_get_bool(data, "held", false) ? "the host is held" : "the host is not held", stdout);
         cJSON_ArrayForEach(hold, json_get(data, "holds"))
                 printf("; %.8s: %s", json_get_string(hold, "workspace_id") ?: "host", json_get_string(hold, "reason") ?: "");
@@ -161,14 +165,14 @@ static void show_control(Follower *w, const cJSON *data) {
         const char *code = json_get_string(data, "error/code");
 
         (void) w;
-        begin_line(NULL, "control");
+        begin_line(json_get_string(data, "at"), "control");
         printf("%s%s%s%s%s\n", json_get_string(data, "state") ?: "", code ? ": " : "", code ?: "", code ? ": " : "",
                json_get_string(data, "error/message") ?: "");
 }
 
 static void show_lost(Follower *w, const cJSON *data) {
         (void) w;
-        begin_line(NULL, "lost");
+        begin_line(json_get_string(data, "at"), "lost");
         printf("%lld events came faster than they were read\n", (long long) json_get_i64(data, "events", 0));
 }
 
@@ -181,13 +185,14 @@ static const struct {
         { "hold", false, show_hold }, { "control", false, show_control }, { "lost", true, show_lost },
 };
 
-static void show(Follower *w, const cJSON *data, const char *text) {
+static void show(Follower *w, cJSON *data, const char *text) {
         for (size_t i = 0; i < ELEMENTS(kinds); i++) {
                 if (!str_equal(kinds[i].kind, w->kind) || (w->f->jobs_only && !kinds[i].of_jobs))
                         continue;
                 if (w->f->json)
                         printf("{\"event\":\"%s\",\"data\":%s}\n", w->kind, text);
                 else {
+                        client_tame(data);
                         unpaint(w);
                         kinds[i].show(w, data);
                         paint(w);
@@ -222,11 +227,14 @@ static int on_part(const char *data, size_t size, void *userdata) {
 
 int follow(Client *c, const Follow *f) {
         Follower w = { .f = f, .live = !f->json && term_is_live() };
-        char path[40];
+        char path[64];
         Fault why = {};
         int code;
 
-        (void) snprintf(path, sizeof path, "/v1/events?tail=%u", f->tail);
+        if (f->from[0])
+                (void) snprintf(path, sizeof path, "/v1/events?from=%s", f->from);
+        else
+                (void) snprintf(path, sizeof path, "/v1/events?tail=%u", f->tail);
         code = client_stream(c, path, on_part, &w, &why);
         if (code == CTL_OK || code == CTL_NOT_RUNNING) {
                 fputs("The agent has ended, or does not run.\n", stderr);

@@ -9,6 +9,7 @@ typedef struct Follow {
         bool json;                      /* each event as one line: {"event": KIND, "data": ...} */
         bool jobs_only;                 /* jobs and pulls */
         unsigned tail;                  /* so many of those that were, first */
+        char from[24];                  /* the number of the first, in place of that; "": none */
 } Follow;
 
 int follow(Client *c, const Follow *f);         /* until the stream ends; an exit code, after the reason was printed */

@@ -74,7 +74,7 @@ static int report(const Given *g, const cJSON *before, const cJSON *left, int64_
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         const cJSON *ref;
         char text[TERM_TEXT_SIZE];
-        int gone = cJSON_GetArraySize(before) - cJSON_GetArraySize(left);
+        int gone = cJSON_GetArraySize(before) > cJSON_GetArraySize(left) ? cJSON_GetArraySize(before) - cJSON_GetArraySize(left) : 0;
 
         if (g->json)
                 return json_add_i64(json, "removed", gone) && json_add_i64(json, "freed_bytes", freed > 0 ? freed : 0) &&
@@ -82,8 +82,10 @@ static int report(const Given *g, const cJSON *before, const cJSON *left, int64_
                                ? client_print(json)
                                : CTL_FAILED;
         printf("%d image%s removed, %s freed.\n", gone, gone == 1 ? "" : "s", term_bytes(freed > 0 ? (uint64_t) freed : 0, text));
+        if (cJSON_GetArraySize(left) > 0)
+                puts("The engine keeps these, mostly because a container still uses them; the agent's journal says why:");
         cJSON_ArrayForEach(ref, left)
-                printf("  stays, since the engine keeps it: %s\n", ref->valuestring);
+                printf("  %s\n", ref->valuestring);
         return CTL_OK;
 }
 

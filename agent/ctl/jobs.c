@@ -84,6 +84,7 @@ static bool read_options(int argc, char **argv, const struct option *options, un
 static int ask(Client *client, const Given *g) {
         _cleanup_json_ cJSON *answer = NULL;
         char path[40];
+        Follow f = { .json = g->json, .jobs_only = true };
         Fault why = {};
         int code;
 
@@ -101,7 +102,8 @@ static int ask(Client *client, const Given *g) {
         if (!g->json)
                 (void) show(answer);
         (void) fflush(stdout);          /* what comes next may be long in coming */
-        return follow(client, &(Follow){ .json = g->json, .jobs_only = true });
+        (void) snprintf(f.from, sizeof f.from, "%s", json_get_string(answer, "next_event") ?: "");    /* nothing between the table and what follows is missed */
+        return follow(client, &f);
 }
 
 int ctl_jobs(int argc, char **argv) {

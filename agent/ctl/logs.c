@@ -27,7 +27,8 @@ typedef struct Given {
 #define LINE_BYTES (64 * 1024)          /* of a longer line, its beginning */
 
 typedef struct Reader {
-        bool json, some;                /* some: something came */
+        bool json, some, tame;          /* some: something came; tame: to a terminal */
+        unsigned char before;           /* the byte before */
         char line[LINE_BYTES];
         size_t used;
 } Reader;
@@ -91,6 +92,17 @@ static int on_part(const char *data, size_t size, void *userdata) {
                                 r->line[r->used++] = data[i];
                 return fflush(stdout) == 0 ? 0 : -EPIPE;
         }
+        if (r->tame) {                          /* a container may say anything, and a terminal obeys */
+                for (size_t i = 0; i < size; i++) {
+                        unsigned char c = (unsigned char) data[i];
+                        bool obeyed = (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f || (r->before == 0xc2 && c >= 0x80 && c < 0xa0);
+
+                        if (putchar(obeyed ? '?' : c) == EOF)
+                                return -EPIPE;
+                        r->before = c;
+                }
+                return fflush(stdout) == 0 ? 0 : -EPIPE;
+        }
         return fwrite(data, 1, size, stdout) == size && fflush(stdout) == 0 ? 0 : -EPIPE;
 }
 
@@ -124,6 +136,19 @@ static void say_last_words(const char *id) {
                 putchar('\n');
 }
 
+/* The engine could not say it, and the last line is its words; or the agent ended; or nothing was read for so long that it gave up. */
+static int broken_off(Client *client, const Reader *r, const char *id) {
+        _cleanup_json_ cJSON *df = NULL;
+        Fault why = {};
+
+        fputs("The log broke off; its last line may say why.\n", stderr);
+        if (client_get(client, "/v1/df", &df, &why) != CTL_OK)
+                return client_say(CTL_NOT_RUNNING, &why);
+        if (!r->json)
+                say_last_words(id);
+        return CTL_FAILED;
+}
+
 int ctl_logs(int argc, char **argv) {
         _cleanup_client_ Client client = {};
         Given g = { .tail = 200 };
@@ -139,6 +164,7 @@ int ctl_logs(int argc, char **argv) {
         if (!reader)
                 return CTL_FAILED;
         reader->json = g.json;
+        reader->tame = isatty(STDOUT_FILENO);
         code = client_open(&client);
         if (code == CTL_OK)
                 code = id_find(&client, ID_WORKSPACE, g.workspace, id);
@@ -149,10 +175,5 @@ int ctl_logs(int argc, char **argv) {
         code = client_stream(&client, path, on_part, reader, &why);
         if (reader->used)
                 print_line(reader);
-        if (code == CTL_NOT_RUNNING && reader->some) {  /* the last line says why */
-                if (!reader->json)
-                        say_last_words(id);
-                return CTL_FAILED;
-        }
-        return code == CTL_OK ? code : client_say(code, &why);
+        return code == CTL_OK ? code : code == CTL_NOT_RUNNING && reader->some ? broken_off(&client, reader, id) : client_say(code, &why);
 }

@@ -154,12 +154,17 @@ static bool all_is_well(const cJSON *status, const Tally *t) {
                cJSON_GetArraySize(json_get_path(status, "agent/degraded")) == 0;
 }
 
+/* Before the first answer of a control plane nothing is known to be well. */
+static bool is_starting(const cJSON *status) {
+        return !json_get_string(status, "control/error/code") && !str_equal(json_get_string(status, "control/state"), "polling");
+}
+
 static void show(const cJSON *status, const Tally *t, bool all) {
         const cJSON *workspaces = json_get(status, "workspaces"), *w;
 
-        bool well = all_is_well(status, t);
+        bool well = all_is_well(status, t), starting = well && is_starting(status);
 
-        printf("%s%s%s: ", term_on(well ? TONE_GOOD : TONE_BAD), well ? "HEALTHY" : "DEGRADED", term_off());
+        printf("%s%s%s: ", term_on(starting ? TONE_WARN : well ? TONE_GOOD : TONE_BAD), starting ? "STARTING" : well ? "HEALTHY" : "DEGRADED", term_off());
         print_workspaces(t);
         print_control(json_get(status, "control"));
         print_hold(status);
@@ -177,7 +182,7 @@ static int answer(const cJSON *status, bool all, bool json) {
                 show(status, &t, all);
         else if (client_print(status) != CTL_OK)
                 return CTL_FAILED;
-        return all_is_well(status, &t) ? CTL_OK : CTL_DEGRADED;
+        return all_is_well(status, &t) && !is_starting(status) ? CTL_OK : CTL_DEGRADED;
 }
 
 static int usage(void) {

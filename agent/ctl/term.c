@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +15,12 @@
 bool term_is_live(void) {
         const char *term = getenv("TERM");
         return isatty(STDOUT_FILENO) && term && strcmp(term, "dumb") != 0;
+}
+
+unsigned term_columns(void) {
+        struct winsize w = {};
+
+        return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 20 ? w.ws_col : 80;
 }
 
 static bool has_colour(void) {

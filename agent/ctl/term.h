@@ -14,6 +14,7 @@
 typedef enum TermTone { TONE_PLAIN, TONE_GOOD, TONE_WARN, TONE_BAD, TONE_FAINT, _TONE_MAX } TermTone;
 
 bool        term_is_live(void);                 /* stdout is a terminal on which lines can be painted over */
+unsigned    term_columns(void);                 /* of stdout; 80 where that is not known */
 const char *term_on(TermTone t);                /* the escape that begins it, and the one that ends any; "" where there is no colour */
 const char *term_off(void);
 TermTone    term_tone(const char *state);       /* of a status, a state of a job, a verdict; NULL is plain */
