@@ -88,7 +88,7 @@ static int listen_on(const ApiAddress *a) {
 
 int api_metrics_start(sd_event *event, const char *address, char *(*text)(void *userdata), void *userdata, ApiMetrics **ret, Fault *reterr) {
         ApiMetrics *m = calloc(1, sizeof *m);
-        ApiServerOptions o = { .connections_max = CONNECTIONS_MAX, .request = on_request, .completed = on_completed, .userdata = m };
+        ApiServerOptions o = { .connections_max = CONNECTIONS_MAX, .address_max = CONNECTIONS_MAX / 2, .request = on_request, .completed = on_completed, .userdata = m };
         ApiAddress a;
         int r;
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -18,7 +19,15 @@
 #define READER_SECONDS    300 /* one that does not read what is due to it */
 #define CONNECTION_MEMORY (8 * 1024)
 #define STREAM_BLOCK      (4 * 1024)
-#define BEAT_USEC         (15 * USEC_PER_SEC)
+#define BEAT_USEC         (5 * USEC_PER_SEC)
+
+/* A connection. Whoever sends his request byte by byte is not idle for microhttpd, and would have his place for good. */
+typedef struct Peer {
+        TAILQ_ENTRY(Peer) link;
+        int fd;
+        uint64_t since;                 /* boottime: it was accepted, or its last answer was given */
+        bool answered;                  /* its answer is on its way */
+} Peer;
 
 typedef struct Stream {
         TAILQ_ENTRY(Stream) link;
@@ -32,11 +41,26 @@ typedef struct Stream {
 struct ApiServer {
         struct MHD_Daemon *mhd;
         sd_event_source *io, *timer, *again, *beat;
+        ApiServerOptions o;
+        TAILQ_HEAD(PeerHead, Peer) peers;
         TAILQ_HEAD(StreamHead, Stream) streams;
         unsigned n_streams, streams_max;
 };
 
 /* ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static Peer *peer_of(struct MHD_Connection *connection) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        return info ? info->socket_context : NULL;
+}
+
+static enum MHD_Result queue_response(struct MHD_Connection *connection, unsigned status, struct MHD_Response *response) {
+        Peer *p = peer_of(connection);
+
+        if (p)
+                p->answered = true;
+        return MHD_queue_response(connection, status, response);
+}
 
 enum MHD_Result api_server_text(struct MHD_Connection *connection, unsigned status, const char *type, char *text) {
         struct MHD_Response *response;
@@ -50,9 +74,55 @@ enum MHD_Result api_server_text(struct MHD_Connection *connection, unsigned stat
                 return MHD_NO;
         }
         (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-        r = MHD_queue_response(connection, status, response);
+        r = queue_response(connection, status, response);
         MHD_destroy_response(response);
         return r;
+}
+
+/* ── connections ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **place, enum MHD_ConnectionNotificationCode what) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        ApiServer *s = cls;
+        Peer *p = *place;
+
+        if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+                if (p)
+                        TAILQ_REMOVE(&s->peers, p, link);
+                free(p);
+                /* Where all places were taken, microhttpd listens again only when it is called once more, and nothing else would call it. */
+                (void) sd_event_source_set_enabled(s->again, SD_EVENT_ONESHOT);
+                return;
+        }
+        p = calloc(1, sizeof *p);               /* without one it is not watched, and that is all */
+        if (!p)
+                return;
+        *p = (Peer){ .fd = info ? info->connect_fd : -1, .since = now_boottime() };
+        TAILQ_INSERT_TAIL(&s->peers, p, link);
+        *place = p;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **place, enum MHD_RequestTerminationCode why) {
+        ApiServer *s = cls;
+        Peer *p = peer_of(connection);
+
+        s->o.completed(s->o.userdata, connection, place, why);
+        if (p)
+                *p = (Peer){ .link = p->link, .fd = p->fd, .since = now_boottime() };
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
+                                  const char *data, size_t *size, void **place) {
+        const ApiServer *s = cls;
+        return s->o.request(s->o.userdata, connection, path, method, version, data, size, place);
+}
+
+static void end_slow_peers(ApiServer *s) {
+        const Peer *p;
+
+        TAILQ_FOREACH(p, &s->peers, link)
+                if (!p->answered && now_boottime() - p->since > IDLE_SECONDS * USEC_PER_SEC)
+                        (void) shutdown(p->fd, SHUT_RDWR);      /* microhttpd sees its end, and forgets it */
 }
 
 /* ── long answers ────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -109,7 +179,7 @@ enum MHD_Result api_server_stream(ApiServer *s, struct MHD_Connection *connectio
         }
         (void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
         (void) MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned) READER_SECONDS);
-        r = MHD_queue_response(connection, MHD_HTTP_OK, response);
+        r = queue_response(connection, MHD_HTTP_OK, response);
         MHD_destroy_response(response);
         return r;
 }
@@ -165,6 +235,7 @@ static int on_again(sd_event_source *source, void *userdata) {
 
 static int on_beat(sd_event_source *source, uint64_t usec, void *userdata) {
         (void) usec;
+        end_slow_peers(userdata);
         api_server_wake(userdata);
         (void) sd_event_source_set_time_relative(source, BEAT_USEC);
         (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -194,14 +265,18 @@ int api_server_start(sd_event *event, const ApiServerOptions *o, ApiServer **ret
                 (void) close(o->fd);
                 return -ENOMEM;
         }
+        TAILQ_INIT(&s->peers);
         TAILQ_INIT(&s->streams);
+        s->o = *o;
         s->streams_max = o->streams_max;
-        s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, o->request, o->userdata,
+        s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
                                   MHD_OPTION_LISTEN_SOCKET, o->fd,
                                   MHD_OPTION_CONNECTION_LIMIT, o->connections_max,
                                   MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
                                   MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS,
-                                  MHD_OPTION_NOTIFY_COMPLETED, o->completed, o->userdata,
+                                  MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->address_max,
+                                  MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
                                   MHD_OPTION_END);
         if (!s->mhd)
                 (void) close(o->fd);
@@ -217,10 +292,10 @@ int api_server_start(sd_event *event, const ApiServerOptions *o, ApiServer **ret
 ApiServer *api_server_stop(ApiServer *s) {
         if (!s)
                 return NULL;
-        api_server_wake(s);                       /* microhttpd wants none suspended when it stops */
+        api_server_wake(s);                     /* microhttpd wants none suspended when it stops */
         sd_event_source_disable_unref(s->io);
         sd_event_source_disable_unref(s->timer);
-        sd_event_source_disable_unref(s->again);
+        s->again = sd_event_source_disable_unref(s->again);
         sd_event_source_disable_unref(s->beat);
         if (s->mhd)
                 MHD_stop_daemon(s->mhd);

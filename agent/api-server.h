@@ -14,6 +14,7 @@ typedef struct ApiServer ApiServer;
 typedef struct ApiServerOptions {
         int      fd;                    /* listens; owned from here, also on failure */
         unsigned connections_max, streams_max;
+        unsigned address_max;           /* connections of one IP address; 0: not counted */
         MHD_AccessHandlerCallback     request;
         MHD_RequestCompletedCallback  completed;
         void    *userdata;

@@ -383,10 +383,10 @@ def flat(stage):
     scene = Scene(stage)
     scene.provision(scene.good)
 
-    def holds(n):
+    def holds(n, word="first"):
         """So many events of 3 KiB each."""
         for i in range(n):
-            same(ask(scene.site, "POST", "/v1/hold", json.dumps({"reason": f"{i}" + "\x01" * 500}))[0], 200)
+            same(ask(scene.site, "POST", "/v1/hold", json.dumps({"reason": f"{word}-{i}-" + "\x01" * 480}))[0], 200)
             time.sleep(0.12)
 
     holds(110)
@@ -404,14 +404,14 @@ def flat(stage):
     holds(5)
     before = resident(scene.site)
     calls(9000)
-    holds(20)
+    holds(20, "last")
     after = resident(scene.site)
     tap.diag(f"resident: {before} bytes before, {after} after")
     must(after < before + 1024 * 1024, f"it grew by {after - before} bytes")
     same(ask(scene.site, "GET", "/v1/events")[0], 503, "the hundred are not there any more")
     text = b""
     followers[0].settimeout(5)
-    while b'"reason":"19' not in text:                      # the last of them: all is still to be had by one who reads at last
+    while b"last-19-" not in text:                          # the last of them: all is still to be had by one who reads at last
         text += followers[0].recv(65536)
     must(len(text) > 300_000, f"{len(text)} bytes were due: not enough to block a follower")
     for follower in followers:
@@ -420,7 +420,40 @@ def flat(stage):
     wait_for(lambda: said(scene.site, "jobs"), 10, "an answer after all of them")
 
 
-CASES = (reads, beginnings, pulls, changes, logs, who_may, bad_words, one_line, completed)
+def crowd(stage):
+    """more peers than there is room for, who leave all at once, and peers who send a byte now and then: the agent answers the next one"""
+    scene = Scene(stage)
+    path = f"{scene.site.agent.runtime}/control.sock"
+
+    def peers(n):
+        found = [socket.socket(socket.AF_UNIX) for _ in range(n)]
+        for peer in found:
+            peer.setblocking(False)
+            try:
+                peer.connect(path)
+            except BlockingIOError:                         # the backlog is full, too
+                pass
+        return found
+
+    for n in (128, 140, 250):
+        for peer in peers(n):
+            peer.close()
+        wait_for(lambda: said(scene.site, "jobs"), 10, f"an answer after {n} peers")
+    slow, began = peers(120), time.monotonic()
+    gone = set()
+    while len(gone) < len(slow) and time.monotonic() < began + 40:
+        for peer in slow:
+            try:
+                peer.send(b"G")
+            except OSError:
+                gone.add(peer)
+        time.sleep(1)
+    same(len(gone), len(slow), "peers who send a byte a second are still there")
+    must(time.monotonic() - began > 8, "they were ended too early")
+    said(scene.site, "jobs")
+
+
+CASES = (crowd, reads, beginnings, pulls, changes, logs, who_may, bad_words, one_line, completed)
 
 
 if __name__ == "__main__":
