@@ -125,10 +125,13 @@ static int add_audit(Bundle *b, int state_fd) {
         if (end < 0)
                 return 0;
         text = malloc((size_t) (end - from) + 1);
-        n = text ? pread(fd, text, (size_t) (end - from), from) : -1;
+        if (!text)
+                return -ENOMEM;
+        n = pread(fd, text, (size_t) (end - from), from);
         if (n < 0) {
+                bundle_missing(b, "audit.jsonl", strerror(errno));
                 free(text);
-                return text ? 0 : -ENOMEM;
+                return 0;
         }
         text[n] = 0;
         line = from ? strchr(text, '\n') : NULL;

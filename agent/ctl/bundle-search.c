@@ -211,11 +211,9 @@ static void search_kept(Search *s, const Store *store, const Config *c) {
         credentials_done(&kept);
 }
 
-static void search_sealed(Search *s, const Config *c, int state_fd) {
+static void search_sealed(Search *s, const Config *c) {
         _cleanup_(store_done) Store store;
 
-        if (!is_anything_sealed(state_fd))
-                return;
         if (store_open(&store) != CTL_OK) {
                 s->unreadable++;
                 fputs("What is sealed here cannot be opened, so nobody can say whether a value of it is in the bundle.\n", stderr);
@@ -282,7 +280,8 @@ int bundle_search(const Bundle *b, const Config *c, int state_fd) {
                 fputs("Out of memory.\n", stderr);
                 return -ENOMEM;
         }
-        search_sealed(&s, c, state_fd);
+        if (is_anything_sealed(state_fd))
+                search_sealed(&s, c);
         search_credentials(&s, c);
         search_proxy(&s, c);
         if (s.hits)

@@ -74,21 +74,27 @@ def whole(stage):
 
 def leaks(stage):
     """a value that somebody printed, in clear, in JSON, in base64 or in a URL: nothing is written, and its name is told, never itself"""
-    hush = {"DEMO_BOX": "pa/ss \"word\" %é-" + new_id()}
-    raw = hush["DEMO_BOX"].encode()
-    forms = {"clear": hush["DEMO_BOX"], "base64": base64.b64encode(b"user:" + raw).decode(), "base64url": base64.urlsafe_b64encode(b"xy" + raw + b"?").decode(),
-             "URL": "https://x/?q=" + urllib.parse.quote(raw, safe=""), "url": "https://x/?q=" + urllib.parse.quote(raw, safe="").replace("%2F", "%2f").lower()}
-    for form, words in forms.items():
-        scene = Scene(stage)
-        workspace, _ = provisioned(scene.site, hush=hush, image_ref=scene.good)
-        must("status.json" in bundle(scene.site), "clean")
+    box = "pa/ss \"word\" %é-" + new_id()
+    key = "-----BEGIN KEY-----\n" + "\n".join(base64.b64encode(os.urandom(33)).decode() for _ in range(3)) + "\n-----END KEY-----\n"
+    raw, line = box.encode(), value("line")
+    scene = Scene(stage)
+    workspace, _ = provisioned(scene.site, hush={"DEMO_BOX": box, "DEMO_KEY": key, "DEMO_LINE": line + "\"\n", "DEMO_SIX": "s1x%te"},
+                               image_ref=scene.good)
+    must("status.json" in bundle(scene.site), "clean")
+    left_out = ("--without", "status", "--without", "audit", "--without", "records/host")
+    for name, words in (("DEMO_BOX", box), ("DEMO_BOX", base64.b64encode(b"user:" + raw).decode()),
+                        ("DEMO_BOX", base64.urlsafe_b64encode(b"xy" + raw + b"?").decode()), ("DEMO_BOX", "?q=" + urllib.parse.quote(raw, safe="")),
+                        ("DEMO_BOX", "?q=" + urllib.parse.quote(raw, safe="").replace("%2F", "%2f").lower()), ("DEMO_BOX", "?q=" + urllib.parse.quote(raw)),
+                        ("DEMO_BOX", "?q=" + urllib.parse.quote_plus(raw)), ("DEMO_KEY", "a line: " + key.splitlines()[2]), ("DEMO_KEY", key),
+                        ("DEMO_LINE", line + "\""), ("DEMO_SIX", base64.b64encode(b"xys1x%te").decode())):
         same(tool(scene.site, "hold", "--reason", words)[0], 0)
         text = bundle(scene.site, want=6)
-        must("status.json holds the value of DEMO_BOX of workspace " + workspace in text and "Nothing is written" in text, f"{form}: {text}")
-        must(words not in text and hush["DEMO_BOX"] not in text, f"{form}: it is printed")
-        bundle(scene.site, "--without", "status", want=6)           # the audit and the record of the host have it, too
-        left = bundle(scene.site, "--without", "status", "--without", "audit", "--without", "records/host")
-        must("status.json" not in left and "jobs.json" in left, sorted(left))
+        must(f"status.json holds the value of {name} of workspace {workspace}" in text and "Nothing is written" in text, f"{words}: {text}")
+        must(words not in text and box not in text, "it is printed")
+    bundle(scene.site, "--without", "status", want=6)               # the audit and the record of the host have it, too
+    left = bundle(scene.site, *left_out)
+    must("status.json" not in left and "jobs.json" in left, sorted(left))
+    same(tool(scene.site, "release")[0], 0)
 
 
 def credentials(stage):
@@ -101,17 +107,33 @@ def credentials(stage):
     text = bundle(scene.site, want=6)
     must("the admin token" in text and token not in text, text)
     same(tool(scene.site, "release", workspace)[0], 0)
+    left_out = ("--without", "status", "--without", "audit", "--without", "records/host")
+    must("jobs.json" in bundle(scene.site, *left_out), "nothing is wrong any more")
+    environment, scene.site.agent.environment = scene.site.agent.environment, lambda extra=None: environment(extra) | {"CREDENTIALS_DIRECTORY": "/nonexistent"}
+    text = bundle(scene.site, *left_out, want=1)
+    must("The credential admin-token cannot be had" in text, text)
+    scene.site.agent.environment = environment
     folder = f"{scene.site.agent.state}/sealed/{workspace}"
     sets = [name for name in os.listdir(folder) if os.path.isdir(f"{folder}/{name}")]
     damaged = wait_for(lambda: next((os.path.join(at, name) for at, _, names in os.walk(f"{folder}/{sets[0]}") for name in names), None), 5, "a sealed file")
     with open(damaged, "r+b") as file:
         file.seek(40)
         file.write(b"damage")
-    text = bundle(scene.site, "--without", "status", "--without", "audit", "--without", "records/host", want=1)
+    text = bundle(scene.site, *left_out, want=1)
     must("cannot be opened" in text and workspace in text, text)
 
 
-CASES = (whole, leaks, credentials)
+def a_young_host(stage):
+    """a host that was never enrolled has nothing sealed: its bundle is written; a proxy's password is not in it"""
+    site = stage.site(start=False, cp_url=None, proxy="http://user:a-proxy-password@127.0.0.1:9")
+    site.agent.start()
+    wait_for(lambda: tool(site, "status")[0] == 4, 20, "an agent that says that it is not enrolled")
+    found = bundle(site)
+    must("proxy = http://***@127.0.0.1:9" in found["config.txt"].decode(), found["config.txt"].decode())
+    must(b"a-proxy-password" not in b"".join(found.values()), "the proxy's password is in it")
+
+
+CASES = (whole, leaks, credentials, a_young_host)
 
 if __name__ == "__main__":
     with Lab("bundle") as lab:

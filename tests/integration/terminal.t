@@ -28,13 +28,13 @@ PROMPT = "host# "
 class Terminal:
     """A shell in a terminal of its own, 130 columns wide, on the agent's host."""
 
-    def __init__(self, site, **more):
+    def __init__(self, site, columns=130, **more):
         self.name = f"molecule-{os.getpid()}-{time.monotonic_ns()}"
         env = {"PATH": f"{os.path.dirname(binary('molecule-agentctl'))}:{os.environ['PATH']}", "PS1": PROMPT, "TERM": "tmux-256color", "HOME": "/nonexistent",
                "LC_ALL": "C.UTF-8", "CONFIGURATION_DIRECTORY": site.agent.where}
         env |= {k: v for k, v in site.agent.environment().items() if k != "PATH"} | more
         shell = " ".join(["exec", "env", "-i", *(shlex.quote(f"{k}={v}") for k, v in env.items()), "bash", "--norc", "--noprofile"])
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "130", "-y", "45", shell)
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", "45", shell)
         self.until(PROMPT.strip())
 
     def tmux(self, *words):
@@ -81,14 +81,17 @@ def seen(stage):
     proxy = Proxy(("127.0.0.1", stage.registry.port))
     proxy.on("GET", "/blobs/", throttle(RATE), times=None)
     scene = Scene(stage, registries=f"{stage.registry.address}, 127.0.0.1:{proxy.port}")
-    terminal, other = Terminal(scene.site), Terminal(scene.site, NO_COLOR="1")
+    terminal, other, small = Terminal(scene.site), Terminal(scene.site, NO_COLOR="1"), Terminal(scene.site, columns=80)
     try:
         look(scene, terminal, other)
-        pull(scene, terminal, other, image.replace(stage.registry.address, f"127.0.0.1:{proxy.port}"))
+        small.type("molecule-agentctl jobs --follow")
+        small.until("^Nothing is at work")
+        pull(scene, terminal, other, small, image.replace(stage.registry.address, f"127.0.0.1:{proxy.port}"))
         steer(scene, terminal)
     finally:
         terminal.end()
         other.end()
+        small.end()
 
 
 def look(scene, terminal, other):
@@ -109,7 +112,7 @@ def look(scene, terminal, other):
     must(status == 2 and "molecule-agentctl help" in text, text)
 
 
-def pull(scene, terminal, other, image):
+def pull(scene, terminal, other, small, image):
     terminal.key("C-l")
     terminal.type("molecule-agentctl jobs --follow")
     terminal.until("^Nothing is at work")
@@ -122,6 +125,8 @@ def pull(scene, terminal, other, image):
     later = wait_for(lambda: (lambda m: m and int(m.group(3)) > int(first.group(3)) + 10 and m)(re.search(bar, terminal.screen(), re.M)), 20, "a bar that moves", 0.1)
     must(len(later.group(1)) > len(first.group(1)), f"{first.group(0)}\n{later.group(0)}")
     same(len(re.findall(r"^pulling for", terminal.screen(), re.M)), 1, f"the bar is painted below itself\n{terminal.screen()}")
+    shown = small.until(r"^pulling for .*$").group(0)
+    must(len(shown) < 80 and len(re.findall("^pulling for", small.screen(), re.M)) == 1, f"80 columns are not enough\n{small.screen()}")
     status, text = other.run("molecule-agentctl jobs")
     must(status == 0 and re.search(rf"^{job[:8]} +workspace\.provision +{workspace[:8]} +running +installing +- +[0-9.]+ [kM]B of [0-9.]+ MB$", text, re.M), text)
     terminal.until(rf"job        succeeded workspace.provision {job[:8]} on {workspace[:8]}$", 60)
