@@ -60,7 +60,7 @@ static int encrypt(const void *value, size_t size, const char *name, const char 
 /* It fits into the pipe, so that it can be read when the program has ended. */
 int creds_open(const char *store, const char *name, char **ret, size_t *ret_size) {
         _cleanup_free_ char *text = calloc(1, CREDENTIAL_ROOM);
-        _cleanup_close_ int from = -1, to = -1;
+        _cleanup_close_ int from = -1;
         char path[256], option[80];
         int fds[2], r;
         ssize_t n;
@@ -70,12 +70,10 @@ int creds_open(const char *store, const char *name, char **ret, size_t *ret_size
         if (!text || pipe2(fds, O_CLOEXEC) < 0)
                 return -ENOMEM;
         from = fds[0];
-        to = fds[1];
-        r = run_to((char *[]){ (char *) "systemd-creds", (char *) "decrypt", option, path, (char *) "-", NULL }, NULL, 0, true, to);
+        r = run_to((char *[]){ (char *) "systemd-creds", (char *) "decrypt", option, path, (char *) "-", NULL }, NULL, 0, true, fds[1]);
+        (void) close(fds[1]);
         if (r < 0)
                 return r;
-        (void) close(to);
-        to = -1;
         n = read(from, text, CREDENTIAL_ROOM - 1);
         if (n <= 0)
                 return -EIO;
