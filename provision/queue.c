@@ -208,7 +208,7 @@ static int tidy_one(int dirfd, const char *name, void *userdata) {
 
 static int load_one(int dirfd, const char *name, void *userdata) {
         Queue *q = userdata;
-        Workspace *w;
+        Workspace *w = NULL;
         Entry *e;
         Fault why = {};
         int r;
