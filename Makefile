@@ -51,7 +51,7 @@ TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))
 LIVE     := $(sort $(wildcard tests/integration/*.t))
 
 say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
-link      = $(CC) $(ALLCFLAGS) $(ALLLDFLAGS)
+link      = $(CC) $(ALLCFLAGS) $(if $(LTO),-fno-lto) $(ALLLDFLAGS)
 libs      = $(or $(PKG_LIBS),$(shell pkg-config --libs $(1)) -lm)
 # One more make of our own, as wide as the machine unless told otherwise, whose files end up with the caller.
 again     = +@tests/lab/own.sh $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) $(1)
@@ -64,7 +64,8 @@ PROGRAMS := $(BIN)/molecule-agentd $(if $(filter agent/ctl/%,$(SOURCES)),$(BIN)/
 all: $(PROGRAMS) ## the daemon, the operator's tool, the reference control plane, the launcher
 
 $(BIN)/molecule-agentd: $(AGENTD)
-$(BIN)/molecule-agentd: link = $(CC) $(ALLCFLAGS) -Wno-maybe-uninitialized $(LTO) $(ALLLDFLAGS)  # a guess across files is no finding
+# What is guessed across files is no finding: each file was judged when it was compiled.
+$(BIN)/molecule-agentd: link = $(CC) $(filter-out -Werror,$(ALLCFLAGS)) $(LTO) $(ALLLDFLAGS)
 $(BIN)/molecule-agentctl: $(CTL)
 $(BIN)/molecule-agentd: LDLIBS = $(call libs,$(PKGS))
 $(BIN)/molecule-agentctl: LDLIBS = $(call libs,$(PKGS) libzstd)

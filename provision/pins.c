@@ -102,7 +102,7 @@ static void take_rows(Pins *p, Pin *rows, size_t n) {
 /* The table out of what was answered; an envelope is judged before its payload is read. */
 static int table_open(const Pins *p, const cJSON *body, cJSON **ret, Fault *reterr) {
         _cleanup_free_ char *text = NULL;
-        size_t size;
+        size_t size = 0;
         int r;
 
         if (!envelope_is(body)) {

@@ -11,6 +11,7 @@
 #include <systemd/sd-bus.h>
 #include <unistd.h>
 
+#include "agent/ctl/answer.h"
 #include "base/file.h"
 #include "base/text.h"
 
@@ -151,7 +152,7 @@ static int bus_read(sd_bus *bus, const char *name, char type, void *ret) {
 }
 
 void unit_say_last_end(void) {
-        char *result = NULL, at[TIME_TEXT_SIZE];
+        char *result = NULL, at[TIME_TEXT_SIZE], number[21];
         int32_t code = 0, status = 0;
         uint64_t when = 0;
         sd_bus *bus = NULL;
@@ -159,8 +160,12 @@ void unit_say_last_end(void) {
         if (sd_bus_open_system(&bus) >= 0 && bus_read(bus, "ExecMainExitTimestamp", 't', &when) >= 0 && when > 0 &&
             bus_read(bus, "ExecMainCode", 'i', &code) >= 0 && bus_read(bus, "ExecMainStatus", 'i', &status) >= 0 &&
             sd_bus_get_property_string(bus, "org.freedesktop.systemd1", UNIT_OBJECT,
-                                       "org.freedesktop.systemd1.Service", "Result", NULL, &result) >= 0)
-                printf("It last ended at %s: %s %d (%s).\n", time_text(when, at), code == CLD_EXITED ? "exit status" : "signal", status, result);
+                                       "org.freedesktop.systemd1.Service", "Result", NULL, &result) >= 0) {
+                answer_words("It last ended at %s: %s %d (%s).\n", time_text(when, at), code == CLD_EXITED ? "exit status" : "signal", status, result);
+                answer_string("ended_at", at);
+                answer_string(code == CLD_EXITED ? "exit_status" : "signal", u64_text((uint64_t) status, number));
+                answer_string("result", result);
+        }
         free(result);
         sd_bus_flush_close_unref(bus);
 }

@@ -48,7 +48,7 @@ int ctl_release(int argc, char **argv);
 int ctl_drain(int argc, char **argv);
 int ctl_undrain(int argc, char **argv);
 
-/* records.c: what the disk says where the daemon cannot be asked; prints it and returns CTL_NOT_RUNNING, or what went wrong */
+/* records.c: what the disk says where the daemon cannot be asked; prints it, or answers with it, and returns CTL_NOT_RUNNING, or what went wrong */
 int  records_show(void);
 
 /* store.c */

@@ -3,9 +3,9 @@
 /* What the records on disk say, read without the daemon. */
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
 #include "base/file.h"
@@ -18,6 +18,7 @@ static const char *last_code(const Workspace *w) { return json_get_string(w->out
 
 static void print_one(const Workspace *w, Tally *t) {
         const char *code = last_code(w), *image = w->settled ? w->settled->image_ref : NULL;
+        const char *state = w->work ? "job at work" : w->settled ? "settled" : "failed";
         char g[21];
 
         if (w->removed)
@@ -25,11 +26,14 @@ static void print_one(const Workspace *w, Tally *t) {
         t->workspaces++;
         t->busy += w->work != NULL;
         t->failed += !w->settled && !w->work;
-        printf("%s  generation %s  %s%s%s%s%s\n", w->id, u64_text(workspace_generation(w), g),
-               w->work    ? "job at work" :
-               w->settled ? "settled" :
-                            "failed",
-               image ? "  " : "", image ?: "", code ? "  last: " : "", code ?: "");
+        answer_words("%s  generation %s  %s%s%s%s%s\n", w->id, u64_text(workspace_generation(w), g), state, image ? "  " : "", image ?: "",
+                     code ? "  last: " : "", code ?: "");
+        answer_add("workspaces", answer_item("workspace_id", w->id, "generation", g, "state", state, "image_ref", image, "code", code));
+}
+
+static void unreadable(const char *id, const Fault *why) {
+        answer_words("%s  record unreadable: %s\n", id, why->text);
+        answer_add("workspaces", answer_item("workspace_id", id, "state", "record unreadable", "message", why->text));
 }
 
 static int each(int dirfd, const char *name, void *userdata) {
@@ -40,7 +44,7 @@ static int each(int dirfd, const char *name, void *userdata) {
         if (!uuid_is_valid(name))
                 return 0;
         if (workspace_load(&d, name, &w, &why) < 0)
-                printf("%s  record unreadable: %s\n", name, why.text);
+                unreadable(name, &why);
         else
                 print_one(w, userdata);
         return 0;
@@ -53,11 +57,13 @@ int records_show(void) {
         if (state < 0)
                 return CTL_NOT_RUNNING;
         ws = openat(state, "ws", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        puts("DOWN: the agent does not run.");
+        answer_words("DOWN: the agent does not run.\n");
+        answer_bool("running", false);
+        answer_list("workspaces");
         unit_say_last_end();
         if (hash_init() < 0 || (ws >= 0 && file_each(ws, each, &t) < 0))
                 return CTL_FAILED;
-        printf("By the records on disk: %u workspaces, %u at work, %u failed. Next: journalctl -u molecule-agentd -n 50\n", t.workspaces, t.busy,
-               t.failed);
-        return CTL_NOT_RUNNING;
+        answer_words("By the records on disk: %u workspaces, %u at work, %u failed. Next: journalctl -u molecule-agentd -n 50\n", t.workspaces, t.busy,
+                     t.failed);
+        return answer_end(CTL_NOT_RUNNING);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "agent/ctl/answer.h"
 #include "agent/ctl/client.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/term.h"
@@ -212,7 +213,8 @@ int ctl_status(int argc, char **argv) {
         code = client_get(&client, "/v1/status", &status, &why);
         if (code == CTL_OK)
                 return answer(status, all, json);
-        if (code == CTL_NOT_RUNNING && !json && geteuid() == 0)
+        answer_as_json(json);
+        if (code == CTL_NOT_RUNNING && geteuid() == 0)
                 return records_show();
         return client_say(code, &why);
 }

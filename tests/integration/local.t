@@ -275,6 +275,10 @@ def verdict(stage):
     scene.site.agent.kill()
     scene.site.agent.wait()
     says(3, "DOWN: the agent does not run.\n", "By the records on disk: 2 workspaces, 0 at work, 1 failed.", broken)
+    code, text = tool(scene.site, "status", "--json")
+    found = json.loads(text)
+    same((code, found["running"], sorted((w["workspace_id"], w["state"]) for w in found["workspaces"])),
+         (3, False, sorted([(workspace, "settled"), (broken, "failed")])), text)
     code, text = as_nobody(scene.site, "status")
     must(code in (3, 6) and text, f"{code} {text}")
     for words in (("status", "x"), ("status", "--paint")):
