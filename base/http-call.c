@@ -341,6 +341,9 @@ static CURLcode set_guards(HttpCall *c, const Http *h, const HttpRequest *q, con
         SET(CURLOPT_SSL_VERIFYHOST, 2L);
         SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
         SET(CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+        SET(CURLOPT_QUICK_EXIT, 1L);    /* the thread that asks a dead name server ends by itself; an older libcurl stops the loop until it has */
+#endif
         SET(CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE);     /* a proxy sees none of our headers */
         SET(CURLOPT_PROXY, proxied ? h->proxy : "");
         SET(CURLOPT_NOPROXY, h->no_proxy ?: "");

@@ -21,8 +21,9 @@ import cases  # noqa: E402
 import image  # noqa: E402
 import tap  # noqa: E402
 from cases import must  # noqa: E402
-from engine import Registry  # noqa: E402
+from engine import Registry, UnixConnection  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
+from names import SilentNames  # noqa: E402
 from plane import Authority  # noqa: E402
 from proc import at_end, end_now, free_port  # noqa: E402
 from proxy import Proxy, drop_after, edit, html, reply  # noqa: E402
@@ -342,6 +343,27 @@ def bad_certificates(lab):
     return case
 
 
+def dead_name_servers(lab):
+    """The name of the control plane does not resolve, for want of an answer: who asks on the host itself is answered at once all the while."""
+    case = Case(lab, cp_url="https://cp.example.org")
+    case.site.agent.start(wrap=SilentNames(case.site.where).wrap)
+    began, slowest, until = time.monotonic(), 0, 0
+    while not (failed := case.site.agent.lines("cannot be reached")) or time.monotonic() < until:
+        asked = time.monotonic()
+        link = UnixConnection(f"{case.site.agent.runtime}/control.sock", 20)
+        link.request("GET", "/v1/status")
+        must(link.getresponse().status == 200, "no status")
+        link.close()
+        slowest = max(slowest, time.monotonic() - asked)
+        must(slowest < 2, f"a status after {slowest:.1f} s")
+        must(time.monotonic() - began < 60, "it never gave up the name")
+        if not failed:
+            until = time.monotonic() + 15                   # in which the resolver is still at work
+        time.sleep(0.1)
+    case.stopped_within(5)
+    return case
+
+
 def host_unknown(lab):
     case = Case(lab, plane_proxy=True)
     case.site.start()
@@ -513,7 +535,7 @@ def once(lab):
 
 
 SHARED = (truncated_json, incident_19_control_plane_down_in_mid_job, registry_down_in_mid_pull, registry_credentials, host_unknown, registry_says_429_at_first, redirects,
-          bad_certificates, retry_after, html_instead_of_json, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
+          bad_certificates, dead_name_servers, retry_after, html_instead_of_json, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
           incident_26_org_row_not_yet_there, incident_45_create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, state_disk_full, sighup, once)
 ALONE = (engine_killed_in_mid_job,)
 
