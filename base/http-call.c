@@ -181,19 +181,14 @@ static uint64_t certificate_time(const struct curl_slist *fields, const char *na
         return 0;
 }
 
+/* The first one is the server's own. What follows it was only sent: it need not lie on the path that was verified, and may have ended long ago. */
 static void certificate_times(const HttpCall *c, HttpAnswer *ret) {
-        struct curl_certinfo *chain = NULL;
+        struct curl_certinfo *sent = NULL;
 
-        if (curl_easy_getinfo(c->easy, CURLINFO_CERTINFO, &chain) != CURLE_OK || !chain)
+        if (curl_easy_getinfo(c->easy, CURLINFO_CERTINFO, &sent) != CURLE_OK || !sent || sent->num_of_certs < 1)
                 return;
-        for (int i = 0; i < chain->num_of_certs; i++) {
-                uint64_t until = certificate_time(chain->certinfo[i], "Expire date:");
-
-                if (until && (!ret->until_usec || until < ret->until_usec)) {
-                        ret->until_usec = until;
-                        ret->from_usec = certificate_time(chain->certinfo[i], "Start date:");
-                }
-        }
+        ret->from_usec = certificate_time(sent->certinfo[0], "Start date:");
+        ret->until_usec = certificate_time(sent->certinfo[0], "Expire date:");
 }
 
 void call_tell(HttpCall *c) {

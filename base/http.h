@@ -33,7 +33,7 @@ typedef struct HttpAnswer {
         const char *content_type;       /* headers of the answer that someone needs; "" where absent */
         const char *retry_after, *etag, *deprecation, *sunset, *api_version /* the engine's */;
         uint64_t    date_usec;          /* Date header, microseconds since the epoch; 0 where absent */
-        uint64_t    from_usec, until_usec;      /* HTTP_CERTIFICATE: from when to when the certificate is good that ends first; else 0 */
+        uint64_t    from_usec, until_usec;      /* HTTP_CERTIFICATE: from when to when the other side's own certificate is good; else 0 */
 } HttpAnswer;
 
 typedef void (*HttpDone)(const HttpAnswer *answer, void *userdata);
@@ -49,7 +49,7 @@ typedef enum HttpFlags {
         HTTP_FRESH          = 1 << 4,   /* a connection of its own, not kept: probes */
         HTTP_PLAIN_LINK_LOCAL = 1 << 5, /* http:// to a link-local literal is allowed: a cloud's metadata service */
         HTTP_FAR            = 1 << 6,   /* only packets that a router could still have sent on count as an answer (IP_MINTTL 2) */
-        HTTP_CERTIFICATE    = 1 << 7,   /* say what time the other side's certificates are for; only of a fresh connection */
+        HTTP_CERTIFICATE    = 1 << 7,   /* say what time the other side's certificate is for; only of a fresh connection */
 } HttpFlags;
 
 typedef struct HttpRequest {

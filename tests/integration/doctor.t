@@ -199,6 +199,22 @@ def cloud(**fields):
 
 
 @contextlib.contextmanager
+def old_authority(host):
+    """With its own good certificate the control plane sends one more of its authority, signed by another one, that has ended. Nobody needs it."""
+    issuer, chain = host.plane.authority, f"{host.where}/chain.pem"
+    other = Authority(f"{host.where}/crossed", "crossed")
+    other.wrap = ("env", *(f"{name}={value}" for name, value in shifted(host, -30 * 86400).items()))
+    crossed = other.cross(issuer)
+    with open(chain, "w") as file:
+        for path in (host.plane.certificate[0], crossed):
+            with open(path) as one:
+                file.write(one.read())
+    host.site.cp.certify(chain, host.plane.certificate[1])
+    yield
+    host.site.cp.certify(*host.plane.certificate)
+
+
+@contextlib.contextmanager
 def no_control_plane(host):
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -500,6 +516,15 @@ def without_what_can_be_absent(host):
     same(sorted(bad(found)), ["identity"])
 
 
+def sent_and_not_needed(host):
+    """the certificate that counts is the control plane's own"""
+    with old_authority(host):
+        sent = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{host.site.cp.port}", "-showcerts"], input="", capture_output=True, text=True, check=False)
+        same(sent.stdout.count("BEGIN CERTIFICATE"), 2)
+        found = host.look()
+    same((bad(found), found["certificate"]["verdict"]), ({}, "ok"))
+
+
 def lines_and_exits(host):
     status, text, _ = host.run(MOLECULE_AGENT_MIN_FREE_BYTES="900T")
     must(status == 1 and re.search(r"^failed   disk           \d", text, re.M) and text.endswith("\n1 failed, 0 warnings.\n"), text)
@@ -565,7 +590,7 @@ with lab:
     here.polls()
     tests = [("on a host that is well it finds nothing", lambda: well(here)), ("what is not here is not counted", lambda: without_what_can_be_absent(here)),
              ("lines, exit codes, usage", lambda: lines_and_exits(here)), *(with_fault(here, *fault) for fault in FAULTS),
-             ("waiting", lambda: waits(here)), ("nobody answers", lambda: nobody_answers(here)), ("well again", lambda: well(here))]
+             ("an authority's old certificate is sent along", lambda: sent_and_not_needed(here)), ("waiting", lambda: waits(here)), ("nobody answers", lambda: nobody_answers(here)), ("well again", lambda: well(here))]
     try:
         tap.run([test for test in tests if chosen.search(test[0])], lambda: here.site.tail(40))
     finally:

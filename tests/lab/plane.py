@@ -47,6 +47,16 @@ class Authority:
                 "-extfile", f"{base}.ext", "-out", f"{base}.pem", wrap=self.wrap)
         return f"{base}.pem", f"{base}.key"
 
+    def cross(self, other, days=2):
+        """A certificate of another authority, by its own name and key, signed by this one."""
+        base = f"{self.where}/crossed"
+        with open(f"{base}.ext", "w") as file:
+            file.write("basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n")
+        openssl("x509", "-x509toreq", "-in", other.ca, "-signkey", other.key, "-out", f"{base}.csr")
+        openssl("x509", "-req", "-in", f"{base}.csr", "-CA", self.ca, "-CAkey", self.key, "-CAcreateserial", "-days", str(days), "-extfile", f"{base}.ext", "-out",
+                f"{base}.pem", wrap=self.wrap)
+        return f"{base}.pem"
+
 
 class Plane:
     """devcp with its own database, secrets and certificate. url is where it listens; the agent may be pointed at a proxy instead."""
