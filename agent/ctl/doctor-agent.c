@@ -43,7 +43,7 @@ static int ask(Doctor *d, Fault *why) {
 
         if (code != CTL_OK)
                 return code;
-        client.timeout_usec = TIMEOUT_USEC;
+        client.timeout_usec = doctor_patience(d, TIMEOUT_USEC);
         code = client_get(&client, "/v1/status", &d->status, why);
         d->pid = code == CTL_OK ? process_of(client.socket) : 0;
         return code;

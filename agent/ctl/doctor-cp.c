@@ -25,27 +25,45 @@
 #define SKEW_FAILED    300.0
 #define SOON_USEC      (UINT64_C(7) * 86400 * USEC_PER_SEC)
 
-/* ── proxy ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+static uint64_t left_until(uint64_t until) {
+        uint64_t now = now_boottime();
 
-/* Not by getaddrinfo(), which waits for a dead name server as long as it likes. -EHOSTDOWN: there is no such name, as far as is known. */
-static int resolve(const char *host, const char *port, struct addrinfo **ret) {
-        const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
-        struct gaicb question = { .ar_name = host, .ar_service = port, .ar_request = &hints }, *list[] = { &question };
-        const struct timespec limit = { .tv_sec = PROXY_USEC / USEC_PER_SEC, .tv_nsec = (long) (PROXY_USEC % USEC_PER_SEC) * 1000 };
-
-        if (getaddrinfo_a(GAI_NOWAIT, list, 1, NULL) != 0)
-                return -EHOSTDOWN;
-        while (gai_error(&question) == EAI_INPROGRESS)
-                if (gai_suspend((const struct gaicb *const *) list, 1, &limit) == EAI_AGAIN)
-                        while (gai_cancel(&question) == EAI_NOTCANCELED) /* it still writes into our frame */
-                                (void) gai_suspend((const struct gaicb *const *) list, 1, NULL);
-        if (gai_error(&question) != 0)
-                return -EHOSTDOWN;
-        *ret = question.ar_result;
-        return 0;
+        return until > now ? until - now : 0;
 }
 
-static int try(const struct addrinfo *a) {
+/* ── proxy ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct Question { struct gaicb gaicb; struct addrinfo hints; char host[256], port[8]; } Question;
+
+/* Not by getaddrinfo(), which waits for a dead name server as long as it likes: what is then still at work keeps its question, and this process ends without
+ * it. -EHOSTDOWN: there is no such name, as far as is known. */
+static int resolve(const char *host, const char *port, uint64_t until, struct addrinfo **ret) {
+        Question *q = calloc(1, sizeof *q);
+        struct gaicb *list[] = { q ? &q->gaicb : NULL };
+        int e = EAI_MEMORY;
+
+        if (!q)
+                return -ENOMEM;
+        (void) snprintf(q->host, sizeof q->host, "%s", host);
+        (void) snprintf(q->port, sizeof q->port, "%s", port);
+        q->hints.ai_socktype = SOCK_STREAM;
+        q->gaicb = (struct gaicb) { .ar_name = q->host, .ar_service = q->port, .ar_request = &q->hints };
+        if (getaddrinfo_a(GAI_NOWAIT, list, 1, NULL) == 0)
+                while ((e = gai_error(&q->gaicb)) == EAI_INPROGRESS && now_boottime() < until) {
+                        uint64_t left = left_until(until);
+                        const struct timespec limit = { .tv_sec = (time_t) (left / USEC_PER_SEC), .tv_nsec = (long) (left % USEC_PER_SEC) * 1000 };
+
+                        (void) gai_suspend((const struct gaicb *const *) list, 1, &limit);
+                }
+        if (e == EAI_INPROGRESS && gai_cancel(&q->gaicb) == EAI_NOTCANCELED)
+                return -EHOSTDOWN;
+        if (e == 0)
+                *ret = q->gaicb.ar_result;
+        free(q);
+        return e == 0 ? 0 : -EHOSTDOWN;
+}
+
+static int try(const struct addrinfo *a, uint64_t until) {
         _cleanup_close_ int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         struct pollfd p = { .fd = fd, .events = POLLOUT };
         socklen_t size = sizeof(int);
@@ -57,18 +75,18 @@ static int try(const struct addrinfo *a) {
                 return 0;
         if (errno != EINPROGRESS)
                 return -errno;
-        if (poll(&p, 1, (int) (PROXY_USEC / USEC_PER_MSEC)) != 1)
+        if (poll(&p, 1, (int) (left_until(until) / USEC_PER_MSEC)) != 1)
                 return -ETIMEDOUT;
         return getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &size) < 0 ? -errno : -e;
 }
 
 /* Its first address only: the time is short. */
-static int reach(const char *host, const char *port) {
+static int reach(const char *host, const char *port, uint64_t until) {
         struct addrinfo *found = NULL;
-        int r = resolve(host, port, &found);
+        int r = resolve(host, port, until, &found);
 
         if (r == 0)
-                r = try(found);
+                r = try(found, until);
         if (found)
                 freeaddrinfo(found);
         return r;
@@ -82,7 +100,7 @@ Verdict look_proxy(Doctor *d) {
                 return say(d, NOT_HERE, "none is set");
         if (http_proxy_place(d->config->proxy, host, port) < 0)
                 return say(d, BAD, "The setting proxy is no URL of a proxy. Write it as http://HOST:PORT.");
-        r = reach(host, port);
+        r = reach(host, port, now_boottime() + doctor_patience(d, PROXY_USEC));
         if (r == -EHOSTDOWN)
                 return say(d, BAD, "The name of the proxy %s is not known, or no name server answers. Look at the setting proxy and at the name service.", host);
         if (r < 0)
@@ -118,12 +136,14 @@ static void take(CpLook *l, const HttpReply *reply, uint64_t before) {
         }
 }
 
-static void ask_organization(HttpWait *http, const Config *c, CpLook *l) {
+static void ask_organization(HttpWait *http, Doctor *d) {
+        const Config *c = d->config;
         _cleanup_free_ char *path = str_printf("/orgs/%s/instance", c->org_slug);
         _cleanup_json_ cJSON *json = NULL;
+        CpLook *l = &d->cp;
         HttpReply reply = {};
 
-        if (!path || get(http, c, path, SECOND_USEC, 0, &reply) < 0)
+        if (!path || get(http, c, path, doctor_patience(d, SECOND_USEC), 0, &reply) < 0)
                 return;
         if (reply.error == 0)
                 l->org_status = reply.status;
@@ -132,24 +152,26 @@ static void ask_organization(HttpWait *http, const Config *c, CpLook *l) {
         http_reply_done(&reply);
 }
 
-static int visit(const Config *c, CpLook *l) {
+static int visit(Doctor *d) {
+        const Config *c = d->config;
         const HttpOptions options = { .user_agent = "molecule-agent/" VERSION, .ca_file = c->ca_file, .proxy = c->proxy, .no_proxy = c->no_proxy,
                                       .connect_timeout_usec = FIRST_USEC };
         _cleanup_(http_wait_freep) HttpWait *http = NULL;
         uint64_t before = now_realtime();
+        CpLook *l = &d->cp;
         HttpReply reply = {};
         int r = http_wait_new(NULL, &http);
 
         if (r >= 0)
                 r = http_wait_configure(http, &options);
         if (r >= 0)
-                r = get(http, c, NIL_STATUS, FIRST_USEC, HTTP_CERTIFICATE, &reply);
+                r = get(http, c, NIL_STATUS, doctor_patience(d, FIRST_USEC), HTTP_CERTIFICATE, &reply);
         if (r < 0)
                 return r;
         take(l, &reply, before);
         http_reply_done(&reply);
         if (l->error == 0 && l->is_json && l->status == 401 && c->org_slug)
-                ask_organization(http, c, l);
+                ask_organization(http, d);
         return 0;
 }
 
@@ -167,7 +189,7 @@ static const CpLook *look(Doctor *d) {
                 l->error = -EKEYREJECTED;
                 l->no_ca = true;
         } else {
-                int r = visit(d->config, l);
+                int r = visit(d);
 
                 if (r < 0) {
                         (void) snprintf(l->words, sizeof l->words, "%s", strerror(-r));

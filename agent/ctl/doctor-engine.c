@@ -30,9 +30,10 @@ static int unreachable(const char *socket, const HttpReply *reply, Fault *reterr
         return fault(reterr, reply->error, FAULT_ENGINE_UNREACHABLE, "the engine cannot be asked through %s: %s", socket, reply->words);
 }
 
-static int get(HttpWait *http, const char *socket, const char *path, cJSON **ret, Fault *reterr) {
+static int get(HttpWait *http, const Doctor *d, const char *path, cJSON **ret, Fault *reterr) {
+        const char *socket = d->config->engine_socket;
         _cleanup_free_ char *url = str_printf("http://localhost%s", path);
-        HttpRequest q = { .url = url, .socket_path = socket, .answer_max = ANSWER_MAX, .timeout_usec = TIMEOUT_USEC };
+        HttpRequest q = { .url = url, .socket_path = socket, .answer_max = ANSWER_MAX, .timeout_usec = doctor_patience(d, TIMEOUT_USEC) };
         HttpReply reply = {};
         int r = url ? http_wait(http, &q, &reply) : -ENOMEM;
 
@@ -53,13 +54,13 @@ static int ask(Doctor *d, Fault *reterr) {
         int r = http_wait_new(NULL, &http);
 
         if (r >= 0)
-                r = get(http, d->config->engine_socket, "/version", &version, reterr);
+                r = get(http, d, "/version", &version, reterr);
         if (r >= 0)
                 r = engine_api_choose(json_get_string(version, "ApiVersion"), json_get_string(version, "MinAPIVersion"), api, reterr);
         if (r < 0)
                 return r;
         (void) snprintf(path, sizeof path, "/v%s/info", api);
-        r = get(http, d->config->engine_socket, path, &info, reterr);
+        r = get(http, d, path, &info, reterr);
         return r < 0 ? r : engine_info_parse(version, info, &d->engine, reterr);
 }
 

@@ -139,6 +139,7 @@ Verdict look_swap(Doctor *d) {
 #define SYSTEMD     "org.freedesktop.systemd1"
 #define SERVICE     SYSTEMD ".Service"
 #define UNIT_OBJECT "/org/freedesktop/systemd1/unit/molecule_2dagentd_2eservice"
+#define SILENT      "the service manager does not say"
 #define BUS_USEC    (2 * USEC_PER_SEC)
 
 /* What units/molecule-agentd.service promises; a drop-in may add to it, and take nothing away. */
@@ -175,43 +176,86 @@ static void unit_done(Unit *u) {
         free(u->fragment);
 }
 
-static int read_unit(sd_bus *bus, Unit *ret) {
-        int r = sd_bus_get_property_string(bus, SYSTEMD, UNIT_OBJECT, SYSTEMD ".Unit", "LoadState", NULL, &ret->load);
+/* The bus and the service manager behind it, with one time for all that is asked. */
+typedef struct Manager { sd_bus *bus; uint64_t until; } Manager;
 
-        if (r >= 0)
-                r = sd_bus_get_property_string(bus, SYSTEMD, UNIT_OBJECT, SYSTEMD ".Unit", "FragmentPath", NULL, &ret->fragment);
-        if (r >= 0)
-                r = sd_bus_get_property_trivial(bus, SYSTEMD, UNIT_OBJECT, SYSTEMD ".Unit", "NeedDaemonReload", NULL, 'b', &ret->stale);
+/* Nothing is flushed at the end: a bus that accepts and does not greet would be waited for. */
+static void manager_done(Manager *m) { sd_bus_close_unref(m->bus); }
+
+static uint64_t time_left(const Manager *m) {
+        uint64_t now = now_boottime();
+
+        return m->until > now ? m->until - now : 0;
+}
+
+/* Until the bus has greeted us: a call would wait for that as long as libsystemd likes. */
+static int manager_open(Manager *m) {
+        int r = sd_bus_open_system(&m->bus);
+
+        while (r >= 0 && (r = sd_bus_is_ready(m->bus)) == 0) {
+                uint64_t left = time_left(m);
+
+                if (left == 0)
+                        return -ETIMEDOUT;
+                r = sd_bus_process(m->bus, NULL);
+                if (r == 0)
+                        r = sd_bus_wait(m->bus, left);
+        }
         return r;
 }
 
-/* A property that this service manager does not know is no broken promise. */
-static bool is_kept(sd_bus *bus, size_t i) {
-        const char *name = promises[i].name;
+/* 's' into a char **, which the caller frees; else what sd_bus_get_property_trivial() takes. */
+static int property(const Manager *m, const char *interface, const char *name, char type, void *ret) {
+        _cleanup_(sd_bus_error_free) sd_bus_error why = SD_BUS_ERROR_NULL;
+        uint64_t left = time_left(m);
+        int r = left ? sd_bus_set_method_call_timeout(m->bus, left) : -ETIMEDOUT;
+
+        if (r >= 0 && type == 's')
+                r = sd_bus_get_property_string(m->bus, SYSTEMD, UNIT_OBJECT, interface, name, &why, ret);
+        else if (r >= 0)
+                r = sd_bus_get_property_trivial(m->bus, SYSTEMD, UNIT_OBJECT, interface, name, &why, type, ret);
+        return r < 0 && sd_bus_error_has_name(&why, SD_BUS_ERROR_UNKNOWN_PROPERTY) ? -ENODATA : r;
+}
+
+static int read_unit(const Manager *m, Unit *ret) {
+        int r = property(m, SYSTEMD ".Unit", "LoadState", 's', &ret->load);
+
+        if (r >= 0)
+                r = property(m, SYSTEMD ".Unit", "FragmentPath", 's', &ret->fragment);
+        if (r >= 0)
+                r = property(m, SYSTEMD ".Unit", "NeedDaemonReload", 'b', &ret->stale);
+        return r;
+}
+
+/* 1, or 0 for a broken promise, which a property is not that this service manager does not know. Negative: it did not say. */
+static int is_kept(const Manager *m, size_t i) {
         _cleanup_free_ char *text = NULL;
         uint64_t number = 0;
-        int yes = 0;
+        int yes = 0, r;
 
-        if (promises[i].type == 's')
-                return sd_bus_get_property_string(bus, SYSTEMD, UNIT_OBJECT, SERVICE, name, NULL, &text) < 0 || strcmp(text, promises[i].text) == 0;
-        if (promises[i].type == 'b') {
-                if (sd_bus_get_property_trivial(bus, SYSTEMD, UNIT_OBJECT, SERVICE, name, NULL, 'b', &yes) < 0)
-                        return true;
-                number = yes != 0;
-        } else if (sd_bus_get_property_trivial(bus, SYSTEMD, UNIT_OBJECT, SERVICE, name, NULL, 't', &number) < 0)
-                return true;
+        r = property(m, SERVICE, promises[i].name, promises[i].type, promises[i].type == 's' ? (void *) &text : promises[i].type == 'b' ? (void *) &yes : &number);
+        if (r < 0)
+                return r == -ENODATA ? 1 : r;
+        if (text)
+                return strcmp(text, promises[i].text) == 0;
+        number |= yes != 0;
         return number >= promises[i].low && number <= promises[i].high;
 }
 
-static Verdict judge_unit(Doctor *d, sd_bus *bus, const Unit *u) {
+static Verdict judge_unit(Doctor *d, const Manager *m, const Unit *u) {
         if (strcmp(u->load, "masked") == 0)
                 return say(d, BAD, UNIT " is masked: it never starts. systemctl unmask molecule-agentd.");
         if (strcmp(u->load, "loaded") != 0)
                 return say(d, strcmp(u->load, "not-found") == 0 ? NOT_HERE : BAD, UNIT " is %s.", u->load);
-        for (size_t i = 0; i < ELEMENTS(promises); i++)
-                if (!is_kept(bus, i))
+        for (size_t i = 0; i < ELEMENTS(promises); i++) {
+                int kept = is_kept(m, i);
+
+                if (kept < 0)
+                        return say(d, NOT_HERE, SILENT);
+                if (kept == 0)
                         return say(d, WARNING, UNIT " does not keep %s as shipped. See systemctl cat molecule-agentd; systemctl revert molecule-agentd.",
                                    promises[i].name);
+        }
         if (strncmp(u->fragment, "/etc/", 5) == 0)
                 return say(d, WARNING, "%s stands in for the unit as shipped, and no upgrade changes it. systemctl revert molecule-agentd, or make a drop-in of it.",
                            u->fragment);
@@ -221,14 +265,11 @@ static Verdict judge_unit(Doctor *d, sd_bus *bus, const Unit *u) {
 }
 
 Verdict look_unit(Doctor *d) {
+        _cleanup_(manager_done) Manager m = { .until = now_boottime() + doctor_patience(d, BUS_USEC) };
         _cleanup_(unit_done) Unit u = {};
-        sd_bus *bus = NULL;
-        Verdict v;
+        int r = manager_open(&m);
 
-        if (sd_bus_open_system(&bus) < 0)
+        if (!m.bus)
                 return say(d, NOT_HERE, "no service manager");
-        (void) sd_bus_set_method_call_timeout(bus, BUS_USEC);
-        v = read_unit(bus, &u) < 0 ? say(d, NOT_HERE, "the service manager does not say") : judge_unit(d, bus, &u);
-        sd_bus_flush_close_unref(bus);
-        return v;
+        return r < 0 || read_unit(&m, &u) < 0 ? say(d, NOT_HERE, SILENT) : judge_unit(d, &m, &u);
 }

@@ -19,7 +19,9 @@
 #include "base/hash.h"
 #include "base/text.h"
 
-#define WAIT_MAX 86400
+#define WAIT_MAX       86400
+#define ROUND_USEC     (7 * USEC_PER_SEC)
+#define PATIENCE_LEAST (500 * USEC_PER_MSEC)
 
 static const struct { const char *word, *json; } verdicts[_VERDICT_MAX] = {
         [FINE]     = { "ok",      "ok"       },
@@ -101,6 +103,12 @@ Verdict blame(Doctor *d, Verdict v, const char *code, const char *format, ...) {
         return v;
 }
 
+uint64_t doctor_patience(const Doctor *d, uint64_t usec) {
+        uint64_t now = now_boottime(), left = d->until > now + PATIENCE_LEAST ? d->until - now : PATIENCE_LEAST;
+
+        return usec < left ? usec : left;
+}
+
 const char *doctor_state_directory(void) { return getenv("STATE_DIRECTORY") ?: "/var/lib/molecule-agent"; }
 const char *doctor_runtime_directory(void) { return getenv("RUNTIME_DIRECTORY") ?: "/run/molecule-agent"; }
 
@@ -114,7 +122,7 @@ static void doctor_done(Doctor *d) {
 }
 
 static void make_round(const Words *w, Round *ret) {
-        _cleanup_(doctor_done) Doctor d = { .store = w->store };
+        _cleanup_(doctor_done) Doctor d = { .store = w->store, .until = now_boottime() + ROUND_USEC };
 
         *ret = (Round) {};
         (void) config_load(NULL, false, &d.config, &d.config_fault);

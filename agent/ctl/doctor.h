@@ -25,6 +25,7 @@ typedef struct CpLook {
 } CpLook;
 
 typedef struct Doctor {
+        uint64_t    until;                      /* by now_boottime(): when the round is to be over */
         const char *store;                      /* where the encrypted credentials lie */
         Config     *config;                     /* NULL: it is not valid */
         Fault       config_fault;
@@ -41,6 +42,9 @@ typedef struct Doctor {
 /* Fills in the words, with a code or without; returns v. */
 Verdict say(Doctor *d, Verdict v, const char *format, ...) __attribute__((format(printf, 3, 4)));
 Verdict blame(Doctor *d, Verdict v, const char *code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* How long a check may wait that would wait for so long: what the round has left, and half a second at least. However many places are dead, it ends. */
+uint64_t doctor_patience(const Doctor *d, uint64_t usec);
 
 const char *doctor_state_directory(void);
 const char *doctor_runtime_directory(void);

@@ -22,6 +22,7 @@ import tap  # noqa: E402
 from cases import must, same  # noqa: E402
 from lab import TREE, Lab, binary  # noqa: E402
 from metadata import Instance, Metadata  # noqa: E402
+from names import SilentNames  # noqa: E402
 from plane import Authority  # noqa: E402
 from proc import end_now, free_port, wait_for  # noqa: E402
 from proxy import Proxy, reply  # noqa: E402
@@ -556,25 +557,34 @@ def waits(host):
     host.polls()
 
 
+def hole(path):
+    """A socket that accepts, and says nothing."""
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(path)
+    made.listen()
+    return made
+
+
 def nobody_answers(host):
-    """black holes everywhere: control plane, proxy, metadata, engine; it ends within 10 s"""
-    hole, path = socket.create_server(("127.0.0.1", 0)), f"{host.site.short}/hole.sock"
-    engine = socket.socket(socket.AF_UNIX)
-    engine.bind(path)
-    engine.listen()
-    port, began = hole.getsockname()[1], time.monotonic()
-    found = host.look(MOLECULE_AGENT_CP_URL=f"https://127.0.0.1:{port}", MOLECULE_AGENT_ENGINE_SOCKET=path, MOLECULE_AGENT_IMDS_URL=f"http://127.0.0.1:{port}",
-                      MOLECULE_AGENT_PROXY="http://proxy.invalid:1", **CLOUD)
-    seconds = time.monotonic() - began
-    same(sorted(bad(found)), ["control plane", "engine", "metadata", "proxy"])
-    must(seconds < 10, f"{seconds:.1f} s")
-    tap.diag(f"with nobody answering: {seconds:.1f} s")
+    """black holes everywhere: name servers, control plane, proxy, metadata, engine, bus, agent; it ends within 10 s"""
+    metadata, kept = socket.create_server(("127.0.0.1", 0)), [hole(f"{host.site.short}/{name}") for name in ("engine", "bus")]
+    names = SilentNames(host.where)
     host.agent.kill(signal.SIGSTOP)
-    began = time.monotonic()
-    found = host.look()
-    host.agent.kill(signal.SIGCONT)
-    must("did not answer" in found["agent"]["why"] and time.monotonic() - began < 10, str(found["agent"]))
-    same(sorted(bad(found)), ["agent"])
+    try:
+        for place in ("127.0.0.1:%d" % metadata.getsockname()[1], "cp.example.org"):
+            began = time.monotonic()
+            found = host.look(before=names.mount, MOLECULE_AGENT_CP_URL=f"https://{place}", MOLECULE_AGENT_ENGINE_SOCKET=kept[0].getsockname(),
+                              MOLECULE_AGENT_IMDS_URL=f"http://127.0.0.1:{metadata.getsockname()[1]}", MOLECULE_AGENT_PROXY="http://proxy.example.org:1",
+                              DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={kept[1].getsockname()}", **CLOUD)
+            seconds = time.monotonic() - began
+            same(sorted(bad(found)), ["agent", "control plane", "engine", "metadata", "proxy"])
+            same((found["unit"]["verdict"], found["unit"]["why"]), ("not_here", "the service manager does not say"))
+            must("did not answer" in found["agent"]["why"], str(found["agent"]))
+            tap.diag(f"with nobody answering, and {place}: {seconds:.1f} s")
+            must(seconds < 10, f"{seconds:.1f} s")
+    finally:
+        host.agent.kill(signal.SIGCONT)
+        names.close()
     host.polls()
 
 
