@@ -50,6 +50,7 @@ struct Control {
         unsigned         wait_seconds, max_jobs, quick;
         char             pins_etag[256];                /* what the control plane says its table has */
         char pins_told[256];                            /* the ETag whose table was not taken and said to be so */
+        char             pins_none[256];                /* the ETag of a table without a row, where none was ever had: nothing to fetch */
         char             pins_bad[256];                 /* the ETag whose table could not be taken; not before pins_retry_at again */
         cJSON           *jobs;                          /* delivered, waiting for the pins that came with them */
 };
@@ -279,28 +280,49 @@ static void hand_on(Control *c, const cJSON *jobs) {
         c->events.polled(c->events.userdata);
 }
 
+/* A control plane may not have promoted anything yet. In place of pins that are here an empty table is as bad as a broken one. */
+static bool is_none_yet(const Control *c, int r, const char *etag) {
+        return r == -ENODATA && !pins_fetched_at(c->pins) && !pins_etag(c->pins)[0] && strcmp(c->pins_etag, etag) == 0;
+}
+
+static const char *etag_here(const Control *c) { return pins_etag(c->pins)[0] ? pins_etag(c->pins) : c->pins_none; }
+
+static int take_pins(Control *c, const CpAnswer *a) {
+        Fault why = {};
+        bool told = strcmp(c->pins_told, c->pins_etag) == 0;    /* once for each table: it is asked for again and again */
+        int r;
+
+        pins_from(c->pins, cp_host(c->cp));
+        r = pins_replace(c->pins, a->body, a->size, a->etag, now_realtime(), &why);
+        if (r < 0)
+                memcpy(c->pins_told, c->pins_etag, sizeof c->pins_told);
+        else
+                c->pins_told[0] = 0;
+        if (r == 0)
+                log_info("Pins: %s.", pins_etag(c->pins));
+        else if (is_none_yet(c, r, a->etag)) {
+                memcpy(c->pins_none, c->pins_etag, sizeof c->pins_none);
+                r = 0;
+                if (!told)
+                        log_info("The control plane has no pins yet.");
+        } else if (!told)
+                log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "The pin table is not taken, the old one stays: %s", why.text);
+        c->events.changed(c->events.userdata);
+        return r;
+}
+
 static void on_pins(const CpAnswer *a, void *userdata) {
         Control *c = userdata;
-        Fault why = {};
         int r = 0;
 
         c->call = NULL;
-        if (a->kind == CP_OK && a->status == 200) {
-                pins_from(c->pins, cp_host(c->cp));
-                r = pins_replace(c->pins, a->body, a->size, a->etag, now_realtime(), &why);
-                if (r < 0 && strcmp(c->pins_told, c->pins_etag) != 0) { /* once for each table: it is asked for again and again */
-                        memcpy(c->pins_told, c->pins_etag, sizeof c->pins_told);
-                        log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "The pin table is not taken, the old one stays: %s",
-                                  why.text);
-                }
-                if (r == 0)
-                        log_info("Pins: %s.", pins_etag(c->pins));
-                c->events.changed(c->events.userdata);
-        } else if (a->kind != CP_OK)
+        if (a->kind == CP_OK && a->status == 200)
+                r = take_pins(c, a);
+        else if (a->kind != CP_OK)
                 log_write(LOG_WARNING, &(LogFields) { .fault = &a->fault }, "The pin table could not be fetched: %s", a->fault.text);
         c->pins_bad[0] = 0;
         /* Also when the table has another ETag than the poll said: a pin moved between the two, and the next poll will say so. */
-        if (r < 0 || a->kind != CP_OK || strcmp(c->pins_etag, pins_etag(c->pins)) != 0) {
+        if (r < 0 || a->kind != CP_OK || control_pins_behind(c)) {
                 memcpy(c->pins_bad, c->pins_etag, sizeof c->pins_bad);
                 c->pins_retry_at = now_boottime() + PINS_PAUSE_USEC;
         }
@@ -378,8 +400,8 @@ static void query_escape(const char *s, char *ret, size_t size) {
 }
 
 static void poll_jobs(Control *c) {
-        /* While a table cannot be fetched, its ETag is named as if we had it, lest every poll be answered at once. */
-        const char *etag = is_bad_for_now(c) ? c->pins_etag : pins_etag(c->pins);
+        /* While a table cannot be fetched, or has no row, its ETag is named as if we had it, lest every poll be answered at once. */
+        const char *etag = is_bad_for_now(c) ? c->pins_etag : etag_here(c);
         unsigned wait = c->once || c->now ? 0 : c->wait_seconds;
         char escaped[800], path[1000];
 
@@ -423,6 +445,7 @@ void control_start(Control *c, bool once) {
         c->state = CONTROL_REGISTERING;
         c->pace = (CpPace) CP_PACE_INIT;
         c->refresh_tried = false;
+        c->pins_none[0] = 0;                    /* it may be another control plane's */
         arm(c, once ? 0 : jitter_uniform(0, FIRST_POLL_USEC, random_u64()));
         c->events.changed(c->events.userdata);
 }
@@ -470,7 +493,7 @@ void control_answered(Control *c, const CpAnswer *a) {
 
 ControlState control_state(const Control *c) { return c->state; }
 const Fault *control_fault(const Control *c) { return c->fault.set ? &c->fault : c->key_fault.set ? &c->key_fault : NULL; }
-bool control_pins_behind(const Control *c) { return c->pins_etag[0] && strcmp(c->pins_etag, pins_etag(c->pins)) != 0; }
+bool control_pins_behind(const Control *c) { return c->pins_etag[0] && strcmp(c->pins_etag, etag_here(c)) != 0; }
 
 uint64_t control_fault_since(const Control *c) { return c->fault_since; }
 

@@ -50,5 +50,5 @@ void         control_answered(Control *c, const CpAnswer *a);   /* what another 
 ControlState control_state(const Control *c);
 const Fault *control_fault(const Control *c);           /* what stands between us and the control plane; NULL: nothing */
 uint64_t     control_fault_since(const Control *c);     /* since when something does, whatever it was first: microseconds since the epoch; 0: nothing */
-bool         control_pins_behind(const Control *c);     /* the control plane has spoken of another pin table than the one here */
+bool         control_pins_behind(const Control *c);     /* the control plane has spoken of another pin table than the one here; not of one without a row, where none ever was */
 uint64_t     control_next_try(const Control *c);        /* microseconds from now; 0: it is at it, or rests */

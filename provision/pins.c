@@ -74,6 +74,8 @@ static int rows_parse(const cJSON *table, Pin **ret, size_t *ret_n, Fault *reter
         Pin *rows;
         int r = 0;
 
+        if (cJSON_IsArray(list) && max == 0)
+                return fault(reterr, -ENODATA, FAULT_BAD_JSON, "The pin table is empty.");
         if (max == 0 || max > PINS_MAX)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The pin table has %zu rows; 1 to %d make sense.", max, PINS_MAX);
         rows = calloc(max, sizeof *rows);

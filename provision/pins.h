@@ -32,7 +32,7 @@ void pins_from(Pins *p, const char *source);
 
 /* Takes an answer's body, a table or one in a DSSE envelope, in place of the table: checked, written, then used. bad_signature: trusted keys are given
  * and none of them signed it. bad_json: malformed, empty, two rows for one (template_name, region), or older than the
- * table before from the same source, by its newest promoted_at. The old table stays on any failure. */
+ * table before from the same source, by its newest promoted_at. The old table stays on any failure. -ENODATA: well-formed, and without a row. */
 int pins_replace(Pins *p, const char *body, size_t size, const char *etag, uint64_t now_realtime_usec, Fault *reterr);
 
 const Pin  *pins_find(const Pins *p, const char *runtime, const char *region);  /* region's row, else global's; NULL. Borrowed until replaced */

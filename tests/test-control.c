@@ -290,7 +290,7 @@ TEST(a_bad_table_is_asked_for_again_after_a_minute) {
 
         site(&s, true);
         rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
-        rule(PINS, -1, 200, CP_JSON "ETag: \"e1\"\r\n", "{\"pins\":[]}");
+        rule(PINS, -1, 200, CP_JSON "ETag: \"e1\"\r\n", "{\"pins\":[{}]}");
         rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"" ETAG "\",\"jobs\":[]}");
         start(&s);
         CHECK(seen_until(4, 3000));
@@ -311,6 +311,41 @@ TEST(a_bad_table_is_asked_for_again_after_a_minute) {
         settle(&s);
         CHECK_INT(seen_like(PINS), 3);
         CHECK_STR(pins_etag(s.pins), "\"e2\"");
+}
+
+/* Nothing is promoted yet: no trouble, and nothing to ask for again. Once there were pins it is trouble. */
+TEST(no_pins_yet) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, REGISTERED);
+        rule(PINS, -1, 200, CP_JSON "ETag: \"e1\"\r\n", "{\"pins\":[]}");
+        rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"" ETAG "\",\"jobs\":[]}");
+        start(&s);
+        CHECK(seen_until(4, 3000));
+        CHECK_STR(seen_line(3), POLL "?wait=20&max=3&pins_etag=%22e1%22");
+        for (int i = 0; i < 3; i++) {
+                pass(60);
+                settle(&s);
+        }
+        CHECK_STR(seen_line(seen_count() - 1), POLL "?wait=20&max=3&pins_etag=%22e1%22");
+        CHECK_INT(seen_like(PINS), 1);
+        CHECK(!control_pins_behind(s.control));
+        CHECK_STR(fault_of(&s), "");
+        forget_rules();
+        rule(PINS, 1, 200, CP_JSON "ETag: \"e2\"\r\n", TABLE);
+        rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"\\\"e2\\\"\",\"jobs\":[]}");
+        pass(1);
+        settle(&s);
+        CHECK_STR(pins_etag(s.pins), "\"e2\"");
+        CHECK(!control_pins_behind(s.control));
+        forget_rules();
+        rule(PINS, -1, 200, CP_JSON "ETag: \"e1\"\r\n", "{\"pins\":[]}");
+        rule(POLL, -1, 200, CP_JSON, "{\"pins_etag\":\"" ETAG "\",\"jobs\":[]}");
+        pass(1);
+        settle(&s);
+        CHECK_STR(pins_etag(s.pins), "\"e2\"");
+        CHECK(pins_find(s.pins, "codex", NULL) && control_pins_behind(s.control));
 }
 
 TEST(jobs_wait_for_a_table_that_is_away) {

@@ -34,6 +34,9 @@ TEST(before_the_first_table) {
         CHECK_STR(pins_etag(p), "");
         CHECK_INT(pins_fetched_at(p), 0);
         CHECK(pins_find(p, "codex", NULL) == NULL);
+        CHECK_INT(replace(p, TABLE(""), "1", NULL), -ENODATA);
+        CHECK_INT(replace(p, "{\"pins\":{}}", "1", NULL), -EBADMSG);
+        CHECK_STR(pins_etag(p), "");
 }
 
 TEST(region_over_global) {

@@ -142,7 +142,7 @@ Verdict look_pins(Doctor *d) {
                 return say(d, WARNING, "No word from the control plane for longer than an hour: they may have moved there; %s. See session.",
                            came);
         if (age < 0)
-                return say(d, NOT_HERE, "the control plane has given none yet");
+                return say(d, NOT_HERE, "none are here, and the control plane speaks of none");
         return say(d, FINE, "as the control plane has them; %s", came);
 }
 

@@ -39,7 +39,7 @@ CLOUD = {"MOLECULE_AGENT_IMDS": "auto"}                     # where it is asked 
 class Host:
     """A whole host that is well: engine, control plane behind a proxy, agent, credentials, metadata service; and the tool on it."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, pinned=True):
         self.lab, self.site = lab, lab.site(plane_proxy=True, prefetch="no")
         self.plane, self.agent, self.where = self.site.plane, self.site.agent, self.site.where
         self.store = f"{self.where}/credstore"
@@ -51,7 +51,8 @@ class Host:
         self.metadata = Metadata()
         self.instance = self.metadata.instances["127.0.0.1"] = Instance()
         self.gate = socket.create_server(("127.0.0.1", 0))  # a proxy, as far as anybody asks: a way to loopback goes by none
-        self.pin("1")
+        if pinned:
+            self.pin("1")
         self.site.start()
 
     def pin(self, digit):
@@ -526,6 +527,22 @@ def sent_and_not_needed(host):
     same((bad(found), found["certificate"]["verdict"]), ({}, "ok"))
 
 
+def nothing_promoted(stage):
+    """a control plane without a pin is no trouble of its hosts; the agent says so once; the first pin comes at once"""
+    host = Host(stage, pinned=False)
+    agent = host.agent
+    wait_for(lambda: agent.lines("The control plane has no pins yet."), 20, "the agent's word on the empty table")
+    host.polls()
+    found = host.look()
+    same((bad(found), found["pins"]["verdict"]), ({}, "not_here"))
+    host.ctl("sync")
+    same((len(agent.lines("has no pins yet")), agent.lines("warning", "pin table")), (1, []))
+    host.pin("1")
+    wait_for(lambda: agent.lines("info Pins: "), 10, "the first table")
+    same(host.look()["pins"]["verdict"], "ok")
+    end_now(host.site.end)
+
+
 def lines_and_exits(host):
     status, text, _ = host.run(MOLECULE_AGENT_MIN_FREE_BYTES="900T")
     must(status == 1 and re.search(r"^failed   disk           \d", text, re.M) and text.endswith("\n1 failed, 0 warnings.\n"), text)
@@ -600,7 +617,8 @@ with lab:
     here.polls()
     tests = [("on a host that is well it finds nothing", lambda: well(here)), ("what is not here is not counted", lambda: without_what_can_be_absent(here)),
              ("lines, exit codes, usage", lambda: lines_and_exits(here)), *(with_fault(here, *fault) for fault in FAULTS),
-             ("an authority's old certificate is sent along", lambda: sent_and_not_needed(here)), ("waiting", lambda: waits(here)), ("nobody answers", lambda: nobody_answers(here)), ("well again", lambda: well(here))]
+             ("an authority's old certificate is sent along", lambda: sent_and_not_needed(here)), ("nothing is promoted yet", lambda: nothing_promoted(lab)),
+             ("waiting", lambda: waits(here)), ("nobody answers", lambda: nobody_answers(here)), ("well again", lambda: well(here))]
     try:
         tap.run([test for test in tests if chosen.search(test[0])], lambda: here.site.tail(40))
     finally:
