@@ -72,7 +72,7 @@ METRIC_ENUM(CODE, METRIC_CODES);
         X(PULL_BYTES, COUNTER, "pull_bytes_total", NONE, NONE, "Bytes of image layers that pulls moved.") \
         X(ENGINE_UP, GAUGE, "engine_up", NONE, NONE, "1 while the container engine answers.") \
         X(ENGINE_CALL, FAST_HISTOGRAM, "engine_request_duration_seconds", NONE, NONE, \
-          "How long the container engine took to answer, pulls left out; a stop waits for its container.") \
+          "How long the container engine took to answer, pulls and logs that are followed left out; a stop waits for its container.") \
         X(DISK_FREE, GAUGE, "disk_free_bytes", NONE, NONE, "Free space on the engine's disk.") \
         X(DISK_USED, GAUGE, "disk_used_ratio", NONE, NONE, "Part of the engine's disk that is in use, as df counts it.") \
         X(CP_UP, GAUGE, "control_plane_up", NONE, NONE, "1 while this host is registered and nothing stands between it and the control plane.") \

@@ -237,7 +237,7 @@ static void on_answer(const HttpAnswer *a, void *userdata) {
         bool nobody = a->error == -ECONNREFUSED || a->error == -ENOENT || a->error == -EACCES;
 
         c->http = NULL;
-        if (!c->progress && a->error == 0)
+        if (!c->progress && !c->sink && a->error == 0)  /* of the two, how long the caller wanted to look would be measured */
                 metric_observe(METRIC_ENGINE_CALL, 0, now_boottime() - c->sent_at);
         answer.r = judge(c, a, &json, &answer.fault);
         if (goes_on(c, answer.r))

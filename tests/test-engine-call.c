@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "base/metrics.h"
 #include "tests/fake-engine.h"
 
 typedef struct Result {
@@ -205,6 +206,30 @@ TEST(answers_become_numbers) {
                         CHECK(r.json);
         }
         CHECK_INT(engine_state(engine), ENGINE_UP);
+}
+
+static bool room(void *userdata) { return userdata != NULL; }
+
+static void text(const char *words, size_t size, void *userdata) {
+        Result *r = userdata;
+
+        (void) snprintf(r->body, sizeof r->body, "%.*s", (int) size, words);
+}
+
+TEST(a_log_that_is_followed_is_not_measured) {
+        static const EngineLogSink sink = { .ready = room, .text = text };
+        const EngineLogQuery q = { .lines = 10, .follow = true };
+        double before;
+        Result r;
+
+        fake_fresh();
+        before = metric_get(METRIC_ENGINE_CALL, 0, 0);
+        RUN(r, engine_container_follow(engine, "ok", &q, &sink, on_done, &r, NULL));
+        CHECK_INT(r.r, 0);
+        CHECK_INT(metric_get(METRIC_ENGINE_CALL, 0, 0), before);
+        RUN(r, engine_container_logs(engine, "ok", 10, 5, on_done, &r, NULL));
+        CHECK_INT(r.r, 0);
+        CHECK_INT(metric_get(METRIC_ENGINE_CALL, 0, 0), before + 1);
 }
 
 TEST(the_end_of_long_words_is_kept) {                /* docker says last what was wrong */
