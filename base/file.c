@@ -62,10 +62,13 @@ int file_write_full(int fd, const void *bytes, size_t size) {
         return 0;
 }
 
-/* Takes fd and closes it whatever happens. */
-static int fill_and_close(int fd, const void *data, size_t size, bool durable) {
+/* Takes fd and closes it whatever happens. The mode is set here and not by the name, which may be somebody else's by then where others may write
+ * to the directory. */
+static int fill_and_close(int fd, const void *data, size_t size, mode_t mode, bool durable) {
         int r = file_write_full(fd, data, size);
 
+        if (r == 0 && mode != 0600 && fchmod(fd, mode) < 0)
+                r = -errno;
         if (r == 0 && durable && fsync(fd) < 0)
                 r = -errno;
         if (close(fd) < 0 && r == 0)
@@ -91,9 +94,7 @@ static int write_once(int dirfd, const char *name, const void *data, size_t size
         if (fd < 0)
                 return -errno;
 
-        r = fill_and_close(fd, data, size, durable);
-        if (r == 0 && mode != 0600 && fchmodat(dirfd, temp, mode, 0) < 0)
-                r = -errno;
+        r = fill_and_close(fd, data, size, mode, durable);
         if (r == 0 && renameat(dirfd, temp, dirfd, name) < 0)
                 r = -errno;
         if (r < 0) {

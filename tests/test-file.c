@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/file.h"
@@ -95,6 +96,35 @@ TEST(replace_for_others_to_read) {
         CHECK_INT(st.st_mode & 07777, 0644);
         CHECK_INT(entries(d.fd, names, 8), 1);
         CHECK_INT(file_replace(d.fd, "../a", "x", 1, 0644), -EINVAL);
+}
+
+/* In place of libc's: where swap_in is a directory, what was written there gives its hidden name to a link to "other" the moment it is closed. */
+static int swap_in = -1;
+
+int close(int fd) {
+        int dir = swap_in, r;
+        char names[8][NAME_MAX + 1];
+
+        swap_in = -1;
+        r = (int) syscall(SYS_close, fd);
+        for (int i = dir < 0 ? 0 : entries(dir, names, 8); i > 0; i--)
+                if (names[i - 1][0] == '.' && (unlinkat(dir, names[i - 1], 0) < 0 || symlinkat("other", dir, names[i - 1]) < 0))
+                        abort();
+        return r;
+}
+
+TEST(replace_gives_no_other_file_its_mode) {
+        _cleanup_dir_ Dir d = dir_make();
+        struct stat st;
+
+        put(d.fd, "other", "secret");
+        swap_in = d.fd;
+        CHECK_INT(file_replace(d.fd, "a", "new", 3, 0644), 0);
+        CHECK_INT(swap_in, -1);
+        CHECK_INT(fstatat(d.fd, "a", &st, AT_SYMLINK_NOFOLLOW), 0);
+        CHECK(S_ISLNK(st.st_mode));                             /* it was swapped in */
+        CHECK_INT(fstatat(d.fd, "other", &st, 0), 0);
+        CHECK_INT(st.st_mode & 07777, 0600);
 }
 
 TEST(read_limit) {
