@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agent/api-server.h"
+#include "base/log.h"
 #include "base/text.h"
 
 #define CONNECTIONS_MAX 8
@@ -74,6 +75,12 @@ int api_address_parse(const char *text, ApiAddress *ret) {
         return 0;
 }
 
+bool api_address_is_loopback(const ApiAddress *a) {
+        if (a->any.sa_family == AF_INET6)
+                return IN6_IS_ADDR_LOOPBACK(&a->six.sin6_addr);
+        return ntohl(a->four.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
 static int listen_on(const ApiAddress *a) {
         bool six = a->any.sa_family == AF_INET6;
         _cleanup_close_ int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -104,6 +111,9 @@ int api_metrics_start(sd_event *event, const char *address, char *(*text)(void *
                 free(m);
                 return fault(reterr, r, FAULT_CONFIG_INVALID, "Metrics cannot be served on %s (metrics_listen): %s", address, strerror(-r));
         }
+        if (!api_address_is_loopback(&a))
+                log_warning("Metrics are served on %s (metrics_listen), which is no loopback address: who reaches it reads ids of workspaces, "
+                            "the agent's git_sha, and why it is degraded.", address);
         *ret = m;
         return 0;
 }

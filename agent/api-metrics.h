@@ -20,6 +20,7 @@ typedef union ApiAddress {
 } ApiAddress;
 
 int api_address_parse(const char *text, ApiAddress *ret);       /* 192.0.2.1:9464 or [2001:db8::1]:9464; -EINVAL */
+bool api_address_is_loopback(const ApiAddress *a);
 
 /* text: malloc'd, NULL when out of memory. Negative, with words, where the address cannot be listened on. */
 int         api_metrics_start(sd_event *event, const char *address, char *(*text)(void *userdata), void *userdata, ApiMetrics **ret, Fault *reterr);

@@ -3,7 +3,10 @@
 /* base/metrics: numbers by their labels, buckets, and the text; and the address of metrics_listen. */
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <math.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include "agent/api-metrics.h"
 #include "base/metrics.h"
@@ -190,6 +193,58 @@ TEST(addresses) {
         for (size_t i = 0; i < ELEMENTS(bad); i++)
                 if (!CHECK_INT(api_address_parse(bad[i], &a), -22))
                         printf("# %s\n", bad[i]);
+}
+
+TEST(loopback_addresses) {
+        static const char *const near[] = { "127.0.0.1:1", "127.255.255.254:1", "[::1]:1" };
+        static const char *const far[] = { "0.0.0.0:1", "126.255.255.255:1", "128.0.0.1:1", "192.0.2.1:1", "1.0.0.127:1", "[::]:1", "[2001:db8::1]:1", "[fe80::1]:1",
+                                           "[::ffff:192.0.2.1]:1" };
+        ApiAddress a;
+
+        for (size_t i = 0; i < ELEMENTS(near); i++)
+                if (!CHECK_INT(api_address_parse(near[i], &a), 0) || !CHECK(api_address_is_loopback(&a)))
+                        printf("# %s\n", near[i]);
+        for (size_t i = 0; i < ELEMENTS(far); i++)
+                if (!CHECK_INT(api_address_parse(far[i], &a), 0) || !CHECK(!api_address_is_loopback(&a)))
+                        printf("# %s\n", far[i]);
+}
+
+static char *text_of_nothing(void *userdata) {
+        (void) userdata;
+        return NULL;
+}
+
+/* Starts it and ends it: what it logged. */
+static char *served_on(sd_event *event, const char *address) {
+        FILE *log = tmpfile();
+        int before = dup(STDERR_FILENO);
+        char *words = calloc(1, 1000);
+        ApiMetrics *m = NULL;
+        Fault why = {};
+
+        if (!log || !words || before < 0 || dup2(fileno(log), STDERR_FILENO) < 0)
+                abort();
+        CHECK_INT(api_metrics_start(event, address, text_of_nothing, NULL, &m, &why), 0);
+        (void) api_metrics_stop(m);
+        (void) dup2(before, STDERR_FILENO);
+        (void) close(before);
+        rewind(log);
+        (void) !fread(words, 1, 999, log);
+        (void) fclose(log);
+        return words;
+}
+
+TEST(an_address_for_others_is_a_warning) {
+        _cleanup_free_ char *warned = NULL, *quiet = NULL;
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+
+        if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)     /* nobody else's network is listened on */
+                SKIP("no network namespace can be made");
+        CHECK(sd_event_new(&event) >= 0);
+        warned = served_on(event, "0.0.0.0:9464");
+        CHECK(strstr(warned, "0.0.0.0:9464 (metrics_listen), which is no loopback address"));
+        quiet = served_on(event, "127.0.0.1:9464");
+        CHECK_STR(quiet, "");
 }
 
 TEST_MAIN
