@@ -185,10 +185,18 @@ def listener(stage):
                                      ("/metrics", "DELETE", None, 405), ("/v1/hold", "POST", '{"reason":"x"}', 404)):
         same(get(port, path, method, body=body)[0], want, f"{method} {path}")
     same(value(site, "held"), 0)
-    peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(10)]      # more than are taken: they are let go in time
-    wait_for(lambda: get(port, "/metrics")[0] == 200, 30, "an answer beside idle connections")
-    for peer in peers:
-        peer.close()
+    must(not site.agent.lines("no loopback address"), "a warning of a loopback address")
+    for leave in (True, False):                              # three crowds, for of one address only some are taken
+        peers = [socket.create_connection(("127.0.0.1", port), source_address=(f"127.0.0.{2 + n % 3}", 0)) for n in range(12)]
+        time.sleep(0.5)                                      # all places are taken, and the agent has seen it
+        if leave:                                            # at once, and nothing else happens
+            for peer in peers:
+                peer.close()
+            time.sleep(0.5)
+            same(get(port, "/metrics")[0], 200, "after all have gone")
+        wait_for(lambda: get(port, "/metrics")[0] == 200, 30, "an answer beside idle connections")
+        for peer in peers:
+            peer.close()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
