@@ -94,7 +94,7 @@ static void read_engine(const Agent *a) {
 
 /* ── workspaces ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Look { unsigned states[METRIC_STATE_N], crashing, skewed, held; } Look;
+typedef struct Look { unsigned states[METRIC_STATE_N], crashing, skewed, held, replacing; } Look;
 
 static void count(const WorkspaceGlance *g, void *userdata) {
         Look *k = userdata;
@@ -103,9 +103,10 @@ static void count(const WorkspaceGlance *g, void *userdata) {
         k->crashing += g->crashing;
         k->skewed += g->pin_skew;
         k->held += g->held;
+        k->replacing += g->replacing;
 }
 
-static void read_workspaces(const Agent *a) {
+static unsigned read_workspaces(const Agent *a) {
         Look k = {};
 
         queue_glance(a->queue, count, &k);
@@ -117,31 +118,49 @@ static void read_workspaces(const Agent *a) {
         gauge(METRIC_HELD, queue_is_held(a->queue));
         gauge(METRIC_DRAINING, queue_is_draining(a->queue));
         gauge(METRIC_JOBS_RUNNING, queue_jobs_running(a->queue));
+        return k.replacing < METRIC_WORKSPACES_MAX ? k.replacing : METRIC_WORKSPACES_MAX;
 }
 
 typedef struct Printer { FILE *to; bool up; unsigned left; } Printer;
 
+static void print_one(FILE *to, const char *name, const char *id, bool value) {
+        fprintf(to, METRIC_PREFIX "%s{workspace_id=\"", name);
+        metric_print_escaped(to, id);
+        fprintf(to, "\"} %d\n", value);
+}
+
 /* One that was never ready is not down yet, unless it has failed. */
-static void print_workspace(const WorkspaceGlance *g, void *userdata) {
+static void print_up(const WorkspaceGlance *g, void *userdata) {
         Printer *p = userdata;
         bool up = str_equal(g->status, "online");
 
         if (up != p->up || p->left == 0 || (!g->settled && !str_equal(g->status, "failed")))
                 return;
         p->left--;
-        fprintf(p->to, METRIC_PREFIX "workspace_up{workspace_id=\"");
-        metric_print_escaped(p->to, g->id);
-        fprintf(p->to, "\"} %d\n", up);
+        print_one(p->to, "workspace_up", g->id, up);
+}
+
+static void print_replacing(const WorkspaceGlance *g, void *userdata) {
+        Printer *p = userdata;
+
+        if (!g->replacing || p->left == 0)
+                return;
+        p->left--;
+        print_one(p->to, "workspace_replacing", g->id, true);
 }
 
 /* Those that are down first: if there are more than there is room for, it is healthy ones that have no series. */
-static void print_workspaces(const Agent *a, FILE *to) {
-        Printer p = { .to = to, .left = METRIC_WORKSPACES_MAX };
+static void print_workspaces(const Agent *a, unsigned replacing, FILE *to) {
+        Printer p = { .to = to, .left = METRIC_WORKSPACES_MAX - replacing };
 
         metric_print_head(to, "workspace_up", "gauge", "1 while the workspace is online; absent until it was ready once or has failed.");
-        queue_glance(a->queue, print_workspace, &p);
+        queue_glance(a->queue, print_up, &p);
         p.up = true;
-        queue_glance(a->queue, print_workspace, &p);
+        queue_glance(a->queue, print_up, &p);
+        p.left = replacing;
+        metric_print_head(to, "workspace_replacing", "gauge",
+                          "1 from the stop of a container that ran to the end of the new one's gate, unless held; absent otherwise.");
+        queue_glance(a->queue, print_replacing, &p);
 }
 
 /* ── the text, and where it goes ─────────────────────────────────────────────────────────────────────────────── */
@@ -151,17 +170,18 @@ static char *text_of(void *userdata) {
         char *text = NULL;
         size_t size = 0;
         FILE *to = open_memstream(&text, &size);
+        unsigned replacing;
 
         if (!to)
                 return NULL;
         read_agent(a);
         read_control(a);
         read_engine(a);
-        read_workspaces(a);
+        replacing = read_workspaces(a);
         metric_print_head(to, "build_info", "gauge", "1; which program this is.");
         fputs(METRIC_PREFIX "build_info{version=\"" VERSION "\",git_sha=\"" GIT_SHA "\"} 1\n", to);
         metrics_print(to);
-        print_workspaces(a, to);
+        print_workspaces(a, replacing, to);
         if (fclose(to) == 0)
                 return text;
         free(text);

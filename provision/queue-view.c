@@ -169,6 +169,13 @@ cJSON *queue_local_one(const Queue *q, const Entry *e) {
 
 cJSON *queue_local_view(const Queue *q) { return each(q, is_known, queue_local_one); }
 
+/* Down for as long as its gate may take, and not longer: a hold ends the promise, and so does a failure. */
+static bool is_replacing(const Entry *e) {
+        const Work *k = e->w->work;
+
+        return e->w->settled && e->flow && flow_touches(e->flow) && !flow_is_held(e->flow) && k->phase == WORK_SWAPPING && k->old_ran;
+}
+
 void queue_glance(const Queue *q, void (*fn)(const WorkspaceGlance *g, void *userdata), void *userdata) {
         for (size_t i = 0; i < q->n_entries; i++) {
                 const Entry *e = q->entries[i];
@@ -176,7 +183,7 @@ void queue_glance(const Queue *q, void (*fn)(const WorkspaceGlance *g, void *use
 
                 if (is_known(e))
                         fn(&(WorkspaceGlance){ .id = e->w->id, .status = status(e), .settled = settled, .crashing = e->crashing,
-                                               .held = queue_holds(q, e->w->id),
+                                               .held = queue_holds(q, e->w->id), .replacing = is_replacing(e),
                                                .pin_skew = is_skewed(pin_of(q, e), settled ? image_ref_digest(settled->image_ref) : NULL) },
                            userdata);
         }

@@ -22,6 +22,7 @@ typedef struct JobPull {
 typedef struct WorkspaceGlance {
         const char *id, *status;        /* as health has them */
         bool settled, crashing, held, pin_skew;
+        bool replacing;                 /* a job has stopped a container that ran, and the gate of the new one has not ended */
 } WorkspaceGlance;
 
 typedef struct QueueEvents {

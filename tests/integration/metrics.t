@@ -118,6 +118,13 @@ def jobs_are_counted(stage):
     must(abs(found[plain + "start_time_seconds"] - time.time()) < 120, "start_time_seconds")
     must(abs(found[plain + "clock_skew_seconds"]) < 5 and found[plain + "disk_used_ratio"] <= 1, "clock or disk")
     says(site, "outbox_depth", 0)
+    slow = scene.order("workspace.provision", workspace, spec=spec(image_ref=stage.image("slow", delay=4), probe=QUICK))
+    says(site, 'workspaces{status="provisioning"}', 1)
+    found, mine = series(scrape(site)), f'{{workspace_id="{workspace}"}}'
+    same((found[f"{plain}workspace_up{mine}"], found[f"{plain}workspace_replacing{mine}"]), (0, 1), "in its gate")
+    scene.ended(slow)
+    found = series(scrape(site))
+    same((found[f"{plain}workspace_up{mine}"], found.get(f"{plain}workspace_replacing{mine}")), (1, None), "after its gate")
     scene.end("host.hold", spec={"reason": "night"})
     says(site, "held", 1)
     says(site, "held_workspaces", 2)
@@ -262,7 +269,7 @@ def scraped_by_prometheus(stage):
     """Prometheus itself scrapes it; each query of the dashboard and of the rules is evaluated, and finds the metrics it names"""
     needs_prometheus()
     scene, port = served(stage, probe_timeout_seconds="5")
-    scene.provision(scene.good)
+    workspace, _ = scene.provision(scene.good)
     scene.provision(stage.image("crash"), "failed", "crash_loop", down := new_id())
     where, own = f"{scene.site.where}/prometheus", free_port()
     os.mkdir(where)
@@ -284,6 +291,11 @@ def scraped_by_prometheus(stage):
     try:
         wait_for(lambda: [s["value"][1] for s in query('up{job="molecule-agent"}')] == ["1"], 60, "up == 1", 0.5)
         wait_for(lambda: len(query("count_over_time(molecule_agent_build_info[1m]) > 3")) == 1, 30, "four scrapes", 0.5)
+        job = scene.order("workspace.provision", workspace, spec=spec(image_ref=stage.image("slow", delay=6), probe=dict(QUICK, timeout_seconds=30)))
+        wait_for(lambda: query("molecule_agent_workspace_replacing == 1"), 30, "a workspace in its gate", 0.2)
+        same({s["metric"]["workspace_id"] for s in query("molecule_agent_workspace_up == 0")}, {workspace, down})
+        same([s["metric"]["workspace_id"] for s in query(dict((r[0], r[1]) for r in rules())["WorkspaceDown"])], [down], "one in its gate is not down")
+        scene.ended(job)
         known = {name for name in ask("label/__name__/values")}
         expressions = dashboard() + [expression for _, expression, _ in rules()]
         for expression in expressions:
