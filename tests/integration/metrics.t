@@ -245,11 +245,11 @@ def textfile(stage):
 # --- who asks ---------------------------------------------------------------------------------------------------------------------------
 
 def rules():
-    """[(alert, expression, runbook_url)] as the file has them, one line each"""
+    """[(alert, expression, runbook_url)] as the file has them, the expression on one line or folded"""
     text = open(RULES).read()
-    found = re.findall(r"- alert: (\w+)\n +expr: (.+)\n(?:.*\n)*? +runbook_url: (\S+)", text)
+    found = re.findall(r"- alert: (\w+)\n(?: +#.*\n)* +expr: (?:>-\n)?((?: {10}.+\n)+|.+\n)(?:.*\n)*? +runbook_url: (\S+)", text)
     same(len(found), text.count("- alert:"))
-    return found
+    return [(name, " ".join(expression.split()), url) for name, expression, url in found]
 
 
 def dashboard():
