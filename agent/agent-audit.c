@@ -12,25 +12,38 @@
 
 static bool add_given(cJSON *json, const char *name, const char *value) { return !value || !value[0] || json_add_string(json, name, value); }
 
-static void record(Agent *a, const char *kind, cJSON *fields) {
-        bool failing = audit_fault(a->audit);
-        Fault why = {};
-        int r = audit_add(a->audit, kind, fields, &why);
+static void tell_trouble(Agent *a, bool failing) {
+        const Fault *f = audit_fault(a->audit);
 
-        if (r < 0 && !failing)
-                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "What is done on this host is not recorded, and goes on: %s", why.text);
-        else if (r >= 0 && failing)
+        if (f && !failing)
+                log_write(LOG_ERR, &(LogFields) { .fault = f }, "What is done on this host is not recorded, and goes on: %s", f->text);
+        else if (!f && failing)
                 log_notice("What is done on this host is recorded again.");
         if (a->health)
                 health_changed(a->health);
 }
 
-int agent_open_audit(Agent *a) {
-        int r = audit_open(a->state_fd, a->config->audit_max_bytes, &a->audit);
-        const Fault *f = r < 0 ? NULL : audit_fault(a->audit);
+static void record(Agent *a, const char *kind, cJSON *fields) {
+        bool failing = audit_fault(a->audit);
 
-        if (f)
-                log_write(LOG_ERR, &(LogFields) { .fault = f }, "What is done on this host is not recorded, and goes on: %s", f->text);
+        (void) audit_add(a->audit, kind, fields, NULL);
+        tell_trouble(a, failing);
+}
+
+void agent_audit_retry(Agent *a) {
+        if (!audit_fault(a->audit))
+                return;
+        audit_retry(a->audit);
+        tell_trouble(a, true);
+}
+
+int agent_open_audit(Agent *a) {
+        _cleanup_(config_freep) Config *good = NULL;
+        bool started_before = a->identity.boot_epoch > 1 || (!a->foreign_state && config_load_good(a->state_fd, &good, NULL) >= 0);
+        int r = audit_open(a->state_fd, a->config->audit_max_bytes, started_before, &a->audit);
+
+        if (r >= 0)
+                tell_trouble(a, false);
         return r;
 }
 

@@ -105,6 +105,7 @@ typedef struct LocalChange {            /* everything but the verb may be NULL, 
         const Fault *why;                       /* set: it was refused */
 } LocalChange;
 int  agent_open_audit(Agent *a);                /* -ENOMEM only */
+void agent_audit_retry(Agent *a);                /* after each sweep: trouble ends without waiting for something to record */
 void agent_audit_report(Agent *a, const cJSON *report);
 void agent_audit_sealed(const char *workspace, uint64_t generation, size_t n, void *userdata);
 void agent_audit_local(Agent *a, const ApiCall *c, const LocalChange *l);

@@ -101,9 +101,28 @@ static void note(AuditVerdict *v, const cJSON *json) {
                 v->cut++;
         else if (str_equal(kind, "begun"))
                 (void) snprintf(v->aside, sizeof v->aside, "%s", json_get_string(json, "set_aside") ?: "");
+        v->missing = v->missing || json_get_bool(json, "missing", false);
 }
 
-static int check_line(const AuditReader *reader, int n, const AuditLine *heads, size_t n_heads, AuditVerdict *v, Fault *reterr) {
+/* What stands before a file's first entry is only known from that entry. */
+static int check_first(const AuditLine *entry, const cJSON *json, const AuditVerdict *v, Fault *reterr) {
+        unsigned long long first = (unsigned long long) json_get_i64(json, "first", 0);
+
+        if (entry->seq == 1)
+                return 0;
+        if (v->entries == 0 && strcmp(v->file, AUDIT_FILE) == 0)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "Entry %llu is the first, and nothing is kept in " AUDIT_OLD_FILE ": what was before it was taken out.",
+                             (unsigned long long) entry->seq);
+        if (!str_equal(json_get_string(json, "kind"), "rotated"))
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "No file begins with an entry such as %llu: what was before it was taken out.",
+                             (unsigned long long) entry->seq);
+        if (v->entries > 0 && first != v->first.seq)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, AUDIT_OLD_FILE " begins with entry %llu, and began with %llu when it was rotated.",
+                             (unsigned long long) v->first.seq, first);
+        return 0;
+}
+
+static int check_line(const AuditReader *reader, int n, const AuditHead *heads, size_t n_heads, AuditVerdict *v, Fault *reterr) {
         _cleanup_json_ cJSON *json = NULL;
         AuditLine entry = {};
         int r;
@@ -119,14 +138,13 @@ static int check_line(const AuditReader *reader, int n, const AuditLine *heads, 
         if (r < 0)
                 return r;
         v->seq = entry.seq;
-        if (v->entries == 0 && entry.seq > 1 && strcmp(reader->file, AUDIT_FILE) == 0)
-                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "Entry %llu is the first, and there is no " AUDIT_OLD_FILE ": what was before it was taken out.",
-                             (unsigned long long) entry.seq);
-        r = audit_line_follows(v->entries ? &v->last : NULL, &entry, reterr);
+        r = reader->line == 1 ? check_first(&entry, json, v, reterr) : 0;
+        if (r >= 0)
+                r = audit_line_follows(v->entries ? &v->last : NULL, &entry, reterr);
         for (size_t i = 0; r >= 0 && i < n_heads; i++)
-                if (heads[i].seq == entry.seq && strcmp(heads[i].hash, entry.hash) != 0)
-                        r = fault(reterr, -EBADMSG, FAULT_BAD_JSON, "Entry %llu is not the one that was told: the record was written anew.",
-                                  (unsigned long long) entry.seq);
+                if (heads[i].line.seq == entry.seq && strcmp(heads[i].line.hash, entry.hash) != 0)
+                        r = fault(reterr, -EBADMSG, FAULT_BAD_JSON, "Entry %llu is not the one that %s: the record was written anew.",
+                                  (unsigned long long) entry.seq, heads[i].whose);
         if (r < 0)
                 return r;
         if (v->entries++ == 0)
@@ -136,22 +154,23 @@ static int check_line(const AuditReader *reader, int n, const AuditLine *heads, 
         return 0;
 }
 
-static int check_heads(const AuditLine *heads, size_t n, const AuditVerdict *v, Fault *reterr) {
+static int check_heads(const AuditHead *heads, size_t n, const AuditVerdict *v, Fault *reterr) {
         for (size_t i = 0; i < n; i++) {
-                unsigned long long told = heads[i].seq;
+                unsigned long long told = heads[i].line.seq;
 
-                if (heads[i].seq > v->last.seq)
-                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The record ends with entry %llu, and entry %llu was told: its end was cut off, or an old one was put back.",
-                                     (unsigned long long) v->last.seq, told);
-                if (heads[i].seq < v->first.seq)
-                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "Entry %llu, which was told, is not kept any more: the record begins with %llu. Compare with a newer one.",
-                                     told, (unsigned long long) v->first.seq);
+                if (heads[i].line.seq > v->last.seq)
+                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The record ends with entry %llu, and entry %llu %s: its end was cut off, or an old one was put back.",
+                                     (unsigned long long) v->last.seq, told, heads[i].whose);
+                if (heads[i].line.seq < v->first.seq)
+                        return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "Entry %llu, which %s, is not kept any more: the record begins with %llu. Compare with a newer one.",
+                                     told, heads[i].whose, (unsigned long long) v->first.seq);
         }
         return 0;
 }
 
-int audit_verify(int state_fd, bool running, const AuditLine *heads, size_t n_heads, AuditVerdict *ret, Fault *reterr) {
+int audit_verify(int state_fd, bool running, const AuditHead *heads, size_t n_heads, AuditVerdict *ret, Fault *reterr) {
         _cleanup_(audit_reader_close) AuditReader reader = {};
+        bool newer = running;                   /* between two files there is none for a moment */
         int n, r;
 
         *ret = (AuditVerdict) {};
@@ -164,10 +183,13 @@ int audit_verify(int state_fd, bool running, const AuditLine *heads, size_t n_he
                 r = check_line(&reader, n, heads, n_heads, ret, reterr);
                 if (r < 0)
                         return r;
+                newer = newer || strcmp(reader.file, AUDIT_FILE) == 0;
         }
         ret->file = NULL;
         ret->line = ret->seq = 0;
         if (ret->entries == 0)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The record is empty.");
+        if (!newer)
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, AUDIT_FILE " has no entry, and " AUDIT_OLD_FILE " has: it was removed, or a crash came between the two.");
         return check_heads(heads, n_heads, ret, reterr);
 }

@@ -23,6 +23,7 @@ int  audit_reader_next(AuditReader *r);         /* 1: there is a line; 0: there 
 
 typedef struct AuditVerdict {
         uint64_t      entries, lost, cut;       /* lost: as gaps say; cut: times that a torn line was cut off */
+        bool          missing;                  /* as an entry says: a record was gone at its time */
         AuditLine     first, last;
         char          aside[64];                /* where a broken record lies that this chain took the place of; "" */
         const char   *file;                     /* of the first broken link; NULL: none, or it is no line that is wrong */
@@ -30,6 +31,12 @@ typedef struct AuditVerdict {
         uint64_t      seq;                      /* of that line, 0 where it is no entry */
 } AuditVerdict;
 
-/* Checks both files as one chain, and that each head (seq and hash, as it was told at its time) is in it. running: the agent may be writing the last
+/* An entry that has to be in it; of its line seq and hash only. whose: "was told", or who else knows it, for words. */
+typedef struct AuditHead {
+        AuditLine   line;
+        const char *whose;
+} AuditHead;
+
+/* Checks both files as one chain, that what is said to be before each is there, and that each head is in it. running: the agent may be writing the last
  * line. 0; -EBADMSG with words and the place; -ENOENT; or the disk's. */
-int audit_verify(int state_fd, bool running, const AuditLine *heads, size_t n_heads, AuditVerdict *ret, Fault *reterr);
+int audit_verify(int state_fd, bool running, const AuditHead *heads, size_t n_heads, AuditVerdict *ret, Fault *reterr);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/ballast.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -20,6 +21,8 @@
 #define HASH_MARK ",\"hash\":\""
 #define TRAILER   (sizeof HASH_MARK - 1 + HASH_TEXT_SIZE - 1 + 2)       /* …"} */
 #define TAIL_MAX  (2 * AUDIT_LINE_MAX)          /* a whole line, and a torn one behind it */
+#define LOST_FORM "%020llu %020llu\n"           /* how many, since when */
+#define LOST_SIZE 42
 
 _Static_assert(sizeof ZEROS == HASH_TEXT_SIZE, "as long as a hash");
 _Static_assert(TRAILER == 75, "as the header tells other programs");
@@ -27,10 +30,14 @@ _Static_assert(TRAILER == 75, "as the header tells other programs");
 struct Audit {
         int       state_fd, fd;                 /* fd -1: to be taken up before the next entry */
         uint64_t  max_bytes;
-        bool      known;                        /* the next two are true */
-        uint64_t  size;                         /* of AUDIT_FILE, durable */
+        bool      expected;                     /* this host has had a record */
+        bool      known;                        /* the next four are true */
+        dev_t     dev;                          /* AUDIT_FILE; ino 0: it is still to be made */
+        ino_t     ino;
+        uint64_t  size;                         /* durable; 0: it has no entry yet */
         AuditLine last;                         /* the newest entry; seq 0: the chain has none yet */
         uint64_t  lost, lost_since, cut;        /* to be told by the next entries; cut: bytes of a torn line */
+        bool      missing;                      /* the same: there was no record where one was expected */
         char      aside[64];                    /* where a broken record lies; "" */
         char      head[AUDIT_HEAD_SIZE];
         Fault     fault;
@@ -113,19 +120,25 @@ static int read_tail(int fd, uint64_t size, AuditLine *ret, uint64_t *ret_size, 
         return audit_line_read(begin, (size_t) (end - begin), ret, NULL, reterr);
 }
 
+/* The seq of the file's first line; 0 where that is no entry. */
+static uint64_t read_first(int fd) {
+        _cleanup_free_ char *head = malloc(AUDIT_LINE_MAX);
+        ssize_t n = head ? pread(fd, head, AUDIT_LINE_MAX, 0) : -1;
+        const char *end = n > 0 ? memchr(head, '\n', (size_t) n) : NULL;
+        AuditLine first = {};
+
+        return end && audit_line_read(head, (size_t) (end - head), &first, NULL, NULL) >= 0 ? first.seq : 0;
+}
+
 /* Only files that are ours to read: a link or a directory under the name is as good as a broken record. */
-static int open_file(const Audit *a, const char *name, int flags, uint64_t *ret_size) {
+static int open_file(const Audit *a, const char *name, int flags, struct stat *ret_st) {
         _cleanup_close_ int fd = openat(a->state_fd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
-        struct stat st;
 
         if (fd < 0)
                 return errno == ELOOP || errno == EISDIR || errno == ENXIO ? -EBADMSG : -errno;
-        if (fstat(fd, &st) < 0)
+        if (fstat(fd, ret_st) < 0)
                 return -errno;
-        if (!S_ISREG(st.st_mode))
-                return -EBADMSG;
-        *ret_size = (uint64_t) st.st_size;
-        return TAKE_FD(fd);
+        return S_ISREG(ret_st->st_mode) ? TAKE_FD(fd) : -EBADMSG;
 }
 
 /* ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -151,25 +164,27 @@ static void let_go(Audit *a) {
         a->fd = -1;
 }
 
+static int make_file(Audit *a) {
+        struct stat st;
+
+        a->fd = open_file(a, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT | O_EXCL, &st);
+        if (a->fd < 0)
+                return a->fd;
+        a->dev = st.st_dev;
+        a->ino = st.st_ino;
+        return fsync(a->state_fd) < 0 ? -errno : 0;
+}
+
 static int rotate(Audit *a) {
         if (renameat(a->state_fd, AUDIT_FILE, a->state_fd, AUDIT_OLD_FILE) < 0)
                 return -errno;
         let_go(a);
-        a->size = 0;
-        a->fd = open_file(a, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT | O_EXCL, &a->size);
-        return a->fd < 0 ? a->fd : fsync(a->state_fd) < 0 ? -errno : 0;
+        a->size = a->ino = 0;
+        return make_file(a);
 }
 
-static int append(Audit *a, const char *line, size_t size) {
-        int r = a->size > 0 && a->size + size > a->max_bytes ? rotate(a) : 0;
-
-        if (r >= 0)
-                r = file_write_full(a->fd, line, size);
-        return r >= 0 && fsync(a->fd) < 0 ? -errno : r;
-}
-
-/* One entry behind the last. A descriptor that failed once is not asked again. */
-static int put(Audit *a, const char *kind, const cJSON *fields) {
+/* One entry behind the last; 1, and nothing done, where max is not 0 and the file would become larger. A descriptor that failed once is not asked again. */
+static int append(Audit *a, const char *kind, const cJSON *fields, uint64_t max) {
         char hash[HASH_TEXT_SIZE];
         _cleanup_free_ char *line = fields ? make_line(a, kind, fields, hash) : NULL;
         size_t size = line ? strlen(line) : 0;
@@ -177,15 +192,47 @@ static int put(Audit *a, const char *kind, const cJSON *fields) {
 
         if (!line || size > AUDIT_LINE_MAX)
                 return line ? -E2BIG : -ENOMEM;
-        r = append(a, line, size);
-        if (r < 0) {
-                let_go(a);
-                return r;
-        }
+        if (max && a->size > 0 && a->size + size > max)
+                return 1;
+        r = file_write_full(a->fd, line, size);
+        if (r < 0 || fsync(a->fd) < 0)
+                return r < 0 ? r : -errno;
         a->size += size;
         a->last.seq++;
         memcpy(a->last.hash, hash, sizeof hash);
         return 0;
+}
+
+/* What a file begins with: a chain, or where the one before begins. */
+static int put_first(Audit *a) {
+        _cleanup_json_ cJSON *json = cJSON_CreateObject();
+        bool begun = a->last.seq == 0;
+        struct stat st;
+        _cleanup_close_ int old = begun ? -1 : open_file(a, AUDIT_OLD_FILE, O_RDONLY, &st);
+        int r;
+
+        if (!json || !(begun ? json_add_string(json, "set_aside", a->aside[0] ? a->aside : NULL)
+                             : json_add_i64(json, "first", old < 0 ? 0 : (int64_t) read_first(old))) ||
+            (a->missing && !json_add_bool(json, "missing", true)))
+                return -ENOMEM;
+        r = append(a, begun ? "begun" : "rotated", json, 0);
+        a->missing = a->missing && r < 0;
+        return r;
+}
+
+static int put(Audit *a, const char *kind, const cJSON *fields) {
+        int r = append(a, kind, fields, a->max_bytes);
+
+        if (r > 0) {
+                r = rotate(a);
+                if (r >= 0)
+                        r = put_first(a);
+                if (r >= 0)
+                        r = append(a, kind, fields, 0);
+        }
+        if (r < 0 && r != -E2BIG && r != -ENOMEM)
+                let_go(a);
+        return r;
 }
 
 /* ── taking up ───────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -197,25 +244,28 @@ static int set_aside(Audit *a, const char *reason) {
         char as[sizeof a->aside];
         int r;
 
+        a->aside[0] = 0;
         for (size_t i = 0; i < ELEMENTS(names); i++) {
                 (void) snprintf(as, sizeof as, "%s-%llu", names[i], now);
-                r = faccessat(a->state_fd, names[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT ?
-                            0 : file_set_aside(a->state_fd, a->state_fd, names[i], as, reason);
+                if (faccessat(a->state_fd, names[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+                        continue;
+                r = file_set_aside(a->state_fd, a->state_fd, names[i], as, reason);
                 if (r < 0)
                         return r;
+                memcpy(a->aside, as, sizeof as);
         }
-        log_error("The audit record is broken; it lies in quarantine/%s, and a new chain begins: %s", as, reason);
-        memcpy(a->aside, as, sizeof as);
+        log_error("The audit record is broken%s%s, and a new chain begins: %s", a->aside[0] ? "; it lies in quarantine/" : "", a->aside, reason);
         a->last = (AuditLine) {};
-        a->size = a->cut = 0;
+        a->size = a->cut = a->ino = 0;
         a->known = true;
         return 0;
 }
 
 /* The end of the file before, where this one has no entry yet. */
 static int read_old(const Audit *a, AuditLine *ret, Fault *reterr) {
-        uint64_t size = 0, whole = 0;
-        _cleanup_close_ int fd = open_file(a, AUDIT_OLD_FILE, O_RDONLY, &size);
+        struct stat st = {};
+        _cleanup_close_ int fd = open_file(a, AUDIT_OLD_FILE, O_RDONLY, &st);
+        uint64_t size = (uint64_t) st.st_size, whole = 0;
         int r;
 
         if (fd == -ENOENT)
@@ -226,11 +276,13 @@ static int read_old(const Audit *a, AuditLine *ret, Fault *reterr) {
         return r == -EBADMSG ? fault(reterr, r, FAULT_BAD_JSON, AUDIT_OLD_FILE " does not end in an entry.") : r;
 }
 
-static int look(Audit *a, uint64_t size, Fault *reterr) {
+static int look(Audit *a, const struct stat *st, Fault *reterr) {
         AuditLine last = {};
-        uint64_t whole = a->size;
+        uint64_t size = (uint64_t) st->st_size, whole = a->size;
         int r;
 
+        if (a->ino && (st->st_ino != a->ino || st->st_dev != a->dev))
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "It is another file than the one that was written to.");
         if (a->known && size < a->size)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "It is shorter than what was written.");
         r = read_tail(a->fd, a->known ? a->size : size, &last, &whole, reterr);
@@ -242,22 +294,51 @@ static int look(Audit *a, uint64_t size, Fault *reterr) {
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "It does not end in what was written last.");
         if (whole < size && ftruncate(a->fd, (off_t) whole) < 0)
                 return -errno;
-        if (!a->known)
+        if (!a->known) {
                 a->cut = size - whole;
+                a->missing = a->expected && whole == 0;
+                if (a->missing)
+                        log_error("The audit record is not there, though this host has had one: it was removed.");
+        }
+        a->dev = st->st_dev;
+        a->ino = st->st_ino;
         a->size = whole;
         a->last = last;
         a->known = true;
         return fsync(a->fd) < 0 || fsync(a->state_fd) < 0 ? -errno : 0;
 }
 
+/* Whether what is written goes into the file that has the name. */
+static bool is_there(const Audit *a) {
+        struct stat st;
+
+        return fstatat(a->state_fd, AUDIT_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == a->ino && st.st_dev == a->dev;
+}
+
+static int open_record(Audit *a, struct stat *ret_st) {
+        int fd = open_file(a, AUDIT_FILE, O_RDWR | O_APPEND, ret_st), r;
+
+        if (fd != -ENOENT)
+                return fd;
+        if (a->known && a->size > 0) {
+                r = set_aside(a, "It is not there any more: it was removed while the agent ran.");
+                if (r < 0)
+                        return r;
+                a->missing = true;
+        }
+        return open_file(a, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT, ret_st);
+}
+
 static int take_up(Audit *a) {
         Fault why = {};
-        uint64_t size = 0;
+        struct stat st = {};
         int r = 0;
 
+        if (a->fd >= 0 && !is_there(a))
+                let_go(a);
         for (unsigned tries = 0; a->fd < 0 && tries < 2; tries++) {
-                a->fd = open_file(a, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT, &size);
-                r = a->fd < 0 ? a->fd : look(a, size, &why);
+                a->fd = open_record(a, &st);
+                r = a->fd < 0 ? a->fd : look(a, &st, &why);
                 if (r < 0)
                         let_go(a);
                 if (r == -EBADMSG)
@@ -276,17 +357,38 @@ static int put_number(Audit *a, const char *kind, const char *name, uint64_t n, 
         return put(a, kind, json);
 }
 
-/* What must be said before anything else: that a chain begins, and why; what was cut off; what could not be written. */
+/* ── what could not be written ───────────────────────────────────────────────────────────────────────────────── */
+
+/* The block that it lies in was had at the start. Where the disk takes nothing at all, memory has it until the end of the process. */
+static void keep_lost(const Audit *a) {
+        char text[LOST_SIZE + 1];
+        struct stat st;
+        _cleanup_close_ int fd = open_file(a, AUDIT_LOST_FILE, O_RDWR | O_CREAT, &st);
+
+        (void) snprintf(text, sizeof text, LOST_FORM, (unsigned long long) a->lost, (unsigned long long) a->lost_since);
+        if (fd >= 0 && pwrite(fd, text, LOST_SIZE, 0) == LOST_SIZE)
+                (void) fsync(fd);
+}
+
+static void read_lost(Audit *a) {
+        char text[LOST_SIZE + 1] = {};
+        unsigned long long lost, since;
+        struct stat st;
+        _cleanup_close_ int fd = open_file(a, AUDIT_LOST_FILE, O_RDONLY, &st);
+
+        if (fd >= 0 && pread(fd, text, LOST_SIZE, 0) == LOST_SIZE && sscanf(text, "%20llu %20llu", &lost, &since) == 2) {
+                a->lost = lost;
+                a->lost_since = since;
+        } else
+                keep_lost(a);
+}
+
+/* What must be said before anything else: what a file begins with; what was cut off; what could not be written. */
 static int put_news(Audit *a) {
-        int r = 0;
+        int r = a->size == 0 ? put_first(a) : 0;
 
-        if (a->last.seq == 0) {
-                _cleanup_json_ cJSON *json = cJSON_CreateObject();
-
-                if (!json || !json_add_string(json, "set_aside", a->aside[0] ? a->aside : NULL))
-                        return -ENOMEM;
-                r = put(a, "begun", json);
-        }
+        if (r < 0)
+                let_go(a);
         if (r >= 0 && a->cut > 0) {
                 log_warning("The audit record ended in a torn line; %llu bytes were cut off.", (unsigned long long) a->cut);
                 r = put_number(a, "recovered", "cut_bytes", a->cut, 0);
@@ -294,7 +396,10 @@ static int put_news(Audit *a) {
         }
         if (r >= 0 && a->lost > 0) {
                 r = put_number(a, "gap", "lost", a->lost, a->lost_since);
-                a->lost = r < 0 ? a->lost : 0;
+                if (r >= 0) {
+                        a->lost = a->lost_since = 0;
+                        keep_lost(a);
+                }
         }
         return r;
 }
@@ -309,30 +414,41 @@ static int noted(Audit *a, int r, Fault *reterr) {
         return r;
 }
 
-int audit_add(Audit *a, const char *kind, cJSON *fields, Fault *reterr) {
-        _cleanup_json_ cJSON *own = fields;
+/* kind NULL: only what is to be said anyway. */
+static int try_once(Audit *a, const char *kind, const cJSON *fields) {
         int r = take_up(a);
 
         if (r >= 0)
                 r = put_news(a);
-        if (r >= 0)
-                r = put(a, kind, own);
-        if (r < 0 && a->lost++ == 0)
-                a->lost_since = now_realtime();
+        return r >= 0 && kind ? put(a, kind, fields) : r;
+}
+
+static int try(Audit *a, const char *kind, const cJSON *fields) {
+        int r = try_once(a, kind, fields);
+        return r == -ENOSPC && ballast_release() ? try_once(a, kind, fields) : r;
+}
+
+int audit_add(Audit *a, const char *kind, cJSON *fields, Fault *reterr) {
+        _cleanup_json_ cJSON *own = fields;
+        int r = try(a, kind, own);
+
+        if (r < 0) {
+                a->lost_since = a->lost++ == 0 ? now_realtime() : a->lost_since;
+                keep_lost(a);
+        }
         return noted(a, r, reterr);
 }
 
-int audit_open(int state_fd, uint64_t max_bytes, Audit **ret) {
+void audit_retry(Audit *a) { (void) noted(a, try(a, NULL, NULL), NULL); }
+
+int audit_open(int state_fd, uint64_t max_bytes, bool expected, Audit **ret) {
         Audit *a = calloc(1, sizeof *a);
-        int r;
 
         if (!a)
                 return -ENOMEM;
-        *a = (Audit) { .state_fd = state_fd, .fd = -1, .max_bytes = max_bytes };
-        r = take_up(a);
-        if (r >= 0)
-                r = put_news(a);
-        (void) noted(a, r, NULL);
+        *a = (Audit) { .state_fd = state_fd, .fd = -1, .max_bytes = max_bytes, .expected = expected };
+        read_lost(a);
+        audit_retry(a);
         *ret = a;
         return 0;
 }

@@ -48,7 +48,8 @@ static uint64_t healthy_since(int state_fd, uint64_t now) {
 }
 
 static int rewrite(int dirfd, const char *name, void *userdata) {
-        bool left = strcmp(name, WITNESS) == 0 || strcmp(name, AUDIT_FILE) == 0 || strcmp(name, AUDIT_OLD_FILE) == 0;  /* the last two: no records, and large */
+        bool left = strcmp(name, WITNESS) == 0 || strcmp(name, AUDIT_FILE) == 0 || strcmp(name, AUDIT_OLD_FILE) == 0 ||
+                    strcmp(name, AUDIT_LOST_FILE) == 0; /* the last three: no records, two of them large */
         int r = left ? 0 : record_rewrite(dirfd, name, RECORD_MAX);
 
         if (r < 0 && r != -EBADMSG)             /* not a record: sealed files, the lock, the ballast */

@@ -32,7 +32,7 @@
 /* What belongs to an identity, and goes with it when it turns out to be another machine's. The identity goes last: a crash in between finds
  * it foreign again. */
 static const char *const parts[] = { "ws",     "host", "outbox", "outcomes",         "pins",     "tombstones",
-                                     "sealed", "keys", "rescue", "credentials.seal", AUDIT_FILE, AUDIT_OLD_FILE, EPOCH_FILE, IDENTITY_FILE };
+                                     "sealed", "keys", "rescue", "credentials.seal", AUDIT_FILE, AUDIT_OLD_FILE, AUDIT_LOST_FILE, EPOCH_FILE, IDENTITY_FILE };
 static const char *const only_identity[] = { IDENTITY_FILE };
 
 int state_open(const char *path, Fault *reterr) {

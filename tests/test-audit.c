@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "agent/audit-verify.h"
+#include "base/ballast.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "tests/kit.h"
@@ -20,7 +21,7 @@
 static Audit *open_audit(int fd, uint64_t max) {
         Audit *a = NULL;
 
-        if (!CHECK_INT(audit_open(fd, max, &a), 0))
+        if (!CHECK_INT(audit_open(fd, max, false, &a), 0))
                 abort();
         return a;
 }
@@ -61,11 +62,11 @@ static char *line_at(char *text, unsigned n) {
 static const char *verdict(int fd, const char *head, AuditVerdict *ret) {
         static char text[600];
         AuditVerdict own, *v = ret ?: &own;
-        AuditLine told;
+        AuditHead told = { .whose = "was told" };
         Fault why = {};
         int r;
 
-        if (head && audit_head_parse(head, &told) < 0)
+        if (head && audit_head_parse(head, &told.line) < 0)
                 abort();
         r = audit_verify(fd, false, &told, head ? 1 : 0, v, &why);
         if (r == 0)
@@ -211,19 +212,134 @@ TEST(rotation_keeps_the_chain_and_one_old_file) {
                         a = open_audit(d.fd, 4096);
                 }
                 CHECK_INT(add(a, i, NULL), 0);
-                if (verdict(d.fd, audit_head(a), &v)[0] || v.last.seq != i + 2)
+                if (verdict(d.fd, audit_head(a), &v)[0] || v.last.seq < i + 2)
                         CHECK(!"the chain is broken");
                 CHECK(fstatat(d.fd, "audit", &st, 0) == 0 && st.st_size <= 4096);
         }
         CHECK(fstatat(d.fd, "audit.1", &st, 0) == 0 && st.st_size <= 4096 && st.st_size > 3000);
         CHECK(v.first.seq > 150);
-        CHECK_INT(test_dir_count(&d, "."), 2);
+        CHECK_INT(test_dir_count(&d, "."), 3);
         CHECK(says(&d, early, "-:0:0 ", "not kept any more"));
         CHECK(unlinkat(d.fd, "audit", 0) == 0);         /* a crash between the rename and the new file */
         (void) audit_free(a);
         a = open_audit(d.fd, 4096);
         CHECK_INT(add(a, 0, NULL), 0);
         CHECK_STR(verdict(d.fd, audit_head(a), NULL), "");
+}
+
+/* Each file says what was before it, so that nothing can be taken out at the front of either, or the front file as a whole. */
+TEST(what_is_taken_out_at_the_front_is_named) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(audit_freep) Audit *a = open_audit(d.fd, 4096);
+        _cleanup_free_ char *old = NULL, *now = NULL;
+        unsigned half;
+        size_t size;
+
+        for (unsigned i = 0; i < 36; i++)
+                CHECK_INT(add(a, i, NULL), 0);
+        CHECK_STR(verdict(d.fd, audit_head(a), NULL), "");
+        old = text_of(&d, "audit.1", &size);
+        now = text_of(&d, "audit", &size);
+        CHECK(strstr(line_at(old, 1), "\"kind\":\"rotated\"") && strstr(line_at(now, 1), "\"kind\":\"rotated\""));
+
+        test_dir_text(&d, "audit.1", line_at(old, 3));
+        CHECK(says(&d, NULL, "audit.1:1:", "No file begins with an entry such as"));
+        CHECK(unlinkat(d.fd, "audit.1", 0) == 0);
+        CHECK(says(&d, NULL, "audit:1:", "nothing is kept in audit.1"));
+        test_dir_text(&d, "audit.1", "");
+        CHECK(says(&d, NULL, "audit:1:", "nothing is kept in audit.1"));
+        for (half = 2; half < 5; half++) {      /* the newer file as both */
+                test_dir_write(&d, "audit.1", line_at(now, 2), (size_t) (line_at(now, half + 1) - line_at(now, 2)));
+                test_dir_text(&d, "audit", line_at(now, half + 1));
+                CHECK(says(&d, NULL, "audit.1:1:", "No file begins"));
+                test_dir_write(&d, "audit.1", now, (size_t) (line_at(now, half) - now));
+                test_dir_text(&d, "audit", line_at(now, half));
+                CHECK(says(&d, NULL, "audit:1:", "No file begins"));
+        }
+        test_dir_text(&d, "audit.1", old);
+        test_dir_text(&d, "audit", line_at(now, 2));
+        CHECK(says(&d, NULL, "audit:1:", "No file begins"));
+        CHECK(unlinkat(d.fd, "audit.1", 0) == 0);
+        CHECK(says(&d, NULL, "audit:1:", "nothing is kept"));
+        test_dir_text(&d, "audit.1", old);
+        test_dir_text(&d, "audit", "");
+        CHECK(says(&d, NULL, "-:0:0 ", "audit has no entry"));
+        CHECK(unlinkat(d.fd, "audit", 0) == 0);
+        CHECK(says(&d, NULL, "-:0:0 ", "audit has no entry"));
+}
+
+static bool is_in(const TestDir *d, const char *name, unsigned line, const char *words) {
+        size_t size;
+        _cleanup_free_ char *text = text_of(d, name, &size);
+        const char *at = line_at(text, line);
+
+        return memmem(at, strcspn(at, "\n"), words, strlen(words)) != NULL;
+}
+
+/* What is written after the name has gone goes nowhere. */
+TEST(a_record_that_goes_under_a_running_agent_begins_anew) {
+        static const char *const ways[] = { "removed", "another file", "a copy", "a link", "the older one stays" };
+
+        for (size_t i = 0; i < ELEMENTS(ways); i++) {
+                _cleanup_dir_ TestDir d = test_dir();
+                _cleanup_(audit_freep) Audit *a = open_audit(d.fd, i == 4 ? 4096 : MAX);
+                _cleanup_free_ char *text = NULL;
+                char before[AUDIT_HEAD_SIZE];
+                AuditVerdict v = {};
+                size_t size;
+
+                for (unsigned n = 0; n < 20; n++)
+                        CHECK_INT(add(a, n, NULL), 0);
+                (void) snprintf(before, sizeof before, "%s", audit_head(a));
+                text = text_of(&d, "audit", &size);
+                CHECK_INT(unlinkat(d.fd, "audit", 0), 0);
+                if (i == 1 || i == 2)
+                        test_dir_write(&d, "audit", text, i == 1 ? size / 2 : size);
+                else if (i == 3)
+                        CHECK_INT(symlinkat("/dev/null", d.fd, "audit"), 0);
+                for (unsigned n = 0; n < 3; n++)
+                        CHECK_INT(add(a, 100 + n, NULL), 0);
+                CHECK_STR(verdict(d.fd, audit_head(a), &v), "");
+                CHECK_INT(v.entries, 4);
+                CHECK_INT(v.missing, i == 0 || i == 4);
+                CHECK_INT(v.aside[0] != 0, i != 0);
+                CHECK(is_in(&d, "audit", 1, "\"kind\":\"begun\""));
+                CHECK(says(&d, before, "-:0:0 ", "ends with entry 4"));
+        }
+}
+
+TEST(a_record_that_is_not_there_at_a_start_is_missing) {
+        _cleanup_dir_ TestDir d = test_dir();
+        Audit *a;
+        AuditVerdict v;
+        char head[AUDIT_HEAD_SIZE];
+
+        make(&d, 3, head);
+        CHECK_INT(audit_open(d.fd, MAX, true, &a), 0);
+        (void) audit_free(a);
+        CHECK_STR(verdict(d.fd, head, &v), "");
+        CHECK_INT(v.missing, false);
+        for (unsigned emptied = 0; emptied < 2; emptied++) {
+                if (emptied)
+                        test_dir_text(&d, "audit", "");
+                else
+                        CHECK_INT(unlinkat(d.fd, "audit", 0), 0);
+                CHECK_INT(audit_open(d.fd, MAX, true, &a), 0);
+                (void) audit_free(a);
+                CHECK(is_in(&d, "audit", 1, "\"missing\":true"));
+                CHECK_STR(verdict(d.fd, NULL, &v), "");
+                CHECK_INT(v.missing, true);
+                CHECK_INT(v.entries, 1);
+        }
+        a = open_audit(d.fd, 4096);             /* with an older one, which the chain goes on from */
+        for (unsigned i = 0; i < 20; i++)
+                CHECK_INT(add(a, i, NULL), 0);
+        (void) audit_free(a);
+        CHECK_INT(unlinkat(d.fd, "audit", 0), 0);
+        CHECK_INT(audit_open(d.fd, 4096, true, &a), 0);
+        (void) audit_free(a);
+        CHECK(is_in(&d, "audit", 1, "\"kind\":\"rotated\"") && is_in(&d, "audit", 1, "\"missing\":true"));
+        CHECK_STR(verdict(d.fd, NULL, NULL), "");
 }
 
 TEST(what_a_crash_tore_is_cut_off_and_told) {
@@ -322,6 +438,8 @@ TEST(a_write_that_fails_half_way_is_a_gap_and_not_a_break) {
                 CHECK_STR(audit_head(a), head);
         }
         CHECK_INT(setrlimit(RLIMIT_FSIZE, &was), 0);
+        audit_retry(a);                         /* nothing has to be recorded for it to be well again */
+        CHECK(audit_fault(a) == NULL);
         CHECK_INT(add(a, 4, NULL), 0);
         CHECK(audit_fault(a) == NULL);
         CHECK_STR(verdict(d.fd, head, NULL), "");
@@ -364,6 +482,84 @@ TEST(a_full_disk_and_a_read_only_one) {
         CHECK_INT(add(a, 0, NULL), 0);
         CHECK_STR(verdict(fd, audit_head(a), &v), "");
         CHECK_INT(v.lost, 3);
+        (void) audit_free(a);
+        a = NULL;
+        CHECK_INT(umount2(d.path, MNT_DETACH), 0);
+}
+
+/* A disk of our own, with an empty file that is to fill it up; -1: not here. */
+static int small_disk(const TestDir *d, const char *options, int *ret_filler) {
+        int fd;
+
+        if (mount("tmpfs", d->path, "tmpfs", MS_NOSUID|MS_NODEV, options) < 0)
+                return -1;
+        fd = open(d->path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        *ret_filler = openat(fd, "filler", O_WRONLY|O_CREAT|O_CLOEXEC, 0600);
+        return fd;
+}
+
+static void fill(int fd) {
+        _cleanup_free_ char *filler = kit_fill('x', 4096);
+
+        while (file_write_full(fd, filler, 4096) == 0)
+                ;
+        CHECK_INT(errno, ENOSPC);
+}
+
+TEST(what_is_lost_is_known_after_a_restart) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(audit_freep) Audit *a = NULL;
+        _cleanup_close_ int fd = -1;
+        AuditVerdict v;
+        int filler, r = 0;
+
+        fd = small_disk(&d, "size=128k,mode=0700", &filler);
+        if (fd < 0)
+                SKIP("needs to mount");
+        a = open_audit(fd, 1 << 20);
+        fill(filler);
+        for (unsigned i = 0; i < 100 && r == 0; i++)
+                r = add(a, i, NULL);
+        CHECK_INT(r, -ENOSPC);
+        CHECK(add(a, 0, NULL) == -ENOSPC);
+        CHECK(add(a, 0, NULL) == -ENOSPC);
+        (void) audit_free(a);
+        a = open_audit(fd, 1 << 20);            /* still full: it cannot say so yet */
+        CHECK(audit_fault(a) != NULL);
+        (void) audit_free(a);
+        CHECK_INT(ftruncate(filler, 0), 0);
+        (void) close(filler);
+        a = open_audit(fd, 1 << 20);
+        CHECK(audit_fault(a) == NULL);
+        CHECK_STR(verdict(fd, audit_head(a), &v), "");
+        CHECK_INT(v.lost, 3);
+        (void) audit_free(a);
+        a = open_audit(fd, 1 << 20);            /* and it is said once */
+        CHECK_STR(verdict(fd, audit_head(a), &v), "");
+        CHECK_INT(v.lost, 3);
+        (void) audit_free(a);
+        a = NULL;
+        CHECK_INT(umount2(d.path, MNT_DETACH), 0);
+}
+
+TEST(a_full_disk_gives_up_the_ballast_for_it) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(audit_freep) Audit *a = NULL;
+        _cleanup_close_ int fd = -1, filler = -1;
+        AuditVerdict v;
+
+        fd = small_disk(&d, "size=20m,mode=0700", &filler);
+        if (fd < 0)
+                SKIP("needs to mount");
+        CHECK_INT(ballast_make(fd), 0);
+        a = open_audit(fd, 1 << 20);
+        fill(filler);
+        for (unsigned i = 0; i < 100; i++)
+                CHECK_INT(add(a, i, NULL), 0);
+        CHECK(ballast_is_out());
+        CHECK_STR(verdict(fd, audit_head(a), &v), "");
+        CHECK_INT(v.lost, 0);
+        CHECK_INT(v.entries, 101);
         (void) audit_free(a);
         a = NULL;
         CHECK_INT(umount2(d.path, MNT_DETACH), 0);

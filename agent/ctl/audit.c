@@ -30,7 +30,7 @@ static int not_read(int r, const Fault *why) {
 /* ── verify ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* What the agent says is the newest; asked for before the files are read, so that it must be in them. */
-static size_t ask_agent(AuditLine *ret) {
+static size_t ask_agent(AuditHead *ret) {
         _cleanup_client_ Client client = {};
         _cleanup_json_ cJSON *status = NULL;
         Fault why = {};
@@ -39,7 +39,8 @@ static size_t ask_agent(AuditLine *ret) {
         if (client_open(&client) != CTL_OK || client_get(&client, "/v1/status", &status, &why) != CTL_OK)
                 return 0;
         head = json_get_string(status, "agent/audit_head");
-        return head && audit_head_parse(head, ret) == 0 ? 1 : 0;
+        ret->whose = "is the running agent's newest";
+        return head && audit_head_parse(head, &ret->line) == 0 ? 1 : 0;
 }
 
 static int print_json(int r, const AuditVerdict *v, const Fault *why) {
@@ -49,6 +50,7 @@ static int print_json(int r, const AuditVerdict *v, const Fault *why) {
         if (!json || !head || !json_add_bool(json, "ok", r >= 0) || !json_add_i64(json, "entries", (int64_t) v->entries) ||
             !json_add_i64(json, "first_seq", (int64_t) v->first.seq) || !json_add_string(json, "head", v->entries ? head : NULL) ||
             !json_add_i64(json, "lost", (int64_t) v->lost) || !json_add_string(json, "set_aside", v->aside[0] ? v->aside : NULL) ||
+            !json_add_bool(json, "missing", v->missing) ||
             !json_add_string(json, "file", v->file) || !json_add_i64(json, "line", (int64_t) v->line) || !json_add_i64(json, "seq", (int64_t) v->seq) ||
             !json_add_string(json, "reason", r < 0 ? why->text : NULL) || !(text = json_print(json))) {
                 fputs("Out of memory.\n", stderr);
@@ -58,7 +60,7 @@ static int print_json(int r, const AuditVerdict *v, const Fault *why) {
         return r < 0 ? CTL_FAILED : CTL_OK;
 }
 
-static int print_words(int r, const AuditVerdict *v, size_t heads, const Fault *why) {
+static int print_words(int r, const AuditVerdict *v, bool given, bool asked, const Fault *why) {
         if (v->file && v->seq)
                 printf("%s, line %lu, entry %llu: %s\n", v->file, v->line, (unsigned long long) v->seq, why->text);
         else if (v->file)
@@ -66,10 +68,13 @@ static int print_words(int r, const AuditVerdict *v, size_t heads, const Fault *
         else if (r < 0)
                 puts(why->text);
         else
-                printf("One chain from entry %llu to %llu:%s%s\n", (unsigned long long) v->first.seq, (unsigned long long) v->last.seq, v->last.hash,
-                       heads ? ", and what was told of it is in it." : ". Compare it with what the control plane was told: --head SEQ:HASH.");
+                printf("One chain from entry %llu to %llu:%s%s%s\n", (unsigned long long) v->first.seq, (unsigned long long) v->last.seq, v->last.hash,
+                       asked ? ", and the running agent's newest entry is in it" : "",
+                       given ? "; what was told of it is in it." : ". Compare it with what the control plane was told: --head SEQ:HASH.");
         if (v->aside[0])
                 printf("It took the place of a broken one, which lies in quarantine/%s.\n", v->aside);
+        if (v->missing)
+                puts("The one before it was not there any more; the entry with `missing` says when that was found.");
         if (v->lost)
                 printf("%llu entries could not be written; each `gap` says when.\n", (unsigned long long) v->lost);
         if (v->cut)
@@ -79,7 +84,7 @@ static int print_words(int r, const AuditVerdict *v, size_t heads, const Fault *
 
 static int verify(const AuditLine *given, bool as_json) {
         _cleanup_close_ int state = ctl_open_state();
-        AuditLine heads[2] = {};
+        AuditHead heads[2] = {};
         AuditVerdict v;
         Fault why = {};
         size_t n = 0;
@@ -88,12 +93,12 @@ static int verify(const AuditLine *given, bool as_json) {
         if (state < 0 || hash_init() < 0)
                 return CTL_FAILED;
         if (given)
-                heads[n++] = *given;
+                heads[n++] = (AuditHead){ *given, "was told" };
         n += ask_agent(&heads[n]);
         r = audit_verify(state, ctl_agent_runs(state), heads, n, &v, &why);
         if (r < 0 && !why.set)
                 return not_read(r, NULL);
-        return as_json ? print_json(r, &v, &why) : print_words(r, &v, n, &why);
+        return as_json ? print_json(r, &v, &why) : print_words(r, &v, given, n > (given ? 1 : 0), &why);
 }
 
 /* ── export ──────────────────────────────────────────────────────────────────────────────────────────────────── */

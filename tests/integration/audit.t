@@ -201,7 +201,9 @@ def tampering(stage):
     must("no audit record" in audit(site, "verify", want=1), "gone")
     site.agent.start()                                      # begins anew, and says so by its number
     steer(site, "hold", "--reason", "another one")
-    audit(site, "verify")
+    must("not there any more" in audit(site, "verify"), "that there was one is forgotten")
+    same((lines(site)[0]["kind"], lines(site)[0]["missing"]), ("begun", True))
+    must(site.agent.lines("The audit record is not there"), "the log does not say it")
     must(re.search("ends with entry|not the one that was told", audit(site, "verify", "--head", newest, want=1)), "a new record passes for the old one")
     for words in (("verify", "--head", "1"), ("verify", "x"), (), ("paint",), ("export", "--since", "today")):
         audit(site, *words, want=2)
@@ -228,6 +230,14 @@ def tampering_at_work(stage):
     same((entries[0]["kind"], entries[0]["seq"]), ("begun", 1))
     must(os.path.exists(f"{site.agent.state}/quarantine/{entries[0]['set_aside']}"), "where is the evidence?")
     must("quarantine/audit-" in audit(site, "verify"), "verify does not say it")
+    newest = told(site)
+    os.unlink(path)                                         # what is recorded next is not written into a file without a name
+    for number in range(3):
+        steer(site, "hold", "--reason", f"after {number}")
+    same([e["kind"] for e in lines(site)], ["begun", *["local"] * 3])
+    same(json.loads(audit(site, "verify", "--json"))["missing"], True)
+    must("running agent's newest entry is in it" in audit(site, "verify"), "whose head it is")
+    audit(site, "verify", "--head", newest, want=1)
     told(site)
 
 
@@ -269,11 +279,10 @@ def trouble(stage):
         same(len(site.agent.lines("is not recorded, and goes on")), 1, "said once")
     finally:
         subprocess.run(["umount", "-l", path], check=True)
-    steer(site, "hold", "--reason", "again")
+    wait_for(lambda: scene.health()["agent"]["degraded"] == [], 100, "the end of state_degraded, with nothing to record")
     gap = of(site, "gap")
     same((len(gap), gap[0]["lost"] >= 2), (1, True), gap)
     must("could not be written" in audit(site, "verify", "--head", before), "verify does not say it")
-    wait_for(lambda: scene.health()["agent"]["degraded"] == [], 20, "the end of state_degraded")
     must(site.agent.lines("is recorded again"), "the log does not say it")
     told(site)
 
