@@ -50,11 +50,18 @@ static void args_done(Args *a) { free(a->reason); }
 
 typedef int (*Change)(Agent *a, const Args *args, Fault *reterr);
 
-/* A change with arguments: they are read by their table, the change is made and recorded, and the mark from before it is told. */
+static int refused(Agent *a, const ApiCall *c, LocalChange *l, int r, const Fault *why) {
+        l->why = why;
+        agent_audit_local(a, c, l);
+        return r;
+}
+
+/* A change with arguments: they are read by their table, it is recorded and then made, and the mark from before it is told. */
 static int change(Agent *a, const ApiCall *c, const char *verb, const char *what, const JsonField *fields, Change make, ApiAnswer *ret, Fault *reterr) {
         _cleanup_(args_done) Args args = {};
         _cleanup_json_ cJSON *empty = cJSON_CreateObject();
         ApiMark m = api_mark_now(a);
+        LocalChange l;
         int r;
 
         if (!empty)
@@ -64,11 +71,12 @@ static int change(Agent *a, const ApiCall *c, const char *verb, const char *what
                 return r;
         log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL, .event = EVENT_LOCAL_CHANGE }, "%s, asked for by %s%s%s", what, c->who,
                   args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
-        r = make(a, &args, reterr);
+        l = (LocalChange){ verb, args.reason, args.workspace_id, args.job_id, args.seconds, NULL };
         if (fields != none)             /* a round with the control plane changes nothing by itself */
-                agent_audit_local(a, c, &(LocalChange){ verb, args.reason, args.workspace_id, args.job_id, args.seconds, r < 0 ? reterr : NULL });
+                agent_audit_local(a, c, &l);
+        r = make(a, &args, reterr);
         if (r < 0)
-                return r;
+                return fields != none ? refused(a, c, &l, r, reterr) : r;
         ret->json = api_with_mark(&m);
         return ret->json ? 0 : -ENOMEM;
 }
@@ -121,23 +129,33 @@ CHANGE(restart, "A restart", restart_fields, restart)
 CHANGE(cancel, "A cancel", cancel_fields, cancel)
 CHANGE(gc, "The removal of images that nothing needs", undrain_fields, collect)
 
+/* An id of a job that lies there in clear; in an envelope it does not. */
+static const char *id_in(const cJSON *job, const char *name) {
+        const char *id = json_get_string(job, name);
+        return id && uuid_is_valid(id) ? id : NULL;
+}
+
 int api_post_apply(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         ApiMark m = api_mark_now(a);
+        LocalChange l = { .verb = "apply", .workspace_id = id_in(c->json, "workspace_id"), .job_id = id_in(c->json, "job_id") };
+        char reason[JOB_REASON_MAX + 1];
         _cleanup_json_ cJSON *json = api_with_mark(&m), *report = NULL;
         bool dry_run = str_equal(api_query(c, "dry_run"), "true");
         int r;
 
         if (!c->json)
                 return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "The body is to be the job.");
-        log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_LOCAL_CHANGE }, "A job from a file%s, asked for by %s.", dry_run ? ", to be judged only" : "", c->who);
-        r = queue_apply(a->queue, c->json, dry_run, cp_time(a->cp), &report, reterr);
-        if (!dry_run)
-                agent_audit_local(a, c, &(LocalChange){ .verb = "apply",
-                                                        .workspace_id = json_get_string(report, "workspace_id"),
-                                                        .job_id = json_get_string(report, "job_id"),
-                                                        .why = r < 0 ? reterr : NULL });
+        r = api_read_text(c, "reason", reason, sizeof reason, reterr);
         if (r < 0)
                 return r;
+        l.reason = reason[0] ? reason : NULL;
+        log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_LOCAL_CHANGE }, "A job from a file%s, asked for by %s%s%s", dry_run ? ", to be judged only" : "", c->who,
+                  reason[0] ? ": " : ".", reason);
+        if (!dry_run)
+                agent_audit_local(a, c, &l);
+        r = queue_apply(a->queue, c->json, dry_run, cp_time(a->cp), &report, reterr);
+        if (r < 0)
+                return dry_run ? r : refused(a, c, &l, r, reterr);
         if (!json || !json_add_item(json, "report", TAKE_PTR(report)))
                 return -ENOMEM;
         ret->json = TAKE_PTR(json);

@@ -215,6 +215,16 @@ const char *api_query(const ApiCall *c, const char *name) {
         return value && strlen(value) > API_PART_MAX ? "?" : value;
 }
 
+int api_read_text(const ApiCall *c, const char *name, char *ret, size_t size, Fault *reterr) {
+        const char *value = MHD_lookup_connection_value((struct MHD_Connection *) c->connection, MHD_GET_ARGUMENT_KIND, name);
+
+        if (value && strlen(value) >= size)
+                return fault(reterr, -EINVAL, FAULT_BAD_JSON, "%s is longer than %zu bytes.", name, size - 1);
+        (void) snprintf(ret, size, "%s", value ?: "");
+        text_make_printable(ret);
+        return 0;
+}
+
 static int run(const Api *api, struct MHD_Connection *connection, Request *q, ApiAnswer *ret, Fault *reterr) {
         _cleanup_json_ cJSON *body = NULL;
         char who[32];

@@ -39,6 +39,9 @@ typedef struct ApiCall {                /* borrowed during the handler */
 
 const char *api_query(const ApiCall *c, const char *name);      /* NULL: absent; "?", which nothing takes, where longer than API_PART_MAX */
 
+/* One that is words, made printable; "" where it is absent; -EINVAL where it does not fit. */
+int api_read_text(const ApiCall *c, const char *name, char *ret, size_t size, Fault *reterr);
+
 /* What a long answer is read from. */
 typedef struct ApiSource {
         ssize_t (*read)(void *state, char *to, size_t room);    /* bytes; 0: nothing now, api_wake() when there is; -ENODATA: the end; else broken off */

@@ -10,10 +10,11 @@
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/round.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "provision/job.h"
 
 static int usage(void) {
-        fputs("Usage: molecule-agentctl apply FILE [--dry-run] [--wait] [--timeout SECONDS] [--json]\n", stderr);
+        fputs("Usage: molecule-agentctl apply FILE [--reason TEXT] [--dry-run] [--wait] [--timeout SECONDS] [--json]\n", stderr);
         return CTL_USAGE;
 }
 
@@ -33,11 +34,26 @@ static int judge(const cJSON *report, bool dry_run, bool json) {
                                                                                                     : CTL_FAILED;
 }
 
-static int run(Client *client, const char *body, size_t size, bool dry_run, const RoundOptions *o) {
+/* Each byte that is no letter or digit as %XX. */
+static char *path_with(bool dry_run, const char *reason) {
+        char encoded[3 * JOB_REASON_MAX + 1] = "";
+        size_t at = 0;
+
+        for (const char *c = reason ?: ""; *c; c++)
+                if ((*c >= '0' && *c <= '9') || ((*c | 0x20) >= 'a' && (*c | 0x20) <= 'z'))
+                        encoded[at++] = *c;
+                else
+                        at += (size_t) snprintf(encoded + at, sizeof encoded - at, "%%%02X", (unsigned) (unsigned char) *c);
+        encoded[at] = 0;
+        return str_printf("/v1/apply?dry_run=%s%s%s", dry_run ? "true" : "false", reason ? "&reason=" : "", encoded);
+}
+
+static int run(Client *client, const char *body, size_t size, bool dry_run, const char *reason, const RoundOptions *o) {
+        _cleanup_free_ char *path = path_with(dry_run, reason);
         _cleanup_json_ cJSON *answer = NULL;
         const cJSON *report;
         Fault why = {};
-        int code = client_post(client, dry_run ? "/v1/apply?dry_run=true" : "/v1/apply", body, size, &answer, &why);
+        int code = path ? client_post(client, path, body, size, &answer, &why) : CTL_FAILED;
         Round r = { .client = client, .json = o->json, .timeout_seconds = o->timeout_seconds };
 
         if (code != CTL_OK)
@@ -51,7 +67,8 @@ static int run(Client *client, const char *body, size_t size, bool dry_run, cons
 }
 
 int ctl_apply(int argc, char **argv) {
-        static const struct option options[] = { ROUND_LONG_OPTIONS, { "dry-run", no_argument, NULL, 'd' }, {} };
+        static const struct option options[] = { ROUND_LONG_OPTIONS, { "dry-run", no_argument, NULL, 'd' }, { "reason", required_argument, NULL, 'r' }, {} };
+        const char *reason = NULL;
         RoundOptions o = ROUND_OPTIONS_INIT;
         _cleanup_free_ char *body = NULL;
         bool dry_run = false;
@@ -62,9 +79,11 @@ int ctl_apply(int argc, char **argv) {
         while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0)
                 if (opt == 'd')
                         dry_run = true;
+                else if (opt == 'r')
+                        reason = optarg;
                 else if (!round_option(&o, opt, optarg))
                         return usage();
-        if (optind + 1 != argc)
+        if (optind + 1 != argc || (reason && strlen(reason) > JOB_REASON_MAX))
                 return usage();
         code = file_read_path(argv[optind], JOB_BODY_MAX, &body, &size);
         if (code < 0) {
@@ -72,5 +91,5 @@ int ctl_apply(int argc, char **argv) {
                 return CTL_FAILED;
         }
         code = client_open(&client);
-        return code == CTL_OK ? run(&client, body, size, dry_run, &o) : code;
+        return code == CTL_OK ? run(&client, body, size, dry_run, reason, &o) : code;
 }

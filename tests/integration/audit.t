@@ -93,7 +93,7 @@ def whole_record(stage):
     local = of(site, "local")
     same([(e["verb"], e["uid"], e["reason"], e.get("workspace_id") == workspace, e.get("seconds"), e["code"]) for e in local],
          [("hold", 0, "a look \"by\" hand\n{}", True, 7200, None), ("release", 0, "seen", True, None, None),
-          ("restart", 0, "a try", False, None, "unknown_workspace")])
+          ("restart", 0, "a try", False, None, None), ("restart", 0, "a try", False, None, "unknown_workspace")])
     with open("/proc/self/loginuid") as file:
         claimed = {"loginuid": file.read(), "executable": os.path.realpath(binary("molecule-agentctl"))}
     same(local[0]["claimed"], claimed)
@@ -141,9 +141,14 @@ def repeats(stage):
     for _ in range(3):                                      # from the second on it is told its outcome
         steer(scene.site, "apply", path, "--wait")
     same([e["state"] for e in of(scene.site, "job", workspace_id=again)], ["accepted", "succeeded"])
-    same([(e["uid"], e["workspace_id"]) for e in of(scene.site, "local", verb="apply")], [(0, again)] * 3)
+    same([(e["uid"], e["workspace_id"], e["reason"]) for e in of(scene.site, "local", verb="apply")], [(0, again, None)] * 3)
+    must(of(scene.site, "local", verb="apply")[0]["seq"] < of(scene.site, "job", workspace_id=again)[0]["seq"], "made first, and recorded then")
+    steer(scene.site, "apply", path, "--reason", "a ünlucky & 100% \"day\"")
+    same([(e["reason"], e["job_id"]) for e in of(scene.site, "local", verb="apply")[3:]],
+         [("a ünlucky & 100% \"day\"", of(scene.site, "job", workspace_id=again)[0]["job_id"])])
+    steer(scene.site, "apply", path, "--reason", "x" * 513, want=2)
     steer(scene.site, "apply", path, "--dry-run")
-    same(len(of(scene.site, "local")), 3, "a dry run changes nothing")
+    same(len(of(scene.site, "local")), 4, "a dry run changes nothing")
     deprovisioned(scene.site, workspace, True)
     same([e["state"] for e in of(scene.site, "job", type="workspace.deprovision")], ["accepted", "succeeded"])
     audit(scene.site, "verify", "--head", told(scene.site))
