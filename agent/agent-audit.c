@@ -3,12 +3,11 @@
 /* What goes into the audit record: jobs, sealed generations, the configuration, and what was asked for on this host. Names, ids and codes only; the
  * record's own trouble stops nothing of it. */
 
-#include <stdio.h>
+#include <errno.h>
+#include <sys/stat.h>
 
 #include "agent/agent-internal.h"
 #include "base/log.h"
-
-#define CLAIM_MAX 255                   /* bytes of what a client says of itself */
 
 static bool add_given(cJSON *json, const char *name, const char *value) { return !value || !value[0] || json_add_string(json, name, value); }
 
@@ -98,26 +97,22 @@ void agent_config_taken(Agent *a, const Config *c) {
 
 /* ── what an operator asked for ──────────────────────────────────────────────────────────────────────────────── */
 
-/* Nobody has checked it: at most CLAIM_MAX printable bytes. */
-static bool add_claim(cJSON *json, const char *name, const char *value) {
-        char text[CLAIM_MAX + 1];
-
-        if (!value)
-                return json_add_string(json, name, NULL);
-        (void) snprintf(text, sizeof text, "%s", value);
-        text_make_printable(text);
-        return json_add_string(json, name, text);
+void agent_audit_local(Agent *a, const ApiCall *c, AuditLocal *l) {
+        l->uid = c->uid;
+        l->claimed_loginuid = c->claimed_loginuid;
+        l->claimed_executable = c->claimed_executable;
+        record(a, "local", audit_local(l));
 }
 
-void agent_audit_local(Agent *a, const ApiCall *c, const LocalChange *l) {
-        _cleanup_json_ cJSON *json = cJSON_CreateObject();
-        cJSON *claimed = cJSON_CreateObject();
-        bool ok = json_add_string(json, "verb", l->verb) && json_add_i64(json, "uid", c->uid) && json_add_string(json, "reason", l->reason) &&
-                  add_given(json, "workspace_id", l->workspace_id) && add_given(json, "job_id", l->job_id) &&
-                  (!l->seconds || json_add_i64(json, "seconds", l->seconds)) &&
-                  json_add_string(json, "code", l->why && l->why->set ? fault_code_name(l->why->code) : NULL);
+/* Nobody says who made it: the owner is what the disk says. What cannot be looked at counts as there, as in the queue. */
+void agent_audit_hold_file(Agent *a) {
+        _cleanup_json_ cJSON *json = NULL;
+        struct stat st;
+        bool seen = lstat(a->hold_file, &st) == 0, there = seen || errno != ENOENT;
 
-        ok = json_add_item(ok ? json : NULL, "claimed", claimed) && add_claim(claimed, "loginuid", c->claimed_loginuid) &&
-             add_claim(claimed, "executable", c->claimed_executable);
-        record(a, "local", ok ? TAKE_PTR(json) : NULL);
+        if (there == a->hold_file_there)
+                return;
+        a->hold_file_there = there;
+        json = cJSON_CreateObject();
+        record(a, "hold_file", json && json_add_bool(json, "there", there) && (!seen || json_add_i64(json, "uid", st.st_uid)) ? TAKE_PTR(json) : NULL);
 }

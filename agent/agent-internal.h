@@ -66,6 +66,7 @@ struct Agent {
         Fault            enrol_fault;           /* not_enrolled and its like */
         char             slug[64];              /* as register said it; "" */
         char            *hold_file;
+        bool             hold_file_there;       /* as the audit record has it */
         bool             started_control, stopping, polled_once, foreign_state;
         int              exit_code;
 };
@@ -99,16 +100,12 @@ void agent_tell_job(Agent *a, const cJSON *report);
 void agent_tell_pull(Agent *a, const JobPull *p);
 
 /* agent-audit.c: none of these fails towards its caller */
-typedef struct LocalChange {            /* everything but the verb may be NULL, "" or 0 */
-        const char  *verb, *reason, *workspace_id, *job_id;
-        uint32_t     seconds;
-        const Fault *why;                       /* set: it was refused, which is one entry more */
-} LocalChange;
 int  agent_open_audit(Agent *a);                /* -ENOMEM only */
 void agent_audit_retry(Agent *a);                /* after each sweep: trouble ends without waiting for something to record */
 void agent_audit_report(Agent *a, const cJSON *report);
 void agent_audit_sealed(const char *workspace, uint64_t generation, size_t n, void *userdata);
-void agent_audit_local(Agent *a, const ApiCall *c, const LocalChange *l);       /* before the change is made, so that a crash does not hide it */
+void agent_audit_local(Agent *a, const ApiCall *c, AuditLocal *l);       /* before the change is made, so that a crash does not hide it; fills in who */
+void agent_audit_hold_file(Agent *a);           /* where it came or went since the last time */
 void agent_config_taken(Agent *a, const Config *c);     /* recorded where it differs from the last good one, and kept as that */
 
 /* agent-metrics.c */

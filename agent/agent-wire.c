@@ -120,6 +120,7 @@ static void on_report(cJSON *report, bool durable, void *userdata) {
 static void on_changed(void *userdata) {
         Agent *a = userdata;
 
+        agent_audit_hold_file(a);
         agent_watch_changed(a);
         if (a->health)
                 health_changed(a->health);
@@ -151,6 +152,7 @@ static void on_swept(void *userdata) {
         format_tick(a->state_fd, a->config->finalize_seconds,
                     engine_state(a->engine) == ENGINE_UP && !queue_is_degraded(a->queue, NULL) && (!config_can_enrol(a->config) || health_is_current(a->health)));
         (void) malloc_trim(0);                  /* what jobs left in the middle of the heap */
+        agent_audit_hold_file(a);
         agent_audit_retry(a);
         agent_once_check(a);
 }

@@ -30,7 +30,8 @@
         X("POST", "/v1/drain", API_ROOT, api_post_drain, API_BODY_MAX) \
         X("POST", "/v1/undrain", API_ROOT, api_post_undrain, API_BODY_MAX) \
         X("POST", "/v1/restart", API_ROOT, api_post_restart, API_BODY_MAX) \
-        X("POST", "/v1/cancel", API_ROOT, api_post_cancel, API_BODY_MAX)
+        X("POST", "/v1/cancel", API_ROOT, api_post_cancel, API_BODY_MAX) \
+        X("POST", "/v1/note", API_ROOT, api_post_note, API_BODY_MAX)
 
 #define API_PROTOTYPE(method, path, needs, handle, body_max) int handle(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr);
 API_ROUTES(API_PROTOTYPE)

@@ -11,9 +11,11 @@
 #include "agent/api-routes.h"
 #include "base/log.h"
 
+#define VERB_MAX 32
+
 typedef struct Args {
         char workspace_id[UUID_SIZE], job_id[UUID_SIZE];
-        char *reason;
+        char *reason, *verb;
         uint32_t seconds;
 } Args;
 
@@ -33,6 +35,11 @@ static const JsonField
         },
         drain_fields[] = { { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, JOB_REASON_MAX, NULL }, {} },
         undrain_fields[] = { { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL }, {} },
+        note_fields[] = {
+                { "verb", cJSON_String, json_set_string, AT(verb), JSON_REQUIRED, VERB_MAX, NULL },
+                { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL },
+                {}
+        },
         restart_fields[] = {
                 { "workspace_id", cJSON_String, json_set_uuid, AT(workspace_id), JSON_REQUIRED, 0, NULL },
                 { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL },
@@ -44,13 +51,16 @@ static const JsonField
                 {}
         };
 
-static void args_done(Args *a) { free(a->reason); }
+static void args_done(Args *a) {
+        free(a->reason);
+        free(a->verb);
+}
 
 /* ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 typedef int (*Change)(Agent *a, const Args *args, Fault *reterr);
 
-static int refused(Agent *a, const ApiCall *c, LocalChange *l, int r, const Fault *why) {
+static int refused(Agent *a, const ApiCall *c, AuditLocal *l, int r, const Fault *why) {
         l->why = why;
         agent_audit_local(a, c, l);
         return r;
@@ -61,7 +71,7 @@ static int change(Agent *a, const ApiCall *c, const char *verb, const char *what
         _cleanup_(args_done) Args args = {};
         _cleanup_json_ cJSON *empty = cJSON_CreateObject();
         ApiMark m = api_mark_now(a);
-        LocalChange l;
+        AuditLocal l;
         int r;
 
         if (!empty)
@@ -71,7 +81,7 @@ static int change(Agent *a, const ApiCall *c, const char *verb, const char *what
                 return r;
         log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL, .event = EVENT_LOCAL_CHANGE }, "%s, asked for by %s%s%s", what, c->who,
                   args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
-        l = (LocalChange){ verb, args.reason, args.workspace_id, args.job_id, args.seconds, NULL };
+        l = (AuditLocal){ .verb = verb, .reason = args.reason, .workspace_id = args.workspace_id, .job_id = args.job_id, .seconds = args.seconds };
         if (fields != none)             /* a round with the control plane changes nothing by itself */
                 agent_audit_local(a, c, &l);
         r = make(a, &args, reterr);
@@ -129,6 +139,21 @@ CHANGE(restart, "A restart", restart_fields, restart)
 CHANGE(cancel, "A cancel", cancel_fields, cancel)
 CHANGE(gc, "The removal of images that nothing needs", undrain_fields, collect)
 
+/* A change that the tool is about to make by itself. */
+int api_post_note(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
+        _cleanup_(args_done) Args args = {};
+        AuditLocal l;
+        int r = c->json ? json_dispatch(c->json, note_fields, JSON_STRICT, &args, reterr) : -EINVAL;
+
+        if (r < 0 || !audit_noted_verb(args.verb))
+                return r < 0 && reterr->set ? r : fault(reterr, -EINVAL, FAULT_BAD_JSON, "The body is to have a verb that is noted.");
+        log_write(LOG_NOTICE, &(LogFields){ .event = EVENT_LOCAL_CHANGE }, "%s, by %s%s%s", args.verb, c->who, args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
+        l = (AuditLocal){ .verb = args.verb, .reason = args.reason };
+        agent_audit_local(a, c, &l);
+        ret->json = cJSON_CreateObject();
+        return json_add_bool(ret->json, "recorded", !audit_fault(a->audit)) ? 0 : -ENOMEM;
+}
+
 /* An id of a job that lies there in clear; in an envelope it does not. */
 static const char *id_in(const cJSON *job, const char *name) {
         const char *id = json_get_string(job, name);
@@ -137,7 +162,7 @@ static const char *id_in(const cJSON *job, const char *name) {
 
 int api_post_apply(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
         ApiMark m = api_mark_now(a);
-        LocalChange l = { .verb = "apply", .workspace_id = id_in(c->json, "workspace_id"), .job_id = id_in(c->json, "job_id") };
+        AuditLocal l = { .verb = "apply", .workspace_id = id_in(c->json, "workspace_id"), .job_id = id_in(c->json, "job_id") };
         char reason[JOB_REASON_MAX + 1];
         _cleanup_json_ cJSON *json = api_with_mark(&m), *report = NULL;
         bool dry_run = str_equal(api_query(c, "dry_run"), "true");

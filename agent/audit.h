@@ -14,6 +14,8 @@
  * seq: one more than that of the entry before.
  * The first entry of a file that goes on with a chain is of the kind `rotated`: `first` is the seq that the file before begins with. */
 
+#include <sys/types.h>
+
 #include "base/hash.h"
 #include "base/json.h"
 
@@ -41,6 +43,19 @@ void audit_retry(Audit *a);                     /* after a failure: whether writ
 
 const char  *audit_head(Audit *a);              /* "SEQ:HASH" of the newest entry; NULL: there is none */
 const Fault *audit_fault(const Audit *a);       /* why the last entry could not be written; NULL: it was */
+
+/* ── what somebody on this host changes ──────────────────────────────────────────────────────────────────────────── */
+
+typedef struct AuditLocal {             /* everything but verb and uid may be NULL, "" or 0 */
+        const char  *verb, *reason, *workspace_id, *job_id;
+        uint32_t     seconds;
+        const Fault *why;               /* set: it was refused, which is one entry more */
+        uid_t        uid;
+        const char  *claimed_loginuid, *claimed_executable;     /* as whoever it is says; cut off, made printable */
+} AuditLocal;
+
+cJSON *audit_local(const AuditLocal *l);        /* of the kind `local`; NULL: out of memory */
+bool   audit_noted_verb(const char *verb);      /* whether it is one of those that `POST /v1/note` is for */
 
 /* ── for those that read it ──────────────────────────────────────────────────────────────────────────────────── */
 

@@ -28,19 +28,29 @@ typedef struct Exchange {
 } Exchange;
 
 /* The login that this process descends from, and what it runs: the agent takes them down as our word. */
-static void claim(Client *c) {
-        _cleanup_free_ char *loginuid = NULL;
+void client_claims(char **ret_loginuid, char **ret_executable) {
         char executable[256];
         ssize_t n = readlink("/proc/self/exe", executable, sizeof executable - 1);
-        size_t size, at = 0;
+        size_t size;
 
-        if (file_read_path("/proc/self/loginuid", 16, &loginuid, &size) >= 0 && (c->claims[at] = str_printf(API_CLAIMED_LOGINUID ": %s", loginuid)))
-                at++;
+        *ret_loginuid = *ret_executable = NULL;
+        (void) file_read_path("/proc/self/loginuid", 16, ret_loginuid, &size);
         if (n <= 0)
                 return;
         executable[n] = 0;
         text_make_printable(executable);
-        c->claims[at] = str_printf(API_CLAIMED_EXECUTABLE ": %s", executable);
+        *ret_executable = strdup(executable);
+}
+
+static void claim(Client *c) {
+        _cleanup_free_ char *loginuid = NULL, *executable = NULL;
+        size_t at = 0;
+
+        client_claims(&loginuid, &executable);
+        if (loginuid && (c->claims[at] = str_printf(API_CLAIMED_LOGINUID ": %s", loginuid)))
+                at++;
+        if (executable)
+                c->claims[at] = str_printf(API_CLAIMED_EXECUTABLE ": %s", executable);
 }
 
 int client_open(Client *c) {

@@ -21,6 +21,8 @@ int  client_open_at(Client *c, const char *socket);     /* the same for another 
 void client_close(Client *c);
 #define _cleanup_client_ _cleanup_(client_close)
 
+void client_claims(char **ret_loginuid, char **ret_executable);         /* of this process; NULL where it is not known */
+
 /* body: NULL, or what to send. CTL_OK with the answer, owned by the caller; else an exit code, with the words in why, which has no code of its own where
  * the daemon was not reached. Nothing is printed. */
 int client_get(Client *c, const char *path, cJSON **ret, Fault *why);

@@ -52,6 +52,7 @@ int ctl_undrain(int argc, char **argv);
 int  records_show(void);
 
 /* store.c */
+const char *ctl_state_path(void);
 int  ctl_open_state(void);                      /* a descriptor, or negative when it was said why not */
 bool ctl_agent_runs(int state_fd);
 int  ctl_lock(int state_fd);                    /* keeps the daemon out for as long as the descriptor lives; -EWOULDBLOCK: it runs */

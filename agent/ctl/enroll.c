@@ -17,6 +17,7 @@
 #include "agent/ctl/client.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/note.h"
 #include "agent/ctl/trial.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -31,6 +32,7 @@
 
 typedef struct Enroll {
         const char *cp_url, *org_id, *org_slug, *max_tier, *provision_secret_file, *admin_token_file, *from, *store;
+        char *reason;
         AwsBootstrap aws;
         bool no_restart;
         Arena *arena;
@@ -44,10 +46,10 @@ static void enroll_done(Enroll *e) {
 
 static int usage(void) {
         fputs("Usage: molecule-agentctl enroll --cp-url URL --org-id UUID [--org-slug SLUG] [--max-tier N]\n"
-              "         --provision-secret-file FILE|- --admin-token-file FILE|- [--credstore DIRECTORY] [--no-restart] [--json]\n"
+              "         --provision-secret-file FILE|- --admin-token-file FILE|- [--reason TEXT] [--credstore DIRECTORY] [--no-restart] [--json]\n"
               "       molecule-agentctl enroll --from aws-secretsmanager[:NAME] [--cp-url URL] [--org-id UUID] [--org-slug SLUG] [--max-tier N]\n"
-              "         [--credstore DIRECTORY] [--no-restart] [--json]\n"
-              "       molecule-agentctl credentials set provision-secret|admin-token FILE|- [--credstore DIRECTORY] [--no-restart] [--json]\n",
+              "         [--reason TEXT] [--credstore DIRECTORY] [--no-restart] [--json]\n"
+              "       molecule-agentctl credentials set provision-secret|admin-token FILE|- [--reason TEXT] [--credstore DIRECTORY] [--no-restart] [--json]\n",
               stderr);
         return CTL_USAGE;
 }
@@ -214,6 +216,7 @@ static int enroll(Enroll *e) {
         if (code != CTL_OK)
                 return client_say(code, &why);
         answer_words("%s takes both credentials for organization %s.\n", config->cp_url, config->org_id);
+        ctl_note("enroll", e->reason);
         code = keep(e, "provision-secret", e->credentials.provision_secret);
         if (code == CTL_OK)
                 code = keep(e, "admin-token", e->credentials.admin_token);
@@ -249,6 +252,7 @@ int ctl_enroll(int argc, char **argv) {
                 { "credstore", required_argument, NULL, 'c' },
                 { "no-restart", no_argument, NULL, 'n' },
                 { "json", no_argument, NULL, 'j' },
+                { "reason", required_argument, NULL, 'r' },
                 {},
         };
         _cleanup_(enroll_done) Enroll e = { .store = CREDSTORE };
@@ -266,10 +270,13 @@ int ctl_enroll(int argc, char **argv) {
                 case 'c': e.store = optarg; break;
                 case 'n': e.no_restart = true; break;
                 case 'j': answer_as_json(true); break;
+                case 'r': e.reason = optarg; break;
                 default: return usage();
                 }
         if (optind != argc || !(e.from ? is_aws(&e) : is_by_hand(&e)))
                 return usage();
+        if (!note_reason("enroll", e.reason, false))
+                return CTL_USAGE;
         return enroll(&e);
 }
 
@@ -303,6 +310,7 @@ static int set(Enroll *e, bool provision, const char *path) {
                 fputs("The old one stays.\n", stderr);
                 return code;
         }
+        ctl_note("credentials set", e->reason);
         code = keep(e, provision ? "provision-secret" : "admin-token", fresh);
         if (code != CTL_OK)
                 return code;
@@ -311,7 +319,8 @@ static int set(Enroll *e, bool provision, const char *path) {
 }
 
 int ctl_credentials(int argc, char **argv) {
-        static const struct option options[] = { { "credstore", required_argument, NULL, 'c' }, { "no-restart", no_argument, NULL, 'n' }, { "json", no_argument, NULL, 'j' }, {} };
+        static const struct option options[] = { { "credstore", required_argument, NULL, 'c' }, { "no-restart", no_argument, NULL, 'n' }, { "json", no_argument, NULL, 'j' },
+                                                 { "reason", required_argument, NULL, 'r' }, {} };
         _cleanup_(enroll_done) Enroll e = { .store = CREDSTORE };
         int opt;
 
@@ -320,10 +329,13 @@ int ctl_credentials(int argc, char **argv) {
                 case 'c': e.store = optarg; break;
                 case 'n': e.no_restart = true; break;
                 case 'j': answer_as_json(true); break;
+                case 'r': e.reason = optarg; break;
                 default: return usage();
                 }
         if (optind + 3 != argc || strcmp(argv[optind], "set") != 0 ||
             (strcmp(argv[optind + 1], "provision-secret") != 0 && strcmp(argv[optind + 1], "admin-token") != 0))
                 return usage();
+        if (!note_reason("credentials set", e.reason, false))
+                return CTL_USAGE;
         return set(&e, argv[optind + 1][0] == 'p', argv[optind + 2]);
 }

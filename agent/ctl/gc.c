@@ -8,13 +8,14 @@
 
 #include "agent/ctl/client.h"
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/note.h"
 #include "agent/ctl/term.h"
 #include "base/text.h"
 
 #define TRIES     600
 #define STEP_USEC (200 * 1000)
 
-typedef struct Given { bool dry_run, json; const char *reason; } Given;
+typedef struct Given { bool dry_run, json; char *reason; } Given;
 
 static bool read_options(int argc, char **argv, Given *g) {
         static const struct option options[] = {
@@ -131,10 +132,8 @@ int ctl_gc(int argc, char **argv) {
                 fputs("Usage: molecule-agentctl gc [--dry-run] [--reason TEXT] [--json]\n", stderr);
                 return CTL_USAGE;
         }
-        if (!g.dry_run && !g.reason && !isatty(STDIN_FILENO)) {
-                fputs("Where stdin is no terminal, gc takes --reason TEXT: it goes into the record of who did what.\n", stderr);
+        if (!note_reason("gc", g.reason, !g.dry_run))
                 return CTL_USAGE;
-        }
         code = client_open(&client);
         return code == CTL_OK ? run(&client, &g) : code;
 }

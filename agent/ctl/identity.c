@@ -11,9 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/audit.h"
 #include "agent/config.h"
 #include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/note.h"
 #include "agent/ctl/stray.h"
 #include "agent/identity.h"
 #include "base/file.h"
@@ -22,14 +24,15 @@
 
 typedef struct Words {
         const char *host_id;
+        char       *reason;
         bool        force, volumes, dry_run;
 } Words;
 
 static int usage(void) {
         fputs("Usage: molecule-agentctl identity show [--json]\n"
-              "       molecule-agentctl identity adopt HOST_ID [--json]     this machine is that host: its state comes back, and its containers are ours\n"
-              "       molecule-agentctl identity reset [--force] [--json]   this machine is a new host; forced: though there are workspaces\n"
-              "       molecule-agentctl identity remove-foreign [--volumes] [--dry-run] [--json]\n", stderr);
+              "       molecule-agentctl identity adopt HOST_ID [--reason TEXT] [--json]     this machine is that host: its state comes back, and its containers are ours\n"
+              "       molecule-agentctl identity reset [--reason TEXT] [--force] [--json]   this machine is a new host; forced: though there are workspaces\n"
+              "       molecule-agentctl identity remove-foreign [--reason TEXT] [--volumes] [--dry-run] [--json]\n", stderr);
         return CTL_USAGE;
 }
 
@@ -123,12 +126,24 @@ static int done(int r, const Fault *why, const char *host_id) {
         return answer_done(CTL_OK);
 }
 
+/* The record goes with the identity: what is done to it is noted in the one that goes and in the one that comes. */
+static void note_going(int state, const char *verb, const Words *w) {
+        if (faccessat(state, AUDIT_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                ctl_note_locked(state, verb, w->reason);
+}
+
 static int adopt(int state, const Words *w) {
         _cleanup_close_ int lock = -1;
         Fault why = {};
         int code = locked(state, &lock);
 
-        return code == CTL_OK ? done(identity_adopt(state, w->host_id, &why), &why, w->host_id) : code;
+        if (code != CTL_OK)
+                return code;
+        note_going(state, "identity adopt", w);
+        code = identity_adopt(state, w->host_id, &why);
+        if (code >= 0)
+                ctl_note_locked(state, "identity adopt", w->reason);
+        return done(code, &why, w->host_id);
 }
 
 static int count(int dirfd, const char *name, void *userdata) {
@@ -152,7 +167,10 @@ static int reset(int state, const Words *w) {
                 fprintf(stderr, "There are %u workspaces here that would be another host's, and left alone. If that is meant, --force.\n", workspaces);
                 return CTL_REFUSED;
         }
+        note_going(state, "identity reset", w);
         r = identity_reset(state, &id, &why);
+        if (r >= 0)
+                ctl_note_locked(state, "identity reset", w->reason);
         return done(r, &why, id.host_id);
 }
 
@@ -167,20 +185,22 @@ static int remove_foreign(int state, const Words *w) {
                 fprintf(stderr, "Without an identity of its own, nothing is foreign to this host%s%s\n", why.set ? ": " : ".", why.set ? why.text : "");
                 return CTL_FAILED;
         }
+        if (!w->dry_run)
+                ctl_note("identity remove-foreign", w->reason);
         code = stray_remove(id.host_id, w->volumes, w->dry_run);
         return w->dry_run ? answer_end(code) : answer_done(code);
 }
 
-static const struct { const char *name; int arguments; bool root; int (*run)(int state, const Words *w); } verbs[] = {
-        { "show",           0, false, show },
-        { "adopt",          1, true,  adopt },
-        { "reset",          0, true,  reset },
-        { "remove-foreign", 0, true,  remove_foreign },
+static const struct { const char *name; int arguments; bool root, reason; int (*run)(int state, const Words *w); } verbs[] = {
+        { "show",           0, false, false, show },
+        { "adopt",          1, true,  false, adopt },
+        { "reset",          0, true,  true,  reset },
+        { "remove-foreign", 0, true,  true,  remove_foreign },
 };
 
 int ctl_identity(int argc, char **argv) {
         static const struct option options[] = { { "force", no_argument, NULL, 'f' }, { "volumes", no_argument, NULL, 'v' }, { "dry-run", no_argument, NULL, 'd' },
-                                                 { "json", no_argument, NULL, 'j' }, {} };
+                                                 { "json", no_argument, NULL, 'j' }, { "reason", required_argument, NULL, 'r' }, {} };
         _cleanup_close_ int state = -1;
         Words w = {};
         int opt;
@@ -191,6 +211,7 @@ int ctl_identity(int argc, char **argv) {
                 case 'v': w.volumes = true; break;
                 case 'd': w.dry_run = true; break;
                 case 'j': answer_as_json(true); break;
+                case 'r': w.reason = optarg; break;
                 default: return usage();
                 }
         for (size_t i = 0; optind < argc && i < ELEMENTS(verbs); i++)
@@ -198,6 +219,8 @@ int ctl_identity(int argc, char **argv) {
                         w.host_id = argv[optind + 1];
                         if (w.host_id && !uuid_is_valid(w.host_id))
                                 return usage();
+                        if (!note_reason(argv[optind], w.reason, verbs[i].reason && !w.dry_run))
+                                return CTL_USAGE;
                         if (verbs[i].root && geteuid() != 0) {
                                 fputs("Who this host is, is root's to say.\n", stderr);
                                 return CTL_REFUSED;

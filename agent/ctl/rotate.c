@@ -16,6 +16,7 @@
 #include "agent/ctl/answer.h"
 #include "agent/ctl/creds.h"
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/note.h"
 #include "agent/ctl/secrets.h"
 #include "agent/ctl/store.h"
 #include "base/file.h"
@@ -214,8 +215,10 @@ static bool has_older(const Rotation *r) {
 
 int secrets_rotate_root(int argc, char **argv) {
         static const struct option options[] = {
-                { "no-restart", no_argument, NULL, 'n' }, { "credstore", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' }, {}
+                { "no-restart", no_argument, NULL, 'n' }, { "credstore", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' },
+                { "reason", required_argument, NULL, 'r' }, {}
         };
+        char *reason = NULL;
         _cleanup_(rotation_done) Rotation r = { .state_fd = -1, .keys_fd = -1, .credstore = CREDSTORE };
         int opt, e;
 
@@ -224,9 +227,10 @@ int secrets_rotate_root(int argc, char **argv) {
                 case 'n': r.no_restart = true; break;
                 case 'c': r.credstore = optarg; break;
                 case 'j': answer_as_json(true); break;
+                case 'r': reason = optarg; break;
                 default: return CTL_USAGE;
                 }
-        if (optind != argc)
+        if (optind != argc || !note_reason("secrets rotate-root", reason, true))
                 return CTL_USAGE;
         r.state_fd = ctl_open_state();
         if (r.state_fd < 0 || hash_init() < 0)
@@ -235,6 +239,8 @@ int secrets_rotate_root(int argc, char **argv) {
         if (r.keys_fd < 0)
                 return say("Cannot open the directory of keys", -errno);
         e = look(&r);
+        if (e == CTL_OK)
+                ctl_note("secrets rotate-root", reason);
         if (e == CTL_OK && r.newest == r.current && !has_older(&r))
                 e = step_make(&r);
         if (e == CTL_OK && r.newest != r.current)
@@ -262,14 +268,15 @@ static int on_key(int dirfd, const char *name, void *userdata) {
 /* The daemon makes the pair: it does so only once the control plane knows the one before, which has to prove the new one. */
 int secrets_rotate_host_key(int argc, char **argv) {
         int json = 0, no_reload = 0, opt, e;
-        const struct option options[] = { { "no-reload", no_argument, &no_reload, 1 }, { "json", no_argument, &json, 1 }, {} };
+        const struct option options[] = { { "no-reload", no_argument, &no_reload, 1 }, { "json", no_argument, &json, 1 }, { "reason", required_argument, NULL, 'r' }, {} };
+        char *reason = NULL;
         _cleanup_close_ int state = -1, keys = -1;
         Newest newest = {};
         struct stat st;
 
-        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
-                ;
-        if (opt != -1 || optind != argc)
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0 || opt == 'r')
+                reason = opt == 'r' ? optarg : reason;
+        if (opt != -1 || optind != argc || !note_reason("secrets rotate-host-key", reason, false))
                 return CTL_USAGE;
         answer_as_json(json);
         state = ctl_open_state();
@@ -280,6 +287,7 @@ int secrets_rotate_host_key(int argc, char **argv) {
                 fputs("This host has no key for the control plane yet.\n", stderr);
                 return CTL_FAILED;
         }
+        ctl_note("secrets rotate-host-key", reason);
         e = file_write_atomic(keys, "rotate-host-key", newest.id, strlen(newest.id));
         if (e >= 0 && (fstat(state, &st) < 0 || fchownat(keys, "rotate-host-key", st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0))
                 e = -errno;

@@ -14,23 +14,19 @@
 #include "agent/credentials.h"
 #include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
+#include "agent/ctl/note.h"
 #include "agent/ctl/store.h"
 #include "base/file.h"
 #include "provision/workspace.h"
 
-/* --json and, where there is a place for it, --dry-run; nothing else. */
-static bool only_json(int argc, char **argv, bool *ret_dry_run) {
-        int json = 0, dry_run = 0, opt;
-        const struct option options[] = { { "json", no_argument, &json, 1 }, { "dry-run", no_argument, &dry_run, 1 }, {} };
+static bool only_json(int argc, char **argv) {
+        int json = 0, opt;
+        const struct option options[] = { { "json", no_argument, &json, 1 }, {} };
 
         while ((opt = getopt_long(argc, argv, "", options, NULL)) == 0)
                 ;
-        if (opt != -1 || optind != argc || (dry_run && !ret_dry_run))
-                return false;
         answer_as_json(json);
-        if (ret_dry_run)
-                *ret_dry_run = dry_run;
-        return true;
+        return opt == -1 && optind == argc;
 }
 
 /* ── verify ──────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -118,7 +114,7 @@ static int verify(int argc, char **argv) {
         Count c = { .store = &s };
         _cleanup_close_ int ws = -1;
         unsigned files;
-        int r = only_json(argc, argv, NULL) ? store_open(&s) : CTL_USAGE;
+        int r = only_json(argc, argv) ? store_open(&s) : CTL_USAGE;
 
         if (r != CTL_OK)
                 return r;
@@ -197,7 +193,7 @@ static int list_workspace(Vault *v, const char *workspace, void *userdata) {
 static int list(int argc, char **argv) {
         _cleanup_(store_done) Store s = { .state_fd = -1 };
         Listing l = { .store = &s };
-        int r = only_json(argc, argv, NULL) ? store_open(&s) : CTL_USAGE;
+        int r = only_json(argc, argv) ? store_open(&s) : CTL_USAGE;
 
         if (r != CTL_OK)
                 return r;
@@ -253,12 +249,27 @@ static int on_side(int dirfd, const char *name, void *userdata) {
         return 0;
 }
 
+static bool read_orphan_options(int argc, char **argv, bool *ret_dry_run, char **ret_reason) {
+        static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { "dry-run", no_argument, NULL, 'd' }, { "reason", required_argument, NULL, 'r' }, {} };
+        int opt;
+
+        while ((opt = getopt_long(argc, argv, "", options, NULL)) >= 0)
+                switch (opt) {
+                case 'j': answer_as_json(true); break;
+                case 'd': *ret_dry_run = true; break;
+                case 'r': *ret_reason = optarg; break;
+                default: return false;
+                }
+        return optind == argc && note_reason("secrets rm-orphans", *ret_reason, !*ret_dry_run);
+}
+
 /* Only while no daemon can be about to write the record of what has none yet. */
 static int rm_orphans(int argc, char **argv) {
         _cleanup_(store_done) Store s = { .state_fd = -1 };
         _cleanup_close_ int lock = -1;
         Orphans o = { .store = &s, .ws = -1 };
-        int r = only_json(argc, argv, &o.dry) ? store_open(&s) : CTL_USAGE;
+        char *reason = NULL;
+        int r = read_orphan_options(argc, argv, &o.dry, &reason) ? store_open(&s) : CTL_USAGE;
 
         if (r != CTL_OK)
                 return r;
@@ -275,6 +286,8 @@ static int rm_orphans(int argc, char **argv) {
                 fprintf(stderr, "The records cannot be looked at, so nothing is removed: %s\n", strerror(errno));
                 return CTL_FAILED;
         }
+        if (!o.dry)
+                ctl_note_locked(s.state_fd, "secrets rm-orphans", reason);
         answer_list("orphans");
         answer_bool("dry_run", o.dry);
         r = vault_each(s.vault, on_sealed, &o);
@@ -291,9 +304,9 @@ static int rm_orphans(int argc, char **argv) {
 static const struct { const char *name, *arguments, *what; int (*run)(int argc, char **argv); } words[] = {
         { "verify",          "[--json]",             "open everything that is sealed here; exit 1 names each bad file", verify },
         { "list",            "[--json]",             "names, generations and sizes; never a value",                     list },
-        { "rm-orphans",      "[--dry-run] [--json]", "remove what belongs to no workspace's record",                    rm_orphans },
-        { "rotate-root",     "[--no-restart] [--credstore DIRECTORY] [--json]", "another root key: run again wherever it ended", secrets_rotate_root },
-        { "rotate-host-key", "[--no-reload] [--json]", "another key for the control plane to seal to",                  secrets_rotate_host_key },
+        { "rm-orphans",      "[--reason TEXT] [--dry-run] [--json]", "remove what belongs to no workspace's record",                    rm_orphans },
+        { "rotate-root",     "[--reason TEXT] [--no-restart] [--credstore DIRECTORY] [--json]", "another root key: run again wherever it ended", secrets_rotate_root },
+        { "rotate-host-key", "[--reason TEXT] [--no-reload] [--json]", "another key for the control plane to seal to",                  secrets_rotate_host_key },
 };
 
 static int usage(void) {

@@ -5,11 +5,11 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "agent/ctl/answer.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/ids.h"
+#include "agent/ctl/note.h"
 #include "agent/ctl/round.h"
 #include "agent/ctl/span.h"
 #include "base/text.h"
@@ -105,10 +105,8 @@ static int steer(const Steer *s, int argc, char **argv) {
 
         if (!read_options(s, argc, argv, &g))
                 return usage(s);
-        if (s->reason == REASON_UNATTENDED && !g.reason && !isatty(STDIN_FILENO)) {
-                fprintf(stderr, "Where stdin is no terminal, %s takes --reason TEXT: it goes into the record of who did what.\n", s->verb);
+        if (!note_reason(s->verb, NULL, s->reason == REASON_UNATTENDED && !g.reason))
                 return CTL_USAGE;
-        }
         code = client_open(&client);
         if (code == CTL_OK && g.id) {
                 code = id_find(&client, s->kind, g.id, id);

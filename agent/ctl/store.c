@@ -17,8 +17,10 @@
 #define STATE_DEFAULT "/var/lib/molecule-agent"
 #define UNIT_CREDENTIALS "/run/credentials/molecule-agentd.service"     /* while the unit runs, root can read them there */
 
+const char *ctl_state_path(void) { return getenv("STATE_DIRECTORY") ?: STATE_DEFAULT; }
+
 int ctl_open_state(void) {
-        const char *path = getenv("STATE_DIRECTORY") ?: STATE_DEFAULT;
+        const char *path = ctl_state_path();
         int fd = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
 
         if (fd < 0)

@@ -65,7 +65,7 @@ def clones(stage):
     # An operator's words.
     got, text = kept.run("molecule-agentctl", "identity", "remove-foreign", "--dry-run", check=False)
     must(got == 0 and f"would go: container ws-{workspace}" in text and kept.inspect(f"ws-{workspace}"), text)
-    got, text = kept.run("molecule-agentctl", "identity", "remove-foreign", "--volumes", check=False)
+    got, text = kept.run("molecule-agentctl", "identity", "remove-foreign", "--volumes", "--reason", "a test", check=False)
     must(got == 0 and not kept.inspect(f"ws-{workspace}") and not kept.out("docker", "volume", "ls", "--quiet"), text)
     must(first.inspect(f"ws-{workspace}"), "the first host's container went")
 
@@ -86,9 +86,9 @@ def clones(stage):
     must(stage.metadata.instances[kept.address].id in shown(kept), shown(kept))
 
     # And a machine that is to be a new one.
-    got, text = kept.run("sh", "-c", "systemctl stop molecule-agentd; molecule-agentctl identity reset", check=False)
+    got, text = kept.run("sh", "-c", "systemctl stop molecule-agentd; molecule-agentctl identity reset --reason test", check=False)
     must(got == 6 and "1 workspaces" in text, text)
-    kept.run("molecule-agentctl", "identity", "reset", "--force")
+    kept.run("molecule-agentctl", "identity", "reset", "--force", "--reason", "a test")
     kept.run("systemctl", "start", "molecule-agentd")
     must(kept.host_id() not in (identity, wiped.host_id()) and kept.host(), "a new host")
 

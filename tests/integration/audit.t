@@ -154,6 +154,17 @@ def repeats(stage):
     audit(scene.site, "verify", "--head", told(scene.site))
 
 
+def post(site, path, body):
+    link = http.client.HTTPConnection("localhost")
+    link.sock = socket.socket(socket.AF_UNIX)
+    link.sock.connect(f"{site.agent.runtime}/control.sock")
+    link.request("POST", path, json.dumps(body))
+    answer = link.getresponse()
+    text = json.loads(answer.read())
+    link.close()
+    return answer.status, text
+
+
 def claims(stage):
     """what a client says of itself is bounded, printable, and marked as claimed; one that says nothing is written down as that"""
     scene = Scene(stage)
@@ -168,6 +179,63 @@ def claims(stage):
         last = of(scene.site, "local")[-1]
         same((last["verb"], last["uid"], last["claimed"]["loginuid"], last["claimed"]["executable"]), ("undrain", 0, *want))
     audit(scene.site, "verify")
+
+
+def noted(site):
+    return [(e["verb"], e["uid"], e["reason"], e["claimed"]["executable"]) for e in of(site, "local")]
+
+
+def by_hand(stage):
+    """what the tool changes by itself is recorded before it is made, through the agent or, where none runs, straight; and a hold file that comes and goes"""
+    scene = Scene(stage)
+    site, tool = scene.site, os.path.realpath(binary("molecule-agentctl"))
+    for words in (("secrets", "rotate-root", "--no-restart"), ("secrets", "rm-orphans"), ("identity", "reset"), ("identity", "remove-foreign")):
+        done = subprocess.run([tool, *words], env=site.agent.environment(), capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+        must(done.returncode == 2 and "--reason TEXT" in done.stderr, f"{words}: {done.returncode} {done.stderr}")
+    steer(site, "secrets", "rotate-host-key", "--reason", "x" * 513, want=2)
+    same(noted(site), [], "what was refused before it began")
+    steer(site, "secrets", "rotate-host-key", "--no-reload", "--reason", "the \"yearly\" one\n")
+    steer(site, "secrets", "rotate-root", "--no-restart", "--credstore", f"{site.where}/none", "--reason", "a leaver", want=75)
+    same(noted(site), [("secrets rotate-host-key", 0, "the \"yearly\" one?", tool), ("secrets rotate-root", 0, "a leaver", tool)])
+    for body in ({"verb": "hold"}, {"verb": "enroll", "code": "x"}, {}, {"verb": "enroll", "reason": "y" * 513}):
+        must(post(site, "/v1/note", body)[0] in (400, 413), body)
+    same(post(site, "/v1/note", {"verb": "credentials set"}), (200, {"recorded": True}))
+    same(noted(site)[2:], [("credentials set", 0, None, None)])
+
+    file = f"{os.path.dirname(site.agent.config)}/hold"
+    for there in (True, False, True):
+        if there:
+            with open(file, "w"):
+                os.chown(file, 12345, 0)
+        else:
+            os.unlink(file)
+        wait_for(lambda: [e["there"] for e in of(site, "hold_file")][-1:] == [there], 20, f"the hold file: {there}")
+    os.unlink(file)
+    wait_for(lambda: len(of(site, "hold_file")) == 4, 20, "the end of the hold file")
+    same([(e["there"], e.get("uid")) for e in of(site, "hold_file")][:3], [(True, 12345), (False, None), (True, 12345)])
+
+    site.agent.stop()
+    os.chown(site.agent.state, 65534, 65534)                # as it is where the agent has a user of its own
+    for top, _, names in os.walk(site.agent.state):
+        for each in (top, *(f"{top}/{name}" for name in names)):
+            os.chown(each, 65534, 65534)
+    count, host = len(lines(site)), scene.site.host()["host_id"]
+    steer(site, "secrets", "rm-orphans", "--reason", "tidy")
+    same((len(lines(site)), noted(site)[3:]), (count + 1, [("secrets rm-orphans", 0, "tidy", tool)]))
+    steer(site, "identity", "reset", "--force", "--reason", "another host now")
+    same([e["kind"] for e in lines(site)], ["begun", "local"])
+    same(noted(site), [("identity reset", 0, "another host now", tool)])
+    must("missing" not in lines(site)[0], "it went with the identity, and is not missing")
+    steer(site, "identity", "adopt", host, "--reason", "it was not")
+    same(noted(site)[3:], [("secrets rm-orphans", 0, "tidy", tool), ("identity reset", 0, "another host now", tool), ("identity adopt", 0, "it was not", tool)])
+    audit(site, "verify")
+    same({os.stat(f"{site.agent.state}/{name}").st_uid for name in ("audit", "audit.lost")}, {65534}, "it is to be the agent's")
+    for top, _, names in os.walk(site.agent.state):
+        for each in (top, *(f"{top}/{name}" for name in names)):
+            os.chown(each, 0, 0)
+    site.agent.start()
+    told(site)
+    audit(site, "verify")
 
 
 # --- tampering --------------------------------------------------------------------------------------------------------------------------
@@ -292,7 +360,7 @@ def trouble(stage):
     told(site)
 
 
-CASES = (rotation, whole_record, repeats, trouble, tampering, tampering_at_work, claims)
+CASES = (rotation, whole_record, repeats, trouble, by_hand, tampering, tampering_at_work, claims)
 
 if __name__ == "__main__":
     with Lab("audit") as lab:

@@ -170,7 +170,7 @@ def one_line(stage):
         same(json.loads(said(scene.site, "explain", given, "--json"))["explanation"]["code"], code)
     host = shown["host_id"]
     scene.site.agent.stop()
-    other = json.loads(said(scene.site, "identity", "reset", "--force", "--json"))
+    other = json.loads(said(scene.site, "identity", "reset", "--force", "--reason", "a test", "--json"))
     must(other["done"] and other["host_id"] != host, other)
     same(json.loads(said(scene.site, "identity", "show", "--json"))["set_aside"][0]["host_id"], host)
     same(json.loads(said(scene.site, "identity", "adopt", host, "--json")), {"host_id": host, "done": True})

@@ -52,7 +52,7 @@ def rotate_root(stage):
     site, text, store = stage.site(), value(), f"{stage.lab.where}/no-credentials"
     os.makedirs(store)
     workspace, _ = provisioned(site, hush={"DEMO_A": text}, image_ref=good)
-    rotate = lambda: tool(site, "secrets", "rotate-root", "--no-restart", "--credstore", store)
+    rotate = lambda: tool(site, "secrets", "rotate-root", "--reason", "a test", "--no-restart", "--credstore", store)
     same(roots_of(site), ["root.e1"], "the first root")
     for epoch in (2, 3):
         for _ in range(2):                                  # run again before the restart: no third root
@@ -62,7 +62,7 @@ def rotate_root(stage):
             verified(site)
         site.agent.restart(signal.SIGKILL if epoch == 3 else signal.SIGTERM)
         verified(site)
-        status, words = tool(site, "secrets", "rotate-root", "--no-restart", "--credstore", store, "--json")
+        status, words = tool(site, "secrets", "rotate-root", "--reason", "a test", "--no-restart", "--credstore", store, "--json")
         same((status, json.loads(words)), (0, {"epoch": epoch, "done": True}))
         same((roots_of(site), os.listdir(store)), ([f"root.e{epoch}"], []), "roots after it")
         opened_again(site, workspace, DEMO_A=text)
@@ -129,7 +129,7 @@ def rotate_credential(stage):
     site.agent.credentials["seal-key.e1"] = root
     site.start()
     workspace, _ = provisioned(site, hush={"DEMO_A": text}, image_ref=good)
-    rotate = [binary("molecule-agentctl"), "secrets", "rotate-root", "--no-restart", "--credstore", store]
+    rotate = [binary("molecule-agentctl"), "secrets", "rotate-root", "--reason", "a test", "--no-restart", "--credstore", store]
     done = apart(*rotate)
     same((done.returncode, sorted(os.listdir(store)), roots_of(site)), (75, ["seal-key.e1", "seal-key.e2"], []), done.stderr + done.stdout)
     new = apart("systemd-creds", "decrypt", "--name=seal-key.e2", f"{store}/seal-key.e2", "-").stdout
@@ -396,7 +396,7 @@ def orphans(stage):
     places = ws, f"{site.agent.state}/sealed"
     look = lambda: sorted(os.path.join(top, name) for place in places for top, _, names in os.walk(place) for name in names)
     there, mine = look(), [sealed(site, stray), f"{ws}/{stray}"]
-    status, words = tool(site, "secrets", "rm-orphans")
+    status, words = tool(site, "secrets", "rm-orphans", "--reason", "a test")
     same((status, look()), (6, there), words)
     for run in (True, False):
         if not run:
@@ -408,16 +408,16 @@ def orphans(stage):
     os.rename(ws, f"{ws}.away")                             # unknown is not absent
     for make in (lambda: None, lambda: os.symlink(f"{ws}.away", ws)):
         make()
-        status, words = tool(site, "secrets", "rm-orphans")
+        status, words = tool(site, "secrets", "rm-orphans", "--reason", "a test")
         must(status == 1 and "The records cannot be looked at" in words, f"{status}: {words}")
     os.unlink(ws)
     os.rename(f"{ws}.away", ws)
     same(look(), there, "where the records cannot be looked at")
-    status, words = tool(site, "secrets", "rm-orphans")
+    status, words = tool(site, "secrets", "rm-orphans", "--reason", "a test")
     must(status == 0 and "2 orphans" in words, words)
     left = [path for path in there if not path.startswith(tuple(mine))]
     same((look(), os.path.exists(sealed(site, stray))), (left, False), "what is left")
-    same(tool(site, "secrets", "rm-orphans"), (0, "0 orphans.\n"), "again")
+    same(tool(site, "secrets", "rm-orphans", "--reason", "a test"), (0, "0 orphans.\n"), "again")
     site.agent.start()
     has(site, workspace, DEMO_A=text)
 

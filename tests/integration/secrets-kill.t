@@ -185,7 +185,7 @@ def until_ready(state, wait=20):
 
 
 def rotate(state, want):
-    return run(binary("molecule-agentctl"), "secrets", "rotate-root", "--no-restart", env=environment(state), want=want)
+    return run(binary("molecule-agentctl"), "secrets", "rotate-root", "--reason", "a test", "--no-restart", env=environment(state), want=want)
 
 
 def verified(state, workspaces, reader=False):
@@ -241,7 +241,7 @@ def the_tool_makes_the_new_root():
 
 
 def tool(_state):
-    return [binary("molecule-agentctl"), "secrets", "rotate-root", "--no-restart"]
+    return [binary("molecule-agentctl"), "secrets", "rotate-root", "--reason", "a test", "--no-restart"]
 
 
 def once(state):

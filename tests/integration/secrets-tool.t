@@ -57,7 +57,7 @@ def tool(here, *words, wrap=()):
 
 
 def rotate(here, **more):
-    return tool(here, "rotate-root", "--no-restart", "--credstore", f"{here}/store", **more)
+    return tool(here, "rotate-root", "--reason", "a test", "--no-restart", "--credstore", f"{here}/store", **more)
 
 
 def test_looking_makes_no_directory():
