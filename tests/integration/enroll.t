@@ -102,6 +102,30 @@ def test_what_is_taken_is_kept_encrypted():
     same((got, json.loads(text.splitlines()[0])), (0, {"cp_url": plane.url, "org_id": plane.org_id, "restarted": False, "done": True}), "once more")
 
 
+def noted(state):
+    with open(f"{state}/audit") as file:
+        return [(e["verb"], e["reason"], e["uid"]) for e in map(json.loads, file) if e["kind"] == "local"]
+
+
+def test_who_did_it_is_recorded():
+    state = f"{WHERE}/state"
+    os.makedirs(state, exist_ok=True)
+    put("state/lock", "")                                   # as after a start of the agent, which does not run now
+    env = {"STATE_DIRECTORY": state, "MOLECULE_AGENT_CA_FILE": plane.authority.ca}
+    words = ("enroll", "--cp-url", plane.url, "--org-id", plane.org_id, "--credstore", STORE, "--no-restart", "--admin-token-file", put("token", plane.admin_token))
+    same(tool(*words, "--provision-secret-file", put("secret", plane.provision_secret), "--reason", "a new tenant", **env)[0], 0)
+    same(noted(state), [("enroll", "a new tenant", 0)])
+    same(tool(*words, "--provision-secret-file", put("secret", "z" * 64), "--reason", "a guess", **env)[0], 1)
+    same(noted(state), [("enroll", "a new tenant", 0)], "nothing was kept")
+    runs = f"{WHERE}/running"
+    os.makedirs(runs, exist_ok=True)
+    for name, value in (("provision-secret", plane.provision_secret), ("admin-token", plane.admin_token)):
+        put(f"running/{name}", value)
+    got, text = tool("credentials", "set", "admin-token", put("token", plane.admin_token), "--credstore", STORE, "--no-restart", "--reason", "a leaver",
+                     CREDENTIALS_DIRECTORY=runs, **env)
+    same((got, noted(state)[1:]), (0, [("credentials set", "a leaver", 0)]), text)
+
+
 def test_one_credential_anew():
     runs = f"{WHERE}/running"
     os.makedirs(runs, exist_ok=True)
