@@ -11,13 +11,21 @@
 #include "agent/api-routes.h"
 #include "base/log.h"
 
-#define VERB_MAX 32
-
 typedef struct Args {
         char workspace_id[UUID_SIZE], job_id[UUID_SIZE];
-        char *reason, *verb;
+        char *reason;
+        const char *verb;               /* of a note, borrowed */
         uint32_t seconds;
 } Args;
+
+static int set_verb(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
+        const char *verb = cJSON_GetStringValue(v);
+
+        if (!audit_noted_verb(verb))
+                return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "field '%s' is no verb that is noted", f->name);
+        *(const char **) place = verb;
+        return 0;
+}
 
 #define AT(member) offsetof(Args, member)
 static const JsonField
@@ -36,7 +44,7 @@ static const JsonField
         drain_fields[] = { { "reason", cJSON_String, json_set_string, AT(reason), JSON_REQUIRED, JOB_REASON_MAX, NULL }, {} },
         undrain_fields[] = { { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL }, {} },
         note_fields[] = {
-                { "verb", cJSON_String, json_set_string, AT(verb), JSON_REQUIRED, VERB_MAX, NULL },
+                { "verb", cJSON_String, set_verb, AT(verb), JSON_REQUIRED, 0, NULL },
                 { "reason", cJSON_String, json_set_text, AT(reason), JSON_OPTIONAL, JOB_REASON_MAX, NULL },
                 {}
         },
@@ -51,10 +59,7 @@ static const JsonField
                 {}
         };
 
-static void args_done(Args *a) {
-        free(a->reason);
-        free(a->verb);
-}
+static void args_done(Args *a) { free(a->reason); }
 
 /* ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -79,9 +84,9 @@ static int change(Agent *a, const ApiCall *c, const char *verb, const char *what
         r = json_dispatch(c->json ?: empty, fields, JSON_STRICT, &args, reterr);
         if (r < 0)
                 return r;
-        log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL, .event = EVENT_LOCAL_CHANGE }, "%s, asked for by %s%s%s", what, c->who,
+        log_write(LOG_NOTICE, &(LogFields){ .workspace_id = args.workspace_id[0] ? args.workspace_id : NULL, .event = EVENT_LOCAL_CHANGE }, "%s, asked for by %s%s%s", args.verb ?: what, c->who,
                   args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
-        l = (AuditLocal){ .verb = verb, .reason = args.reason, .workspace_id = args.workspace_id, .job_id = args.job_id, .seconds = args.seconds };
+        l = (AuditLocal){ .verb = args.verb ?: verb, .reason = args.reason, .workspace_id = args.workspace_id, .job_id = args.job_id, .seconds = args.seconds };
         if (fields != none)             /* a round with the control plane changes nothing by itself */
                 agent_audit_local(a, c, &l);
         r = make(a, &args, reterr);
@@ -116,6 +121,14 @@ static int poll_now(Agent *a, const Args *args, Fault *reterr) {
         return 0;
 }
 
+/* What the tool is about to do by itself. */
+static int nothing(Agent *a, const Args *args, Fault *reterr) {
+        (void) a;
+        (void) args;
+        (void) reterr;
+        return 0;
+}
+
 static int collect(Agent *a, const Args *args, Fault *reterr) {
         (void) args;
         if (engine_state(a->engine) != ENGINE_UP)
@@ -137,22 +150,8 @@ CHANGE(drain, "A drain", drain_fields, drain)
 CHANGE(undrain, "The end of a drain", undrain_fields, undrain)
 CHANGE(restart, "A restart", restart_fields, restart)
 CHANGE(cancel, "A cancel", cancel_fields, cancel)
+CHANGE(note, "A note", note_fields, nothing)
 CHANGE(gc, "The removal of images that nothing needs", undrain_fields, collect)
-
-/* A change that the tool is about to make by itself. */
-int api_post_note(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
-        _cleanup_(args_done) Args args = {};
-        AuditLocal l;
-        int r = c->json ? json_dispatch(c->json, note_fields, JSON_STRICT, &args, reterr) : -EINVAL;
-
-        if (r < 0 || !audit_noted_verb(args.verb))
-                return r < 0 && reterr->set ? r : fault(reterr, -EINVAL, FAULT_BAD_JSON, "The body is to have a verb that is noted.");
-        log_write(LOG_NOTICE, &(LogFields){ .event = EVENT_LOCAL_CHANGE }, "%s, by %s%s%s", args.verb, c->who, args.reason && args.reason[0] ? ": " : ".", args.reason ?: "");
-        l = (AuditLocal){ .verb = args.verb, .reason = args.reason };
-        agent_audit_local(a, c, &l);
-        ret->json = cJSON_CreateObject();
-        return json_add_bool(ret->json, "recorded", !audit_fault(a->audit)) ? 0 : -ENOMEM;
-}
 
 /* An id of a job that lies there in clear; in an envelope it does not. */
 static const char *id_in(const cJSON *job, const char *name) {

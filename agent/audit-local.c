@@ -37,7 +37,7 @@ cJSON *audit_local(const AuditLocal *l) {
 
 /* Changes that do not go over the local API, and whose verbs tell of themselves. */
 bool audit_noted_verb(const char *verb) {
-        static const char *const verbs[] = { "secrets rotate-root", "secrets rotate-host-key", "secrets rm-orphans", "credentials set", "enroll",
+        static const char verbs[][24] = { "secrets rotate-root", "secrets rotate-host-key", "secrets rm-orphans", "credentials set", "enroll",
                                              "identity adopt", "identity reset", "identity remove-foreign" };
 
         for (size_t i = 0; i < ELEMENTS(verbs); i++)

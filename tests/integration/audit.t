@@ -199,14 +199,15 @@ def by_hand(stage):
     same(noted(site), [("secrets rotate-host-key", 0, "the \"yearly\" one?", tool), ("secrets rotate-root", 0, "a leaver", tool)])
     for body in ({"verb": "hold"}, {"verb": "enroll", "code": "x"}, {}, {"verb": "enroll", "reason": "y" * 513}):
         must(post(site, "/v1/note", body)[0] in (400, 413), body)
-    same(post(site, "/v1/note", {"verb": "credentials set"}), (200, {"recorded": True}))
+    same(post(site, "/v1/note", {"verb": "credentials set"})[0], 200)
     same(noted(site)[2:], [("credentials set", 0, None, None)])
 
     file = f"{os.path.dirname(site.agent.config)}/hold"
     for there in (True, False, True):
         if there:
-            with open(file, "w"):
-                os.chown(file, 12345, 0)
+            with open(f"{file}.new", "w"):
+                os.chown(f"{file}.new", 12345, 0)
+            os.rename(f"{file}.new", file)
         else:
             os.unlink(file)
         wait_for(lambda: [e["there"] for e in of(site, "hold_file")][-1:] == [there], 20, f"the hold file: {there}")

@@ -184,4 +184,4 @@ if os.geteuid() != 0 or subprocess.run(["systemd-creds", "--version"], capture_o
 plane.start()
 plane.org_make()
 tap.run([test_what_is_refused_is_not_kept, test_an_old_mirror_without_provision_routes, test_for_root_only, test_what_is_taken_is_kept_encrypted,
-         test_one_credential_anew, test_credentials_of_another_machine_go_aside])
+         test_who_did_it_is_recorded, test_one_credential_anew, test_credentials_of_another_machine_go_aside])
