@@ -121,7 +121,8 @@ static int choose(int dirfd, const char *name, void *userdata) {
         return 0;
 }
 
-static void say_last_words(const char *id) {
+/* false: there are none, or they are not for this user. */
+static bool say_last_words(const char *id) {
         _cleanup_close_ int state = geteuid() == 0 ? ctl_open_state() : -1, dir = -1;
         _cleanup_free_ char *text = NULL;
         Newest n = { .id = id };
@@ -129,24 +130,24 @@ static void say_last_words(const char *id) {
 
         dir = state < 0 ? -1 : openat(state, "rescue", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (dir < 0 || file_each(dir, choose, &n) < 0 || !n.name[0] || file_read(dir, n.name, RESCUE_MAX, &text, &size) < 0)
-                return;
+                return false;
         printf("The last words of a container that failed and was removed, rescue/%s:\n", n.name);
         (void) fwrite(text, 1, size, stdout);
         if (size && text[size - 1] != '\n')
                 putchar('\n');
+        return true;
 }
 
 /* The engine could not say it, and the last line is its words; or the agent ended; or nothing was read for so long that it gave up. */
 static int broken_off(Client *client, const Reader *r, const char *id) {
         _cleanup_json_ cJSON *df = NULL;
         Fault why = {};
+        bool runs = client_get(client, "/v1/df", &df, &why) == CTL_OK;
 
+        if (runs && !r->json && say_last_words(id))
+                return CTL_FAILED;
         fputs("The log broke off; its last line may say why.\n", stderr);
-        if (client_get(client, "/v1/df", &df, &why) != CTL_OK)
-                return client_say(CTL_NOT_RUNNING, &why);
-        if (!r->json)
-                say_last_words(id);
-        return CTL_FAILED;
+        return runs ? CTL_FAILED : client_say(CTL_NOT_RUNNING, &why);
 }
 
 int ctl_logs(int argc, char **argv) {
