@@ -44,15 +44,6 @@ static bool is_same(const cJSON *x, const cJSON *y, const char *const *members) 
         return true;
 }
 
-static const cJSON *find(const cJSON *list, const char *workspace_id) {
-        const cJSON *w;
-
-        cJSON_ArrayForEach(w, list)
-                if (str_equal(json_get_string(w, "workspace_id"), workspace_id))
-                        return w;
-        return NULL;
-}
-
 static void tell_gone(Agent *a, const char *workspace_id) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
@@ -65,13 +56,13 @@ static void look_at_workspaces(Agent *a, cJSON *now) {
         const cJSON *w;
 
         cJSON_ArrayForEach(w, now) {
-                const cJSON *before = find(a->told.workspaces, json_get_string(w, "workspace_id"));
+                const cJSON *before = json_find(a->told.workspaces, "workspace_id", json_get_string(w, "workspace_id"));
 
                 if (!before || !is_same(before, w, members))
                         tell(a, "workspace", cJSON_Duplicate(w, true));
         }
         cJSON_ArrayForEach(w, a->told.workspaces)
-                if (!find(now, json_get_string(w, "workspace_id")))
+                if (!json_find(now, "workspace_id", json_get_string(w, "workspace_id")))
                         tell_gone(a, json_get_string(w, "workspace_id"));
         cJSON_Delete(a->told.workspaces);
         a->told.workspaces = now;

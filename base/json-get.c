@@ -52,6 +52,15 @@ bool json_whole(const cJSON *v, int64_t *ret) {
         return true;
 }
 
+const cJSON *json_find(const cJSON *list, const char *member, const char *value) {
+        const cJSON *item;
+
+        cJSON_ArrayForEach(item, list)
+                if (str_equal(json_get_string(item, member), value))
+                        return item;
+        return NULL;
+}
+
 int64_t json_get_i64(const cJSON *object, const char *path, int64_t otherwise) {
         (void) json_whole(json_get_path(object, path), &otherwise);
         return otherwise;

@@ -77,6 +77,7 @@ int json_set_value(const JsonField *f, const cJSON *v, void *place, Fault *reter
 /* Look-ups in trees that were parsed leniently (case-sensitive); NULL, or the default, where absent or of another type. */
 const cJSON *json_get(const cJSON *object, const char *name);
 const cJSON *json_get_path(const cJSON *object, const char *path);      /* "State/Health/Status" */
+const cJSON *json_find(const cJSON *list, const char *member, const char *value);       /* the first item whose member is value; NULL: which has none */
 const char  *json_get_string(const cJSON *object, const char *path);    /* borrowed from the tree */
 int64_t      json_get_i64(const cJSON *object, const char *path, int64_t otherwise);
 bool         json_whole(const cJSON *v, int64_t *ret);  /* false, ret untouched: no number, a fraction, or from 2^53 on, where doubles are not exact */

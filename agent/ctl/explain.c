@@ -68,15 +68,6 @@ static void explain_item(const cJSON *item, const char *code, const char *words)
                 printf("  %s\n", json_get_string(item, "error/message"));
 }
 
-static const cJSON *find(const cJSON *list, const char *member, const char *id) {
-        const cJSON *item;
-
-        cJSON_ArrayForEach(item, list)
-                if (str_equal(json_get_string(item, member), id))
-                        return item;
-        return NULL;
-}
-
 static int explain_workspace(const cJSON *w) {
         const char *status = json_get_string(w, "status"), *code = json_get_string(w, "last_error/code");
         char age[TERM_TEXT_SIZE];
@@ -129,8 +120,8 @@ static int explain_id(const char *given, bool json) {
         code = id_find(&client, id_among(given, json_get(workspaces, "workspaces"), "workspace_id") ? ID_WORKSPACE : ID_JOB, given, id);
         if (code != CTL_OK)
                 return code;
-        w = find(json_get(workspaces, "workspaces"), "workspace_id", id);
-        j = find(json_get(jobs, "jobs"), "job_id", id) ?: find(json_get(jobs, "outcomes"), "job_id", id);
+        w = json_find(json_get(workspaces, "workspaces"), "workspace_id", id);
+        j = json_find(json_get(jobs, "jobs"), "job_id", id) ?: json_find(json_get(jobs, "outcomes"), "job_id", id);
         if (json && (w || j))
                 return item_as_json(w ?: j, json_get_string(w ?: j, w ? "last_error/code" : "error/code"));
         if (w || j)

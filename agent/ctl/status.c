@@ -48,12 +48,7 @@ static Tally count(const cJSON *workspaces) {
 
 /* The words of a hold, of the host (NULL) or of one workspace; NULL: there is none. */
 static const cJSON *hold_of(const cJSON *status, const char *workspace_id) {
-        const cJSON *hold;
-
-        cJSON_ArrayForEach(hold, json_get_path(status, "hold/holds"))
-                if (str_equal(json_get_string(hold, "workspace_id"), workspace_id))
-                        return hold;
-        return NULL;
+        return json_find(json_get_path(status, "hold/holds"), "workspace_id", workspace_id);
 }
 
 /* ── the verdict ─────────────────────────────────────────────────────────────────────────────────────────────── */
