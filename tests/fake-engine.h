@@ -27,9 +27,9 @@ typedef enum FakePull {
 } FakePull;
 
 typedef struct FakeEngine {
-        volatile int      questions, event_streams, pulls, pulls_open, inspects, networks_made, closed;
-        volatile int      old, broken, network_there, network_race, network_slow, present, wrong_digest;
-        volatile int      status, fail_times;           /* so many pulls fail, the next is good; -1: all */
+        _Atomic int       questions, event_streams, pulls, pulls_open, inspects, networks_made, closed;
+        _Atomic int       old, broken, network_there, network_race, network_slow, present, wrong_digest;
+        _Atomic int       status, fail_times;           /* so many pulls fail, the next is good; -1: all */
         volatile FakePull pull;
         char              words[200], root_dir[100], since[64], auth[64], from_image[256];
 } FakeEngine;
