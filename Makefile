@@ -105,12 +105,36 @@ check-mutants: tests ## takes guards away, one by one, and sees that just the na
 check-mutants-now: tests
 	@tests/fault/mutants.sh
 
-check-all: ## check and check-instance with their long versions, check-contract, check-mutants, check-package: an hour and a half
+check-faults: tests ## kills, power cuts, errors, full disks, failing allocations, seeded bugs: hours; QUICK=1: a sample, in minutes
+	@tests/lab/deps.sh build test
+	$(call again,check-faults-now)
+
+check-faults-now: tests
+	@$(binaries) $(if $(QUICK),MOLECULE_QUICK=1) perl tests/lab/check.pl $(sort $(wildcard tests/fault/*.t)) tests/fault/mutants.sh
+
+# The two that are left out are about memory that valgrind has in its own hands: what is locked, what freed blocks hold.
+check-valgrind: tests ## the unit tests under valgrind
+	@tests/lab/deps.sh build test proof
+	@$(binaries) MOLECULE_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
+		perl tests/lab/check.pl $(filter-out %/test-arena %/test-heap,$(UNIT))
+
+analyze: ## gcc -fanalyzer over what is shipped; every finding that is not judged in tests/lab/analyzer.txt is an error
+	@tests/lab/analyze.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(filter-out tests/%,$(SOURCES)) $(LAUNCH)
+
+check-all: ## everything there is, in its long version: a day
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check-instance
 	@$(MAKE) --no-print-directory check-contract
-	@$(MAKE) --no-print-directory check-mutants
 	@$(MAKE) --no-print-directory check-package
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory analyze
+	@$(MAKE) --no-print-directory check-valgrind
+	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory check-sim SEEDS=100000
+	@$(MAKE) --no-print-directory fuzz RUNS=10000000
+	@$(MAKE) --no-print-directory bench-fleet
+	@$(MAKE) --no-print-directory check-faults
+	@$(MAKE) --no-print-directory soak HOURS=8
 
 deb: ## the Debian package of what is committed, in build/deb; brings its own packages
 	@tests/lab/deps.sh build package
@@ -194,5 +218,5 @@ help: ## this list; variants: SAN=address,undefined CC=clang WERROR=1 PREFIX=/us
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .DELETE_ON_ERROR:
-.PHONY: deb check-package all tests deps check check-now check-unit check-mutants check-mutants-now check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help install-only rpm release check-instance
+.PHONY: deb check-package all tests deps check check-now check-unit check-mutants check-mutants-now check-faults check-faults-now check-valgrind analyze check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help install-only rpm release check-instance
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -304,7 +304,7 @@ int payload_save(const WorkspaceDir *d, const char *id, const Job *j, Fault *ret
 int payload_load(const WorkspaceDir *d, const char *id, uint64_t generation, const JobRules *rules, Job **ret, Fault *reterr) {
         _cleanup_free_ char *text = NULL;
         JobLabel label = {};
-        size_t size;
+        size_t size = 0;
         int r = side_load(d, id, generation, "payload", &text, &size, reterr);
 
         if (r >= 0)
@@ -324,7 +324,7 @@ int undo_save(const WorkspaceDir *d, const char *id, uint64_t generation, const 
 
 int undo_load(const WorkspaceDir *d, const char *id, uint64_t generation, cJSON **ret, Fault *reterr) {
         _cleanup_free_ char *text = NULL;
-        size_t size;
+        size_t size = 0;
         int r = side_load(d, id, generation, "undo", &text, &size, reterr);
 
         return r < 0 ? r : json_parse(text, size, ret, reterr);

@@ -273,7 +273,7 @@ static int read_item(const SetWork *w, const cJSON *item, Secret **ret, Fault *r
         SealContext c = context(w, SEAL_SECRET, item->string);
         SealKeys keys = keys_for(w->vault->keys, w->key->data);
         char file[160], hash[HASH_TEXT_SIZE];
-        size_t size;
+        size_t size = 0;
         int r = file_name(item->string, file);
 
         if (r == 0)

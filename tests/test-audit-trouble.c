@@ -136,11 +136,11 @@ TEST(a_full_disk_and_a_read_only_one) {
         CHECK_INT(v.lost, 2);
 
         (void) audit_free(a);
-        CHECK_INT(mount(NULL, d.path, NULL, MS_REMOUNT|MS_RDONLY, "size=64k"), 0);
+        CHECK_INT(mount(NULL, d.path, "none", MS_REMOUNT|MS_RDONLY, "size=64k"), 0);
         a = open_audit(fd, 1 << 20);
         CHECK(audit_fault(a) != NULL && audit_head(a) == NULL);
         CHECK(add(a, 0, NULL) == -EROFS);
-        CHECK_INT(mount(NULL, d.path, NULL, MS_REMOUNT, "size=64k"), 0);
+        CHECK_INT(mount(NULL, d.path, "none", MS_REMOUNT, "size=64k"), 0);
         CHECK_INT(add(a, 0, NULL), 0);
         CHECK_STR(verdict(fd, audit_head(a), &v), "");
         CHECK_INT(v.lost, 3);

@@ -22,7 +22,7 @@ static bool mounted(void) {
                 return true;
         if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) < 0 || !mkdtemp(path))
                 return false;
-        if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("tmpfs", path, "tmpfs", 0, DISK) < 0)
+        if (mount(NULL, "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 || mount("tmpfs", path, "tmpfs", 0, DISK) < 0)
                 return false;
         disk = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return disk >= 0;

@@ -468,7 +468,7 @@ TEST(a_disk_that_takes_nothing) {
         if (!small_disk(&k, 512))
                 SKIP("this user may not mount a small tmpfs");
         CHECK_INT(kit_write(&k, W1, 7, "A=1 B=2", NULL), 0);
-        CHECK_INT(mount(NULL, k.d.path, NULL, MS_REMOUNT|MS_RDONLY, NULL), 0);
+        CHECK_INT(mount(NULL, k.d.path, "none", MS_REMOUNT|MS_RDONLY, NULL), 0);
         CHECK(kit_write(&k, W1, 8, "A=1", &f) < 0);
         CHECK_STR(kit_code(&f), "state_degraded");
         CHECK(vault_seal(k.vault, W2, 7, "payload", "x", 1, &file, &size, &g) < 0);     /* which would need a key */

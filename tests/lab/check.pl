@@ -3,19 +3,23 @@
 # Runs the named tests under TAP::Harness, as prove does, and says at the end how many single answers passed, failed and were skipped.
 # A test that ends badly, prints no plan or breaks its plan counts as one failure more; a skipped answer never counts as passed.
 # Integration tests need root: without it, and without a sudo that asks for no password, they are skipped and say so.
+# MOLECULE_UNDER is put before each unit test, such as valgrind and its options.
 use strict;
 use warnings;
 use TAP::Harness;
 
 my $root = $> == 0;
 my $sudo = !$root && system('sudo -n true >/dev/null 2>&1') == 0;
-my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP MOLECULE_LAUNCH MOLECULE_LONG MOLECULE_PACKAGE MOLECULE_ROOT ASAN_OPTIONS UBSAN_OPTIONS);
+my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP MOLECULE_LAUNCH MOLECULE_LONG MOLECULE_QUICK MOLECULE_SEED MOLECULE_POINT MUTANTS MOLECULE_PACKAGE MOLECULE_ROOT ASAN_OPTIONS UBSAN_OPTIONS);
+my %seconds = (integration => 900, instance => 1800, fault => $ENV{MOLECULE_QUICK} ? 900 : 12 * 3600);
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
 sub command {
         my ($harness, $file) = @_;
-        my $live = $file =~ m{tests/(?:integration|instance)/};
-        my @run = ('timeout', '-k', '30', $file =~ m{tests/instance/} ? 1800 : $live ? 900 : 180, $file =~ m{/} ? $file : "./$file");
+        my ($live) = $file =~ m{tests/(integration|instance|fault)/};
+        my $under = $file =~ m{/tests/test-} && $ENV{MOLECULE_UNDER} || '';
+        my $limit = $live ? $seconds{$live} : $under ? 1200 : 180;
+        my @run = ('timeout', '-k', '30', $limit, split(' ', $under), $file =~ m{/} ? $file : "./$file");
         return [@run] if !$live || $root;
         return ['sudo', '-n', 'env', 'PYTHONDONTWRITEBYTECODE=1', @kept, @run] if $sudo;
         return ['echo', '1..0 # SKIP needs root, or sudo without a password'];
