@@ -9,7 +9,7 @@ SAN     ?=
 CC      ?= cc
 MUSL_CC ?= musl-gcc
 WERROR  ?=
-O       := build/obj$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(COVERAGE),-cov)
+O       := build/obj$(if $(FUZZER),-fuzz,$(if $(SAN),-san)$(if $(filter clang%,$(CC)),-clang)$(if $(COVERAGE),-cov))
 BIN     := $(if $(SAN)$(filter clang%,$(CC))$(COVERAGE),$(O)/bin,build)
 
 PKGS       := libcurl libssl libcrypto libcjson libsystemd libsodium libmicrohttpd
@@ -36,7 +36,7 @@ ALLLDFLAGS = $(LDFLAGS) -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-section
 LAUNCHFLAGS = -std=gnu17 -Os -static $(HARDEN) -fno-pie $(WARN) -ffunction-sections -fdata-sections \
              -fno-asynchronous-unwind-tables -fno-unwind-tables -s -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 
-SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c)
+SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c tests/fuzz/*.c)
 LAUNCH   := $(wildcard secrets/launch/*.c)
 objects   = $(patsubst %.c,$(O)/%.o,$(1))
 BASE     := $(call objects,$(filter base/%,$(SOURCES)))
@@ -45,7 +45,8 @@ AGENTD   := $(call objects,agent/main.c) $(LIB)
 CTL      := $(call objects,$(filter agent/ctl/%,$(SOURCES))) $(LIB)
 DEVCP    := $(call objects,$(filter tests/devcp/%,$(SOURCES))) $(BASE)
 TESTS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/test-*.c))
-UNIT     := $(filter-out %/test-engine,$(TESTS))         # that one runs under tests/integration/engine.t
+TARGETS  := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/fuzz/*.c))      # of the fuzzer; without one, over their seeds
+UNIT     := $(filter-out %/test-engine,$(TESTS)) $(TARGETS)      # that one runs under tests/integration/engine.t
 RULES    := tests/layers.sh tests/incidents.t tests/manual.t tests/docs.t
 TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))
 LIVE     := $(sort $(wildcard tests/integration/*.t))
@@ -53,6 +54,7 @@ LIVE     := $(sort $(wildcard tests/integration/*.t))
 say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
 link      = $(CC) $(ALLCFLAGS) $(if $(LTO),-fno-lto) $(ALLLDFLAGS)
 libs      = $(or $(PKG_LIBS),$(shell pkg-config --libs $(1)) -lm)
+fuzzer    = CC=clang SAN=fuzzer-no-link,address,undefined FUZZER=yes CFLAGS='-O2 -g'
 # One more make of our own, as wide as the machine unless told otherwise, whose files end up with the caller.
 again     = +@tests/lab/own.sh $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) $(1)
 binaries  = MOLECULE_AGENTD=$(abspath $(BIN))/molecule-agentd MOLECULE_AGENTCTL=$(abspath $(BIN))/molecule-agentctl \
@@ -75,15 +77,18 @@ $(BIN)/molecule-launch: $(LAUNCH) Makefile
 $(BIN)/molecule-launch: link = $(MUSL_CC) -D_GNU_SOURCE -I. $(LAUNCHFLAGS)
 $(TESTS) $(TOOLS): $(BIN)/tests/%: $(O)/tests/%.o $(LIB)
 $(TESTS) $(TOOLS): LDLIBS = $(call libs,$(PKGS))
-$(PROGRAMS) $(TESTS) $(TOOLS):
+$(TARGETS): $(BIN)/tests/%: $(O)/tests/%.o $(LIB) $(if $(FUZZER),,$(O)/tests/fuzz-replay.o)
+$(TARGETS): LDLIBS = $(if $(FUZZER),-fsanitize=fuzzer) $(call libs,$(PKGS))
+$(BIN)/tests/fuzz/imds: without = %/http-wait.o         # it answers in its place
+$(PROGRAMS) $(TESTS) $(TOOLS) $(TARGETS):
 	@mkdir -p $(@D)
-	$(call say,link)$(link) -o $@ $(filter-out Makefile,$^) $(LDLIBS)
+	$(call say,link)$(link) -o $@ $(filter-out Makefile $(without),$^) $(LDLIBS)
 
 $(O)/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
 	$(call say,cc)$(CC) $(ALLCPPFLAGS) $(ALLCFLAGS) $(LTO) -MMD -MP -c -o $@ $<
 
-tests: all $(TESTS) $(TOOLS)
+tests: all $(TESTS) $(TOOLS) $(TARGETS)
 
 deps: ## install the packages that building and testing need (as root or by sudo; else says the one line)
 	@tests/lab/deps.sh build test
@@ -169,6 +174,13 @@ check-contract: ## the agent against the OpenAPI file, by a validating proxy (ne
 check-contract-now: tests
 	@$(binaries) tests/contract/run.sh
 
+fuzz: ## SECONDS (20) or RUNS of libFuzzer on each parser, or on NAME; brings its own packages
+	@tests/lab/deps.sh build fuzz
+	$(call again,$(fuzzer) fuzz-now)
+
+fuzz-now: $(if $(NAME),$(BIN)/tests/fuzz/$(NAME),$(TARGETS))
+	@python3 tests/fuzz/fuzz.py $(if $(RUNS),--runs $(RUNS),--seconds $(or $(SECONDS),20)) $^
+
 demo: ## one workspace the whole way, in under a minute; brings its own packages
 	@tests/lab/deps.sh build test
 	$(call again,demo-now)
@@ -218,5 +230,5 @@ help: ## this list; variants: SAN=address,undefined CC=clang WERROR=1 PREFIX=/us
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .DELETE_ON_ERROR:
-.PHONY: deb check-package all tests deps check check-now check-unit check-mutants check-mutants-now check-faults check-faults-now check-valgrind analyze check-all check-contract check-contract-now demo demo-now bench bench-now lint size format install clean help install-only rpm release check-instance
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
