@@ -33,10 +33,25 @@ static size_t header_make(const char *kind, unsigned version, const char *json, 
         return (size_t) n;
 }
 
+/* The record around a body that may hold anything; malloc'd, a NUL behind it. */
+static char *record_make(const char *kind, const char *body, size_t size, size_t *ret_size) {
+        char header[HEADER_MAX], *text;
+        size_t n = header_make(kind, version_now, body, size, header);
+
+        text = malloc(n + size + 1);
+        if (!text)
+                return NULL;
+        memcpy(text, header, n);
+        memcpy(text + n, body, size);
+        text[n + size] = 0;
+        *ret_size = n + size;
+        return text;
+}
+
 int record_format(const char *kind, const cJSON *json, char **ret, size_t *ret_size) {
         _cleanup_free_ char *body = NULL;
-        char header[HEADER_MAX], *text;
-        size_t n, size;
+        char *text;
+        size_t size;
         int r;
 
         body = json_print(json);
@@ -48,15 +63,10 @@ int record_format(const char *kind, const cJSON *json, char **ret, size_t *ret_s
                 return r;                               /* what could not be read back is not written */
 
         body[size++] = '\n';                            /* in the place of NUL */
-        n = header_make(kind, version_now, body, size, header);
-        text = malloc(n + size + 1);
+        text = record_make(kind, body, size, ret_size);
         if (!text)
                 return -ENOMEM;
-        memcpy(text, header, n);
-        memcpy(text + n, body, size);
-        text[n + size] = 0;
         *ret = text;
-        *ret_size = n + size;
         return 0;
 }
 
@@ -171,13 +181,11 @@ int record_version_of(int dirfd, const char *name, size_t max) {
 int record_rewrite(int dirfd, const char *name, size_t max) {
         _cleanup_(whole_done) Whole w = {};
         _cleanup_free_ char *text = NULL;
-        char header[HEADER_MAX];
-        size_t n;
+        size_t size;
         int r = whole_read(dirfd, name, max, &w);
 
         if (r < 0 || w.version == version_now)
                 return r;
-        n = header_make(w.kind, version_now, w.body, w.size, header);
-        text = str_printf("%s%.*s", header, (int) w.size, w.body);
-        return text ? file_write_atomic(dirfd, name, text, n + w.size) : -ENOMEM;
+        text = record_make(w.kind, w.body, w.size, &size);
+        return text ? file_write_atomic(dirfd, name, text, size) : -ENOMEM;
 }

@@ -215,4 +215,29 @@ TEST(one_version_back) {
         CHECK_INT(rmdir(path), 0);
 }
 
+/* Found by tests/fuzz/record: the copy ended at the NUL, and what lay behind it in memory was written. */
+TEST(rewriting_keeps_a_body_that_is_no_text) {
+        static const char body[] = "{\0}\n";
+        char path[] = "/tmp/test-record-XXXXXX", digest[HASH128_TEXT_SIZE];
+        _cleanup_free_ char *text = NULL, *back = NULL;
+        _cleanup_close_ int dir = mkdtemp(path) ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        size_t n, size;
+
+        hash128_text(body, 4, digest);
+        text = str_printf("molecule-agent pins v1 4 %s\n    ", digest);
+        if (!CHECK(text))
+                return;
+        n = strlen(text) - 4;
+        memcpy(text + n, body, 4);
+        CHECK_INT(file_replace(dir, "r", text, n + 4, 0600), 0);
+        record_set_version(RECORD_VERSION - 1);
+        CHECK_INT(record_rewrite(dir, "r", 4096), 0);
+        record_set_version(RECORD_VERSION);
+        CHECK_INT(record_rewrite(dir, "r", 4096), 0);
+        CHECK_INT(file_read(dir, "r", 4096, &back, &size), 0);
+        CHECK(size == n + 4 && memcmp(back, text, size) == 0);
+        CHECK_INT(file_remove(dir, "r"), 0);
+        CHECK_INT(rmdir(path), 0);
+}
+
 TEST_MAIN
