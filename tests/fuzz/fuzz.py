@@ -44,7 +44,8 @@ def run(program, amount, scratch):
         return True, f"{answer}, no finding", ""
     again = re.findall(r"Test unit written to (\S+)", text)
     how = f"again: {program} {again[-1]}" if again else f"ended with {status}; all of it: {log}"
-    return False, f"{answer}, A FINDING", "\n".join(text.rstrip().split("\n")[-60:] + [how])
+    said = [line for line in text.rstrip().split("\n") if not re.match(r"#\d+\t|INFO:", line)]
+    return False, f"{answer}, A FINDING", "\n".join([*said[-60:], how])
 
 def main():
     parser = argparse.ArgumentParser()
