@@ -216,19 +216,29 @@ static const char *parse_ports(const char *v, Config *c) {
         return NULL;
 }
 
-/* A file's line cannot hold one; an environment variable can, and config.good would take it for another line. */
-static bool has_control_character(const char *v) {
-        for (; *v; v++)
-                if ((unsigned char) *v < 0x20 || *v == 0x7f)
-                        return true;
-        return false;
+/* Values come from the environment, too: config.good, where each is a line, would give back another one, or none at all. NULL: fine. */
+static const char *line_refuses(const Setting *s, const char *v) {
+        size_t n = strlen(v);
+
+        if (strlen(s->key) + strlen(" = ") + n > CONF_LINE_MAX)
+                return "is longer than a line may be";
+        for (size_t i = 0, k; i < n; i += k) {
+                k = utf8_length(v + i, n - i);
+                if (k == 0)
+                        return "is not UTF-8";
+                if ((unsigned char) v[i] < 0x20 || v[i] == 0x7f)
+                        return "holds a control character";
+        }
+        return NULL;
 }
 
 static const char *assign(Config *c, const Setting *s, const char *value) {
         void *place = (char *) c + s->offset;
-        const char *why = has_control_character(value) ? "holds a control character" : value[0] && s->rule ? s->rule(value) : NULL;
+        const char *why = line_refuses(s, value);
         char *copy;
 
+        if (!why && value[0] && s->rule)
+                why = s->rule(value);
         if (why)
                 return why;
         switch (s->kind) {
@@ -308,6 +318,19 @@ static int read_dropins(Loading *l, const char *dir, Fault *reterr) {
         return r;
 }
 
+/* White space around it is dropped, as it is in a file. */
+static int set_from_environment(Loading *l, size_t i, const char *value, const char *name, Fault *reterr) {
+        const char *from = value + strspn(value, " \t"), *end = from + strlen(from);
+        _cleanup_free_ char *bare = NULL;
+
+        while (end > from && (end[-1] == ' ' || end[-1] == '\t'))
+                end--;
+        if (end == from)
+                return 0;
+        bare = strndup(from, (size_t) (end - from));
+        return bare ? set(l, i, bare, name, reterr) : fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+}
+
 static int read_environment(Loading *l, Fault *reterr) {
         for (size_t i = 0; i < N_SETTINGS; i++) {
                 char name[80] = "MOLECULE_AGENT_";
@@ -325,7 +348,7 @@ static int read_environment(Loading *l, Fault *reterr) {
                 }
                 if (!value || !value[0])
                         continue;
-                r = set(l, i, value, name, reterr);
+                r = set_from_environment(l, i, value, name, reterr);
                 if (r < 0)
                         return r;
         }
