@@ -387,19 +387,22 @@ void engine_event_done(EngineEvent *e) {
 }
 
 /* The time of an event is a number beyond 2^53, which strict JSON refuses. Its digits are cut out of a copy of the line and read by
- * themselves. In well-formed text the key with both its bare quotes can only be a key: inside a string the quotes would be escaped. */
+ * themselves. A label of the container may have the key's name, or end in it: but labels are strings, and no digit follows. */
 static uint64_t time_cut(char *line) {
         static const char key[] = "\"timeNano\":";
-        char *digits = strstr(line, key), *end;
+        char *digits = line, *end;
         char text[21] = "";
         uint64_t v;
 
-        if (!digits)
-                return 0;
-        digits += strlen(key);
-        digits += strspn(digits, " ");
-        end = digits + strspn(digits, "0123456789");
-        if (end == digits || end - digits >= (ptrdiff_t) sizeof text)
+        do {
+                digits = strstr(digits, key);
+                if (!digits)
+                        return 0;
+                digits += strlen(key);
+                digits += strspn(digits, " ");
+                end = digits + strspn(digits, "0123456789");
+        } while (end == digits);
+        if (end - digits >= (ptrdiff_t) sizeof text)
                 return 0;
         memcpy(text, digits, (size_t) (end - digits));
         memset(digits, ' ', (size_t) (end - digits));

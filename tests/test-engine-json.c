@@ -435,6 +435,8 @@ TEST(events_that_make_no_sense) {
                 { "{\"Action\":\"die\",\"Actor\":{\"ID\":\"a\"},\"x\":\"\\\"timeNano\\\":99\"}", 0, 0 },
                 { "{\"Action\":\"die\",\"Actor\":{\"ID\":\"a\"},\"timeNano\":99999999999999999999999}", -EBADMSG, 0 },
                 { "{\"Action\":\"die\",\"Actor\":{\"ID\":\"a\"},\"timeNano\":\"5\"}", 0, 0 },
+                { "{\"Action\":\"die\",\"Actor\":{\"ID\":\"a\",\"Attributes\":{\"timeNano\":\"7\",\"x\\\"timeNano\":\"\"}},\"timeNano\":1795423029658956191}", 0,
+                  UINT64_C(1795423029658956191) },            /* found by tests/fuzz/engine: a label hid the event */
                 { "{\"Action\":\"die\",\"Actor\":{\"ID\":\"a\"},\"timeNano\":-5}", 0, 0 },
                 { "{\"Action\":\"die\"}", -EBADMSG, 0 },
                 { "{\"Actor\":{\"ID\":\"a\"}}", -EBADMSG, 0 },
