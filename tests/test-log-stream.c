@@ -41,6 +41,7 @@ TEST(plain_text) {
         CHECK_THROUGH(text, strlen(text), 7, "frames\n");
         CHECK_THROUGH("short", 5, 1000, "short");
         CHECK_THROUGH("", 0, 1000, "");
+        CHECK_THROUGH("\1\1a log of a terminal", 21, 1000, "\1\1a log of a terminal");      /* one byte makes no header */
 }
 
 TEST(a_frame_cut_short_and_an_empty_one) {
