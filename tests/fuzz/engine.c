@@ -140,7 +140,9 @@ static void pull(const uint8_t *data, size_t size, size_t piece) {
         fed(&parts, data, size, piece);
         MUST(whole.bytes == parts.bytes && whole.total == parts.total && whole.ticks == parts.ticks && whole.steps == parts.steps);
         MUST(whole.failed == parts.failed && strcmp(whole.error, parts.error) == 0 && whole.n_layers == parts.n_layers);
-        MUST(memcmp(whole.layers, parts.layers, sizeof whole.layers) == 0);
+        for (size_t i = 0; i < whole.n_layers; i++)
+                MUST(strcmp(whole.layers[i].id, parts.layers[i].id) == 0 && whole.layers[i].current == parts.layers[i].current &&
+                     whole.layers[i].total == parts.layers[i].total && whole.layers[i].current <= whole.layers[i].total);
         MUST(whole.bytes <= whole.total && whole.steps <= whole.ticks && whole.failed == (whole.error[0] != 0));
         (void) pull_error_classify((long) size, whole.error);
 }

@@ -26,7 +26,7 @@ typedef struct Text {
 static bool value(Reader *r);
 
 static bool next_is(Reader *r, char c) {
-        if (r->at == r->end || *r->at != c)
+        if (r->at == r->end || *r->at != (uint8_t) c)
                 return false;
         r->at++;
         return true;

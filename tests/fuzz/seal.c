@@ -199,6 +199,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 put(&m, (const uint8_t[PAD]) {}, (PAD - m.n % PAD) % PAD);
         }
         seal(&head, t, &m, &file);
+        MUST(file.n >= TAG);
         good = is_padded(&m, t, &n) && is_asked_for(&head, t);
         opened(t, file.at, file.n, the_arena(), good ? m.at : NULL, n);
         if (good && head.at[12] == 1 && !head.at[13] && !head.at[14] && !head.at[15])
