@@ -33,6 +33,9 @@ static void log_answer(const Delivery *d, ReportState state, const Fault *why) {
                 log_write(state == REPORT_SUCCEEDED ? LOG_NOTICE : LOG_WARNING, &l, "Job %s %s.", d->label.type, report_state_name(state));
 }
 
+/* A report is about a delivery, a job or a workspace; about none of them it would be refused, and hold up those behind it. */
+static bool names_anything(const JobLabel *l) { return l->delivery_id[0] || l->job_id[0] || l->workspace_id[0]; }
+
 void queue_answer_final(Queue *q, const Delivery *d, ReportState state, const Fault *why, cJSON *result) {
         Report r = queue_answer_head(d);
         cJSON *report;
@@ -46,6 +49,10 @@ void queue_answer_final(Queue *q, const Delivery *d, ReportState state, const Fa
                 return;
         }
         log_answer(d, state, why);
+        if (!names_anything(&d->label)) {
+                cJSON_Delete(report);
+                return;
+        }
         if (report)
                 (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: it is kept in memory, and the outbox has the report */
         queue_tell(q, report, true);
