@@ -48,6 +48,7 @@ struct Control {
         uint64_t         started, register_again_at, sent_at, pins_retry_at;
         uint64_t         fault_since;                   /* microseconds since the epoch */
         unsigned         wait_seconds, max_jobs, quick;
+        unsigned         asked;                         /* how many jobs the poll has asked for at most */
         char             pins_etag[256];                /* what the control plane says its table has */
         char pins_told[256];                            /* the ETag whose table was not taken and said to be so */
         char             pins_none[256];                /* the ETag of a table without a row, where none was ever had: nothing to fetch */
@@ -267,16 +268,20 @@ static void forget_jobs(Control *c) {
         c->jobs = NULL;
 }
 
-/* Only an answer without jobs says that there are no more. */
+/* Only an answer without jobs says that there are no more. Each job costs writes that are waited for: what was not asked for is left out. */
 static void hand_on(Control *c, const cJSON *jobs) {
         const cJSON *item;
+        unsigned n = 0;
 
         if (c->now && cJSON_GetArraySize(jobs) == 0) {
                 c->now = false;
                 c->rounds.done++;
         }
         cJSON_ArrayForEach(item, jobs)
-                c->events.delivery(item, c->events.userdata);
+                if (n++ < c->asked)
+                        c->events.delivery(item, c->events.userdata);
+        if (n > c->asked)
+                log_warning("%s delivers %u jobs where %u were asked for; the others are left out.", cp_host(c->cp), n, c->asked);
         c->events.polled(c->events.userdata);
 }
 
@@ -356,7 +361,7 @@ static void fetch_pins(Control *c) {
 static void on_poll(const CpAnswer *a, void *userdata) {
         Control *c = userdata;
         const char *etag = json_get_string(a->json, "pins_etag");
-        const cJSON *jobs = json_get(a->json, "jobs");
+        const cJSON *given = json_get(a->json, "jobs"), *jobs = cJSON_IsArray(given) ? given : NULL;
         bool quick = now_boottime() - c->sent_at < QUICK_USEC, empty;
 
         c->call = NULL;
@@ -405,9 +410,10 @@ static void poll_jobs(Control *c) {
         unsigned wait = c->once || c->now ? 0 : c->wait_seconds;
         char escaped[800], path[1000];
 
+        c->asked = c->events.room(c->max_jobs, c->events.userdata);
         query_escape(etag, escaped, sizeof escaped);
         (void) snprintf(path, sizeof path, "/hosts/%s/jobs?wait=%u&max=%u&pins_etag=%s", c->identity->host_id, wait,
-                        c->events.room(c->max_jobs, c->events.userdata), escaped);
+                        c->asked, escaped);
         c->sent_at = now_boottime();
         c->hanging = true;
         ask(c, &(CpRequest) { .path = path, .answer_max = JOB_BODY_MAX, .timeout_usec = wait * USEC_PER_SEC + POLL_SLACK_USEC,

@@ -295,7 +295,7 @@ TEST(incident_17_a_cut_connection_is_tried_again) {
 }
 
 TEST(odd_answers_to_a_poll_deliver_nothing) {
-        static const char *const bodies[] = { "{}", "[]", "null", "{\"jobs\":7}", "{\"jobs\":{}}", "{\"pins_etag\":7,\"jobs\":null}" };
+        static const char *const bodies[] = { "{}", "[]", "null", "{\"jobs\":7}", "{\"jobs\":{}}", "{\"jobs\":{\"a\":{}}}", "{\"pins_etag\":7,\"jobs\":null}" };
 
         for (size_t i = 0; i < ELEMENTS(bodies); i++) {
                 _cleanup_site_ Site s;

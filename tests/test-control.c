@@ -106,6 +106,18 @@ TEST(registers_once_a_day) {
         CHECK_INT(s.registered, 2);
 }
 
+TEST(no_more_is_taken_than_was_asked_for) {
+        _cleanup_site_ Site s;
+
+        site(&s, true);
+        rule(REGISTER, -1, 200, CP_JSON, "{\"max_jobs\":2}");
+        rule(POLL, 1, 200, CP_JSON, "{\"jobs\":[{\"delivery_id\":\"a\"},{\"delivery_id\":\"b\"},{\"delivery_id\":\"c\"}]}");
+        rule(POLL, -1, CP_HANG, "", "");
+        start(&s);
+        CHECK(seen_until(3, 3000));
+        CHECK_STR(s.delivered, "a b ");
+}
+
 /* ── whose sealing key counts ────────────────────────────────────────────────────────────────────────────────── */
 
 #define CONFLICT "{\"error\":\"sealing_key_conflict\",\"challenge\":\"Y2hhbGxlbmdl\"}"
