@@ -105,7 +105,7 @@ static void judge_status(const Cp *cp, const HttpAnswer *a, CpAnswer *ret) {
                 }
         ret->kind = CP_UNREACHABLE;
         (void) fault(&ret->fault, -EPROTO, FAULT_CONTROL_PLANE_UNREACHABLE, "%s answered HTTP %ld%s.", cp_host(cp), a->status,
-                     a->status >= 300 && a->status < 400 ? ", a redirect, which is never followed" : "");
+                     a->status >= 300 && a->status < 400 && a->status != 304 ? ", a redirect, which is never followed" : "");
 }
 
 static void refine(CpAnswer *a, const cJSON *json) {
@@ -122,7 +122,7 @@ static void refine(CpAnswer *a, const cJSON *json) {
         }
 }
 
-static void judge(const Cp *cp, const HttpAnswer *a, CpAnswer *ret, cJSON **ret_json) {
+static void judge(const Cp *cp, const HttpAnswer *a, bool conditional, CpAnswer *ret, cJSON **ret_json) {
         Fault why = {};
 
         ret->status = a->status;
@@ -130,7 +130,7 @@ static void judge(const Cp *cp, const HttpAnswer *a, CpAnswer *ret, cJSON **ret_
                 judge_transport(cp, a, ret);
                 return;
         }
-        if (a->status == 304)
+        if (a->status == 304 && conditional)
                 return;
         if (a->status < 200 || a->status >= 300)
                 judge_status(cp, a, ret);
@@ -243,11 +243,12 @@ static void on_http(const HttpAnswer *a, void *userdata) {
         unsigned call = c->request.call;
         _cleanup_json_ cJSON *json = NULL;
         CpAnswer answer = { .kind = CP_OK, .body = a->body, .size = a->size, .etag = a->error ? "" : a->etag };
+        bool conditional = c->request.if_none_match && c->request.if_none_match[0];
         CpDone done = c->done;
         void *their = c->userdata;
 
         call_free(c);
-        judge(cp, a, &answer, &json);
+        judge(cp, a, conditional, &answer, &json);
         answer.json = json;
         if (answer.kind == CP_OK)
                 take_date(cp, a);

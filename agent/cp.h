@@ -15,7 +15,7 @@ typedef struct Cp Cp;
 typedef struct CpCall CpCall;
 
 typedef enum CpKind {
-        CP_OK,                          /* 2xx with JSON (or 304) */
+        CP_OK,                          /* 2xx with JSON (or 304, to if_none_match only) */
         CP_UNREACHABLE,                 /* transport, 5xx, something that is not the control plane: try again */
         CP_LATER,                       /* 429, 503: not before Retry-After */
         CP_AUTH,                        /* 401, 403 */

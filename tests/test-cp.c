@@ -135,6 +135,7 @@ static const struct { int status; const char *headers, *body; CpKind kind; const
         { 200, CP_JSON, "{\"a\":1,\"a\":2}", CP_UNREACHABLE, "control_plane_unreachable" },
         { 200, CP_JSON, "{}{}", CP_UNREACHABLE, "control_plane_unreachable" },
         { 200, CP_JSON, "{\"a\":\"\xff\"}", CP_UNREACHABLE, "control_plane_unreachable" },
+        { 304, CP_JSON, "{}", CP_UNREACHABLE, "control_plane_unreachable" },           /* nobody asked whether it had changed */
         { 301, "Location: /api/v1/elsewhere\r\n", "", CP_UNREACHABLE, "control_plane_unreachable" },
         { 302, "Location: /api/v1/elsewhere\r\n" CP_JSON, "{}", CP_UNREACHABLE, "control_plane_unreachable" },
         { 307, "Location: /api/v1/elsewhere\r\n", "", CP_UNREACHABLE, "control_plane_unreachable" },
