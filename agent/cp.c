@@ -297,12 +297,29 @@ static int transmit(CpCall *c) {
                       on_http, c, &c->http);
 }
 
+/* What waited is told to come later still: its owner paces itself anew, lest its loop be taken for dead. */
+static void give_back(CpCall *c) {
+        Cp *cp = c->cp;
+        CpAnswer answer = { .kind = CP_LATER, .body = "", .etag = "" };
+        CpDone done = c->done;
+        void *their = c->userdata;
+
+        call_free(c);
+        (void) fault(&answer.fault, -EAGAIN, FAULT_CONTROL_PLANE_UNREACHABLE, "%s asks to come later.", cp_host(cp));
+        cp->fault = answer.fault;
+        done(&answer, their);
+}
+
 static int on_later(sd_event_source *s, uint64_t usec, void *userdata) {
         CpCall *c = userdata;
         int r;
 
         (void) s;
         (void) usec;
+        if (cp_held_back(c->cp)) {
+                give_back(c);
+                return 0;
+        }
         r = transmit(c);
         if (r < 0)
                 on_http(&(HttpAnswer) { .error = r, .words = "the request could not be made" }, c);

@@ -329,6 +329,32 @@ TEST(retry_after_is_law_for_every_loop) {
         }
 }
 
+static void on_count(const CpAnswer *a, void *userdata) {
+        (void) a;
+        ++*(int *) userdata;
+}
+
+/* Two were on their way when the first was told to come later; the second is told so while another already waits. */
+TEST(a_wait_that_grows_holds_for_those_who_wait) {
+        _cleanup_(cp_freep) Cp *cp = new_cp();
+        Result waits = {};
+        int done = 0;
+
+        rule("GET /api/v1/x", -1, 503, CP_JSON "Retry-After: 10\r\n", "{}");
+        rule("GET /api/v1/y", -1, 200, CP_JSON, "{}");
+        for (int i = 0; i < 2; i++)
+                CHECK_INT(cp_send(cp, &(CpRequest) { .path = "/x" }, on_count, &done, NULL), 0);
+        CHECK(loop_until(event, &done, 1, 3000) && done == 1);
+        CHECK_INT(cp_send(cp, &(CpRequest) { .path = "/y" }, on_answer, &waits, NULL), 0);
+        clock_push(8 * USEC_PER_SEC);
+        CHECK(loop_until(event, &done, 2, 3000));
+        pass(5);
+        loop_for(event, 50);
+        CHECK_INT(seen_like("GET /api/v1/y"), 0);
+        CHECK(waits.done == 1 && waits.kind == CP_LATER && waits.fault.set);
+        CHECK(cp_held_back(cp) > 0);
+}
+
 TEST(a_request_that_waits_can_be_cancelled) {
         _cleanup_(cp_freep) Cp *cp = new_cp();
         CpCall *call = NULL;
