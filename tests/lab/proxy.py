@@ -290,6 +290,7 @@ class Proxy:
     def __init__(self, upstream, listen=None, certificate=None, ca=None):
         self.upstream, self.address = upstream, listen or ("127.0.0.1", free_port())
         self.rules, self.log, self.open = [], [], set()
+        self.accepted, self.greet = [], None                # when each connection came; greet(socket) has it before a byte of TLS
         self.lock, self.listener = threading.Lock(), None
         self.tls = self.upstream_tls = None
         if certificate:
@@ -364,6 +365,7 @@ class Proxy:
                 sock, _ = listener.accept()
             except OSError:
                 return
+            self.accepted.append(time.monotonic())
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _connect(self):
@@ -383,6 +385,8 @@ class Proxy:
     def _serve(self, sock):
         mine = [self._keep(sock)]
         try:
+            if self.greet:
+                self.greet(sock)
             if self.tls:
                 sock.settimeout(10)
                 sock = self._keep(self.tls.wrap_socket(sock, server_side=True))
