@@ -234,7 +234,9 @@ int engine_container_stop(Engine *e, const char *id, unsigned seconds, EngineDon
 int engine_container_rename(Engine *e, const char *id, const char *name, EngineDone done, void *userdata, EngineCall **ret) {
         if (!name_is_valid(id) || !name_is_valid(name))
                 return -EINVAL;
-        return call_simple(e, &container_rename_kind, id, str_printf("/containers/%s/rename?name=%s", id, name), done, userdata, ret);
+        /* Not on a kept connection: where that breaks, libcurl asks a second time by itself, and no name can be given twice. */
+        return engine_call_begin(engine_call_new(e, &container_rename_kind, id, done, userdata),
+                                 str_printf("/containers/%s/rename?name=%s", id, name), &(HttpRequest) { .flags = HTTP_FRESH }, ret);
 }
 
 int engine_container_remove(Engine *e, const char *id, EngineDone done, void *userdata, EngineCall **ret) {
