@@ -78,7 +78,7 @@ cJSON *outcomes_since(const Outcomes *o, uint64_t since, size_t max) {
         return TAKE_PTR(list);
 }
 
-static int save(const Outcomes *o, Fault *reterr) {
+int outcomes_save(const Outcomes *o, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         cJSON *list = cJSON_CreateArray();
 
@@ -90,7 +90,7 @@ static int save(const Outcomes *o, Fault *reterr) {
         return record_write(o->state_fd, OUTCOMES_FILE, "outcomes", json, reterr);
 }
 
-int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
+int outcomes_recall(Outcomes *o, const cJSON *report) {
         const char *job_id = json_get_string(report, "job_id");
         cJSON *copy;
 
@@ -98,8 +98,16 @@ int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
                 return 0;
         copy = cJSON_Duplicate(report, true);
         if (!copy)
-                return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for an outcome.");
+                return -ENOMEM;
         cJSON_DeleteItemFromObjectCaseSensitive(copy, "result");
         put(o, copy, now_boottime());
-        return save(o, reterr);
+        return 1;
+}
+
+int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
+        int r = outcomes_recall(o, report);
+
+        if (r < 0)
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Out of memory for an outcome.");
+        return r > 0 ? outcomes_save(o, reterr) : 0;
 }

@@ -23,3 +23,7 @@ cJSON *outcomes_since(const Outcomes *o, uint64_t boottime_usec, size_t max);
 /* Remembers a final report, once for each job_id. Without one only what an operator on the host did is kept, each time. Durable when 0; state_degraded otherwise (it is kept in memory all
  * the same). What is there already is not written again. */
 int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr);
+
+/* The same for what a start finds in other records, in memory alone: 1 where it was not there yet; -ENOMEM. outcomes_save() then makes them durable in one write. */
+int outcomes_recall(Outcomes *o, const cJSON *report);
+int outcomes_save(const Outcomes *o, Fault *reterr);

@@ -72,6 +72,7 @@ struct Queue {
         FlowContext      context;
         WorkspaceDir     dir;
         Outcomes        *outcomes;
+        bool             recalled;              /* at start: the records knew outcomes that were missing there */
         Entry          **entries;
         size_t           n_entries;
         uint64_t         seq;

@@ -224,7 +224,7 @@ static int load_one(int dirfd, const char *name, void *userdata) {
                 return 0;
         }
         if (w->outcome && json_get_string(w->outcome, "job_id"))
-                (void) outcomes_add(q->outcomes, w->outcome, NULL);     /* ignoring: it is there in memory */
+                q->recalled |= outcomes_recall(q->outcomes, w->outcome) > 0;    /* no memory for it: the record has it */
         if (!w->work)
                 w->work = TAKE_PTR(w->next);
         e = queue_add(q, w);
@@ -280,7 +280,7 @@ static int open_rest(Queue *q, Fault *reterr) {
         if (damaged.set)
                 log_error("The record of the host is damaged and set aside; holds and drain are forgotten, say them anew: %s", damaged.text);
         for (int i = 0; i < cJSON_GetArraySize(q->host->finals); i++)
-                (void) outcomes_add(q->outcomes, cJSON_GetArrayItem(q->host->finals, i), NULL);        /* ignoring: it is there in memory */
+                q->recalled |= outcomes_recall(q->outcomes, cJSON_GetArrayItem(q->host->finals, i)) > 0;
         return 0;
 }
 
@@ -317,6 +317,8 @@ int queue_new(const QueueOptions *options, Queue **ret, Fault *reterr) {
         r = file_each(q->dir.fd, load_one, q);
         if (r < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot read the records of the workspaces: %m");
+        if (q->recalled)
+                (void) outcomes_save(q->outcomes, NULL);        /* ignoring: the records have them */
         (void) file_each(q->dir.fd, tidy_one, q);
         watch_hold(q);
         *ret = TAKE_PTR(q);

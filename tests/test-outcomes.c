@@ -164,6 +164,23 @@ static void check_thousand(char fill) {
 TEST(a_thousand_of_the_largest_can_be_read_back) { check_thousand('w'); }
 TEST(a_thousand_that_grow_when_escaped_can_be_read_back) { check_thousand('"'); }
 
+/* A start with thousands of workspaces would otherwise write the whole of it for each. */
+TEST(what_a_start_recalls_is_written_once) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+        _cleanup_json_ cJSON *one = report(1, "one"), *two = report(2, "two");
+
+        CHECK_INT(outcomes_recall(o, one), 1);
+        CHECK_INT(outcomes_recall(o, two), 1);
+        CHECK_INT(outcomes_recall(o, one), 0);
+        CHECK(outcomes_find(o, job_id(1)) && json_get(outcomes_find(o, job_id(2)), "result") == NULL);
+        CHECK(!test_dir_has(&d, "outcomes"));
+        CHECK_INT(outcomes_save(o, NULL), 0);
+        (void) outcomes_free(o);
+        o = reopen(&d);
+        CHECK(outcomes_find(o, job_id(1)) && outcomes_find(o, job_id(2)));
+}
+
 TEST(a_damaged_record_starts_empty_and_says_so) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(outcomes_freep) Outcomes *o = NULL;
