@@ -17,6 +17,7 @@
 #define REPAIR_PAUSE_MAX_USEC (UINT64_C(600) * USEC_PER_SEC)
 
 typedef struct Entry {
+        const char     *id;                     /* w's; first, since by_id is in its order */
         Workspace      *w;
         Flow           *flow;
         uint64_t        seq;                    /* order of acceptance */
@@ -74,6 +75,7 @@ struct Queue {
         Outcomes        *outcomes;
         bool             recalled;              /* at start: the records knew outcomes that were missing there */
         Entry          **entries;
+        void            *by_id;                 /* the same in a tree */
         size_t           n_entries;
         uint64_t         seq;
         sd_event_source *run;                   /* defer: begin what may begin, free what ended */

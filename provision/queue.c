@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <search.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -24,11 +25,12 @@
 #define RESCUE_DIR     "rescue"
 #define DEGRADED_AFTER 2
 
+static int by_id(const void *a, const void *b) { return strcmp(*(const char *const *) a, *(const char *const *) b); }
+
 Entry *queue_find(const Queue *q, const char *workspace_id) {
-        for (size_t i = 0; i < q->n_entries; i++)
-                if (strcmp(q->entries[i]->w->id, workspace_id) == 0)
-                        return q->entries[i];
-        return NULL;
+        Entry *const *found = tfind(&workspace_id, &q->by_id, by_id);
+
+        return found ? *found : NULL;
 }
 
 static Entry *entry_free(Entry *e) {
@@ -48,7 +50,9 @@ Entry *queue_add(Queue *q, Workspace *w) {
 
         if (bigger)
                 q->entries = bigger;
-        if (!bigger || !e) {
+        if (e)
+                e->id = w->id;
+        if (!bigger || !e || !tsearch(e, &q->by_id, by_id)) {
                 free(e);
                 workspace_free(w);
                 return NULL;
@@ -62,11 +66,12 @@ Entry *queue_add(Queue *q, Workspace *w) {
 }
 
 void queue_remove(Queue *q, Entry *e) {
-        for (size_t i = 0; i < q->n_entries; i++)
+        for (size_t i = q->n_entries; i-- > 0;)
                 if (q->entries[i] == e) {
                         q->entries[i] = q->entries[--q->n_entries];
                         break;
                 }
+        (void) tdelete(e, &q->by_id, by_id);
         entry_free(e);
 }
 
@@ -332,7 +337,7 @@ Queue *queue_free(Queue *q) {
         host_run_free_all(q);
         prefetch_free(q->prefetch);
         while (q->n_entries > 0)
-                entry_free(q->entries[--q->n_entries]);
+                queue_remove(q, q->entries[q->n_entries - 1]);
         free(q->entries);
         outcomes_free(q->outcomes);
         tombstones_free(q->tombstones);

@@ -40,6 +40,6 @@ typedef struct ReconcileRules {
         bool        starting;           /* the first look after start: nothing waits five minutes */
 } ReconcileRules;
 
-/* At most max actions; returns how many. */
-size_t reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found, ReconcileAction *ret,
-                 size_t max);
+/* At most max actions; returns how many. -ENOMEM. */
+int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found, ReconcileAction *ret,
+              size_t max);

@@ -9,6 +9,7 @@
 
 #include "base/ballast.h"
 #include "base/log.h"
+#include "base/names.h"
 #include "base/record.h"
 #include "provision/queue-internal.h"
 #include "provision/secrets.h"
@@ -257,13 +258,9 @@ static void note_down(Queue *q, Entry *e) {
         q->o.events.changed(q->o.userdata);
 }
 
-static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
-        const EngineContainer *c = NULL;
+static void note_settled(Queue *q, Entry *e, const EngineContainer *c) {
         bool was = e->present, ran = e->seen.running;
 
-        for (size_t i = 0; i < found->n && !c && e->w->settled; i++)
-                if (str_equal(found->items[i].id, e->w->settled->container_id))
-                        c = &found->items[i];
         if (e->changed_at >= q->sweep.began)
                 return;
         e->looked = true;
@@ -285,6 +282,23 @@ static void note_settled(Queue *q, Entry *e, const EngineContainers *found) {
                 note_down(q, e);
         if (was != e->present)
                 q->o.events.changed(q->o.userdata);
+}
+
+static int note_all(Queue *q, const EngineContainers *found) {
+        _cleanup_free_ Name *names = calloc(found->n + 1, sizeof *names);
+
+        if (!names)
+                return -ENOMEM;
+        for (size_t i = 0; i < found->n; i++)
+                names[i] = (Name) { found->items[i].id, i };
+        names_sort(names, found->n);
+        for (size_t i = 0; i < q->n_entries; i++) {
+                const Version *settled = q->entries[i]->w->settled;
+                const Name *it = settled ? names_find(names, found->n, settled->container_id) : NULL;
+
+                note_settled(q, q->entries[i], it ? &found->items[it->at] : NULL);
+        }
+        return 0;
 }
 
 static bool note_foreign_one(cJSON *list, const EngineContainer *c) {
@@ -318,6 +332,7 @@ static int decide(Queue *q) {
                 .host_id = q->o.settings->host_id, .org_id = q->o.settings->org_id, .now = now_boottime(), .starting = !q->recovered
         };
         size_t max = s->found.n + q->n_entries + 1;
+        int r = 0;
 
         s->actions = calloc(max, sizeof *s->actions);
         if (!w || !s->actions)
@@ -337,9 +352,11 @@ static int decide(Queue *q) {
                                               .stopped = e->w->stopped,
                                               .stopped_since = e->stopped_since };
         }
-        s->n_actions = q->stopping ? 0 : reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
+        if (!q->stopping)
+                r = reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
+        s->n_actions = r < 0 ? 0 : (size_t) r;
         s->at = 0;
-        return 0;
+        return r < 0 ? r : 0;
 }
 
 static void on_list(const EngineAnswer *a, void *userdata) {
@@ -348,12 +365,10 @@ static void on_list(const EngineAnswer *a, void *userdata) {
 
         s->call = NULL;
         /* Unknown is not absent: without an answer nothing is concluded. */
-        if (a->r < 0 || engine_containers_parse(a->json, &s->found, NULL) < 0) {
+        if (a->r < 0 || engine_containers_parse(a->json, &s->found, NULL) < 0 || note_all(q, &s->found) < 0) {
                 sweep_end(q);
                 return;
         }
-        for (size_t i = 0; i < q->n_entries; i++)
-                note_settled(q, q->entries[i], &s->found);
         note_foreign(q, &s->found);
         if (decide(q) < 0) {
                 sweep_end(q);
