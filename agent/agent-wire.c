@@ -145,10 +145,12 @@ static bool on_torn_down(void *userdata) { return agent_destroy_keys(userdata); 
 
 static void on_stopped(void *userdata) { agent_exit(userdata, ((Agent *) userdata)->exit_code); }
 
+static void on_sweeping(void *userdata) { loops_tick(&((Agent *) userdata)->loops, LOOP_SWEEP, 120 * USEC_PER_SEC); }
+
 static void on_swept(void *userdata) {
         Agent *a = userdata;
 
-        loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
+        on_sweeping(a);
         format_tick(a->state_fd, a->config->finalize_seconds,
                     engine_state(a->engine) == ENGINE_UP && !queue_is_degraded(a->queue, NULL) && (!config_can_enrol(a->config) || health_is_current(a->health)));
         (void) malloc_trim(0);                  /* what jobs left in the middle of the heap */
@@ -309,6 +311,7 @@ static int wire_provision(Agent *a, Fault *reterr) {
                                           .changed = on_changed,
                                           .recovered = on_recovered,
                                           .stopped = on_stopped,
+                                          .sweeping = on_sweeping,
                                           .swept = on_swept,
                                           .time = on_time,
                                           .slug = on_slug,

@@ -32,7 +32,8 @@ typedef struct QueueEvents {
         void (*changed)(void *userdata);                                /* health would say something else now */
         void (*recovered)(void *userdata);                              /* once: every settled workspace was looked after */
         void (*stopped)(void *userdata);                                /* after queue_stop(): no engine change is in flight */
-        void (*swept)(void *userdata);                                  /* a sweep ended: the loop lives */
+        void (*sweeping)(void *userdata);                               /* a sweep goes on: the loop lives */
+        void (*swept)(void *userdata);                                  /* a sweep ended */
         uint64_t (*time)(void *userdata);                               /* the control plane's clock, microseconds since the epoch; 0: unknown */
         const char *(*slug)(void *userdata);                            /* the organization's; NULL: unknown */
         bool (*torn_down)(void *userdata);                              /* everything of the organization is gone: destroy the keys; true: done */

@@ -133,7 +133,7 @@ static void on_inspect(const EngineAnswer *a, void *userdata) {
 
         q->sweep.call = NULL;
         q->sweep.at++;
-        q->o.events.swept(q->o.userdata);
+        q->o.events.sweeping(q->o.userdata);
         if (e && a->r == 0 && e->w->settled && engine_container_parse(a->json, q->o.settings->network, &c, NULL) == 0 &&
             str_equal(c.id, e->w->settled->container_id)) {
                 e->inspect = false;
@@ -175,7 +175,7 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
         LogFields l = { .workspace_id = e ? e->w->id : NULL, .fault = &a->fault };
 
         q->sweep.call = NULL;
-        q->o.events.swept(q->o.userdata);
+        q->o.events.sweeping(q->o.userdata);
         if (a->r < 0 && a->r != -ENOENT && e) {
                 log_write(LOG_WARNING, &l, "The sweep could not %s a container: %s", action->verb == RECONCILE_START ? "start" : "remove",
                           a->fault.text);
