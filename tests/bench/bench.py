@@ -3,7 +3,7 @@
 """The agent beside a bare client and a shell loop, in one run and on one machine. Called by `make bench`. Figures and ratios are for
 reading: a missed target is printed as missed and is no failure; the exit status is 1 only where something could not be measured.
 
-Words choose what is measured (seal idle dispatch ask swap rounds); without any, all of it."""
+Words choose what is measured (see PARTS); without any, all of it."""
 
 import os
 import sys
@@ -11,15 +11,26 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import asking   # noqa: E402
+import cold   # noqa: E402
 import common   # noqa: E402,F401  (puts tests/lab on the path)
+import crowd   # noqa: E402
 import dispatch   # noqa: E402
 import idle   # noqa: E402
+import jobs   # noqa: E402
+import large   # noqa: E402
+import parsing   # noqa: E402
 import rounds   # noqa: E402
 import sealing   # noqa: E402
+import storing   # noqa: E402
 import swap   # noqa: E402
+import sweeps   # noqa: E402
 from lab import Lab   # noqa: E402
 from proc import free_range   # noqa: E402
 
+ALONE = (("seal", sealing.measure), ("store", storing.measure))
+SITE = (("ask", asking.measure), ("jobs", jobs.measure), ("large", large.measure), ("swap", swap.measure), ("rounds", rounds.measure))
+CROWD = (("json", parsing.measure), ("cold", cold.measure), ("sweeps", sweeps.measure))
+PARTS = ("idle", "dispatch", *(name for name, _ in (*ALONE, *SITE, *CROWD)))
 began = time.monotonic()
 
 
@@ -37,13 +48,14 @@ def measured(name, measure, rows, broken):
 
 def run(lab, chosen, rows, broken):
     """The idle agent comes first: a young process without a past. Another agent is given jobs during its quiet minute."""
-    if "seal" in chosen:
-        measured("seal", lambda: sealing.measure(say), rows, broken)
+    for name, measure in ALONE:
+        if name in chosen:
+            measured(name, lambda measure=measure: measure(say), rows, broken)
     image = lab.image("ok", name="bench", keep=True)
     low = free_range(60)
-    site = lab.site(log_level="info", port_range=f"{low}-{low + 59}", max_parallel_jobs=rounds.PARALLEL)
+    site = lab.site(log_level="info", port_range=f"{low}-{low + 59}")
     with site:
-        common.provision(site, image)
+        pattern = crowd.pattern(site, common.provision(site, image))
 
         def dispatched():
             if "dispatch" in chosen:
@@ -52,9 +64,12 @@ def run(lab, chosen, rows, broken):
             measured("idle", lambda: idle.measure(site, say, dispatched), rows, broken)
         else:
             dispatched()
-        for name, measure in (("ask", asking.measure), ("swap", swap.measure), ("rounds", rounds.measure)):
+        for name, measure in SITE:
             if name in chosen:
                 measured(name, lambda measure=measure: measure(site, image, say), rows, broken)
+    for name, measure in CROWD:
+        if name in chosen:
+            measured(name, lambda measure=measure: measure(pattern, image, say), rows, broken)
 
 
 def table(rows):
@@ -72,9 +87,12 @@ def machine():
 
 def main(chosen):
     rows, broken = [], []
+    if not set(chosen) <= set(PARTS):
+        print(f"bench: the parts are {' '.join(PARTS)}", file=sys.stderr)
+        return 2
     with Lab("bench") as lab:
         say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {machine()}")
-        run(lab, chosen or ("seal", "idle", "dispatch", "ask", "swap", "rounds"), rows, broken)
+        run(lab, chosen or PARTS, rows, broken)
     print()
     table(rows)
     print(f"\nbench: {'could not measure ' + ', '.join(broken) if broken else 'ok'}, {time.monotonic() - began:.0f} s, "

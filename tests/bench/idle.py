@@ -4,34 +4,15 @@ initialises the same libraries, once without and once with one transfer over TLS
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 
+import calls
 from common import Row, cpu_seconds, memory, tool
 from lab import binary
 from proc import LabError, Process, wait_for
 
 MINUTE, SETTLE = 60, 8
-
-
-def returns(pid, where):
-    """Starts to count returns of epoll_wait; the answer ends it and gives the count."""
-    out = f"{where}/strace.out"
-    child = subprocess.Popen(["strace", "-qq", "-f", "-e", "trace=epoll_wait,epoll_pwait,epoll_pwait2", "-o", out, "-p", str(pid)],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-    def attached():
-        with open(f"/proc/{pid}/status") as file:
-            return child.poll() is None and "TracerPid:\t0\n" not in file.read()
-    wait_for(attached, 10, "strace")
-
-    def end():
-        child.send_signal(signal.SIGINT)
-        child.wait(10)
-        with open(out) as file:
-            return sum(" = " in line and "EINTR" not in line for line in file)
-    return end
 
 
 def libraries(where, words=()):
@@ -49,13 +30,23 @@ def libraries(where, words=()):
         process.stop()
 
 
-def size(where):
-    """Bytes of the daemon, stripped."""
+def size(program, where):
+    """Bytes of a program, stripped."""
     copy = f"{where}/stripped"
-    shutil.copy(binary("molecule-agentd"), copy)
+    shutil.copy(program, copy)
     if subprocess.run(["strip", copy], check=False).returncode:
         raise LabError("strip failed")
     return os.path.getsize(copy)
+
+
+def sizes(where):
+    """Beside other daemons that may be here: what hosts run to have containers or metrics at all."""
+    own = size(binary("molecule-agentd"), where)
+    yield Row("stripped binary", f"{own} bytes", "", "", "<= 400000", own <= 400000)
+    for name in ("dockerd", "containerd", "prometheus"):
+        if shutil.which(name):
+            other = size(shutil.which(name), where)
+            yield Row("", "", f"{name} {other} bytes", f"{own / other:.4f}")
 
 
 def measure(site, say, meanwhile):
@@ -63,11 +54,12 @@ def measure(site, say, meanwhile):
     pid = site.agent.process.pid
     time.sleep(SETTLE)                                      # what follows a provision is over by then
     say(f"watching the idle agent for {MINUTE} s")
-    end, used, began = returns(pid, site.where), cpu_seconds(pid), time.monotonic()
+    end, used, began = calls.watch(pid, site.where), cpu_seconds(pid), time.monotonic()
     meanwhile()
     time.sleep(max(0, began + MINUTE - time.monotonic()))
     minutes = (time.monotonic() - began) / 60
-    used, count = (cpu_seconds(pid) - used) / minutes, end() / minutes
+    used, seen = (cpu_seconds(pid) - used) / minutes, end()
+    count, all_calls = sum(number for name, number in seen.items() if name.startswith("epoll_")) / minutes, seen.total() / minutes
     if count == 0:
         raise LabError("strace saw no epoll_wait at all")
     mine, bare = memory(pid), libraries(site.where)
@@ -79,7 +71,8 @@ def measure(site, say, meanwhile):
     yield Row("", "", f"after one TLS transfer {tls['Rss']} KiB", f"{mine['Rss'] / tls['Rss']:.2f}")
     yield Row("idle private dirty", f"{mine['Private_Dirty']} KiB", f"libraries {bare['Private_Dirty']} KiB",
               f"{mine['Private_Dirty'] / bare['Private_Dirty']:.2f}")
-    yield Row("returns of epoll_wait", f"{count:.1f} a minute", "", "", "<= 20", count <= 20)
+    yield Row("idle PSS", f"{mine['Pss']} KiB", f"libraries {bare['Pss']} KiB", f"{mine['Pss'] / bare['Pss']:.2f}")
+    yield Row("wake-ups (returns of epoll_wait)", f"{count:.1f} a minute", "", "", "<= 20", count <= 20)
+    yield Row("system calls, idle", f"{all_calls:.0f} a minute")
     yield Row("CPU, idle", f"{used * 1e3:.1f} ms a minute")
-    stripped = size(site.where)
-    yield Row("stripped binary", f"{stripped} bytes", "", "", "<= 400000", stripped <= 400000)
+    yield from sizes(site.where)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forty workspaces from a warm image, four at a time: by the agent, by a bare client that makes the same engine calls, by a shell loop
+"""Workspaces from a warm image, one, four and eight at a time: by the agent, by a bare client that makes the same engine calls, by a shell loop
 around the docker command. Rounds take turns there and back again, so that a machine that grows slower or faster favours nobody."""
 
 import os
@@ -7,13 +7,14 @@ import subprocess
 import time
 import uuid
 
+import calls
 from common import NETWORK, Row, cpu_seconds, deprovision, final_report, finals, provision, remove, seconds, spec, tool, without_agent
 from lab import binary
 from proc import LabError, free_range
 
-COUNT, PARALLEL = 40, 4
+COUNTS = {1: 4, 4: 16, 8: 24}                               # so many at a time: how many in all
 LIMIT = 180                                                 # seconds for one round
-PATIENCE = 110                                              # … for all rounds there, if there are to be those back
+PATIENCE = 60                                               # … for all rounds there, if there are to be those back
 
 
 def mounts(site):
@@ -36,10 +37,10 @@ def run(argv, env=None):
     return done.stdout
 
 
-def by_agent(site, image):
+def by_agent(site, image, count):
     """(wall, cpu) from the first offer to the last final, by devcp's clock."""
     host, began = site.host()["host_id"], cpu_seconds(site.agent.process.pid)
-    workspaces = [str(uuid.uuid4()) for _ in range(COUNT)]
+    workspaces = [str(uuid.uuid4()) for _ in range(count)]
     rows = finals(site, [site.plane.order(host, "workspace.provision", w, spec=spec(image, "one")) for w in workspaces], LIMIT)
     wall = max(seconds(final_report(row)["received_at"]) for row in rows) - min(seconds(row["deliveries"][0]["handed_at"]) for row in rows)
     cpu = cpu_seconds(site.agent.process.pid) - began
@@ -47,18 +48,18 @@ def by_agent(site, image):
     return wall, cpu
 
 
-def by_client(site, image, port):
+def by_client(site, image, port, count, parallel):
     org = str(uuid.uuid4())
     with without_agent(site):
         try:
-            out = bare(site, "provision", site.lab.engine.socket, image, NETWORK, org, str(port), str(COUNT), str(PARALLEL))
+            out = bare(site, "provision", site.lab.engine.socket, image, NETWORK, org, str(port), str(count), str(parallel))
         finally:
             remove(site.lab.engine, org)
     words = dict(line.split() for line in out.splitlines() if not line.startswith("id "))
     return float(words["wall"]), float(words["cpu"])
 
 
-def by_loop(site, image, port):
+def by_loop(site, image, port, count, parallel):
     org, before, content = str(uuid.uuid4()), os.times(), f"{site.where}/config.yaml"
     with open(content, "w") as file:
         file.write("one\n")
@@ -68,7 +69,7 @@ def by_loop(site, image, port):
     with without_agent(site):
         began = time.monotonic()
         try:
-            run(["sh", "-c", f"seq {port} {port + COUNT - 1} | xargs -P {PARALLEL} -n 1 {script}"], env)
+            run(["sh", "-c", f"seq {port} {port + count - 1} | xargs -P {parallel} -n 1 {script}"], env)
             wall = time.monotonic() - began
         finally:
             after = os.times()
@@ -103,11 +104,29 @@ def same_bodies(site, image, port):
         raise LabError(f"the agent and the bare client ask for different containers: {different}")
 
 
-def measure(site, image, say, rounds=2):
-    port, began = free_range(COUNT), time.monotonic()
-    same_bodies(site, image, port)
-    contenders = {"agent": lambda: by_agent(site, image), "client": lambda: by_client(site, image, port),
-                  "loop": lambda: by_loop(site, image, port)}
+def calls_of_one(site, image, port):
+    """System calls of one provision: the agent's with its end, removal not included, and the bare client's, with its own start."""
+    end = calls.watch(site.agent.process.pid, site.where)
+    workspace = provision(site, image)
+    mine = end()
+    deprovision(site, [workspace])
+    org, out = str(uuid.uuid4()), f"{site.where}/bare.strace"
+    with without_agent(site):
+        try:
+            run(["strace", "-qq", "-f", "-s", "0", "-o", out, tool("bench-bare"), "provision", site.lab.engine.socket, image, NETWORK, org, str(port), "1", "1"],
+                os.environ | mounts(site))
+        finally:
+            remove(site.lab.engine, org)
+    return mine, calls.counted(out)
+
+
+def turns(site, image, say, port, parallel, rounds):
+    """{contender: mean seconds}, {contender: mean CPU seconds of one}"""
+    count, began = COUNTS[parallel], time.monotonic()
+    site.agent.settings["max_parallel_jobs"] = parallel
+    site.agent.restart()
+    contenders = {"agent": lambda: by_agent(site, image, count), "client": lambda: by_client(site, image, port, count, parallel),
+                  "loop": lambda: by_loop(site, image, port, count, parallel)}
     walls, cpus = {name: [] for name in contenders}, {name: [] for name in contenders}
     for number in range(rounds):
         if number and time.monotonic() - began > PATIENCE:
@@ -116,13 +135,22 @@ def measure(site, image, say, rounds=2):
         for name in list(contenders)[::-1 if number % 2 else 1]:
             wall, cpu = contenders[name]()
             walls[name].append(wall)
-            cpus[name].append(cpu)
-            say(f"{COUNT} provisions, {PARALLEL} at a time, round {number + 1}, {name}: {wall:.2f} s, {cpu:.2f} s of CPU")
-    mean, cpu = ({name: sum(values) / len(values) for name, values in table.items()} for table in (walls, cpus))
-    to_client, to_loop = mean["agent"] / mean["client"], mean["agent"] / mean["loop"]
-    yield Row(f"{COUNT} warm provisions", f"{mean['agent']:.2f} s", f"bare client {mean['client']:.2f} s", f"{to_client:.3f}", "<= 1.10",
-              to_client <= 1.10)
-    yield Row("", "", f"shell loop {mean['loop']:.2f} s", f"{to_loop:.3f}", "< 1", to_loop < 1)
-    yield Row("CPU per provision", f"{cpu['agent'] / COUNT * 1e3:.1f} ms", f"bare client {cpu['client'] / COUNT * 1e3:.1f} ms",
-              f"{cpu['agent'] / cpu['client']:.2f}")
-    yield Row("", "", f"shell loop {cpu['loop'] / COUNT * 1e3:.1f} ms", f"{cpu['agent'] / cpu['loop']:.2f}")
+            cpus[name].append(cpu / count)
+            say(f"{count} provisions, {parallel} at a time, round {number + 1}, {name}: {wall:.2f} s, {cpu:.2f} s of CPU")
+    return ({name: sum(values) / len(values) for name, values in table.items()} for table in (walls, cpus))
+
+
+def measure(site, image, say, rounds=2):
+    port = free_range(max(COUNTS.values()))
+    same_bodies(site, image, port)
+    for parallel, count in COUNTS.items():
+        wall, cpu = turns(site, image, say, port, parallel, rounds)
+        to_client, to_loop = wall["agent"] / wall["client"], wall["agent"] / wall["loop"]
+        yield Row(f"{count} warm provisions, {parallel} at a time", f"{wall['agent']:.2f} s", f"bare client {wall['client']:.2f} s", f"{to_client:.3f}", "<= 1.10",
+                  to_client <= 1.10)
+        yield Row("", "", f"shell loop {wall['loop']:.2f} s", f"{to_loop:.3f}", "< 1", to_loop < 1)
+        yield Row("CPU of each", f"{cpu['agent'] * 1e3:.1f} ms", f"bare client {cpu['client'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['client']:.2f}")
+        yield Row("", "", f"shell loop {cpu['loop'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['loop']:.2f}")
+    mine, bare_calls = calls_of_one(site, image, port)
+    yield Row("system calls of one provision", f"{mine.total()}", f"bare client {bare_calls.total()}", f"{mine.total() / bare_calls.total():.2f}")
+    yield Row("fsyncs among them", f"{mine['fsync'] + mine['fdatasync']}")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From exec to READY, and to every workspace looked after, with so many workspaces behind it (crowd.py: real records, an engine made here). Beside
+the first stands reading the same files and nothing else, beside the second the engine's own time for the same answers: its list, and a look at each,
+one after the other, by a client that does not look at what they say."""
+
+import http.client
+import os
+import time
+
+import crowd
+from common import Row, cpu_seconds, median
+from engine import UnixConnection
+from proc import end_now, wait_for
+
+COUNTS, TIMES = (0, 100, 1000, 2000), 3
+LIMIT = 120
+
+
+def once(host):
+    """Seconds to READY, seconds until all was looked at, seconds on a processor."""
+    with open(host.agent.log, "w"):
+        pass
+    began = time.monotonic()
+    host.agent.start(ready=0)
+    wait_for(lambda: host.agent.process.check() and host.agent.noticed("READY=1"), LIMIT, "READY", 0.002)
+    ready = time.monotonic() - began
+    wait_for(lambda: host.agent.process.check() and host.agent.lines("looked after"), LIMIT, "the first look", 0.005)
+    done = time.monotonic() - began, cpu_seconds(host.agent.process.pid)
+    host.agent.stop()
+    return ready, *done
+
+
+def read_all(state):
+    """Every file below the state directory, once."""
+    began = time.monotonic()
+    for where, _, names in os.walk(state):
+        for name in names:
+            with open(f"{where}/{name}", "rb") as file:
+                file.read()
+    return time.monotonic() - began
+
+
+def ask_all(host):
+    link, began = UnixConnection(host.engine.path, LIMIT), time.monotonic()
+    for path in ("/containers/json", *(f"/containers/{container}/json" for container in host.engine.people)):
+        link.request("GET", f"/v1.41{path}")
+        answer = link.getresponse()
+        if answer.status != http.client.OK or not answer.read():
+            raise OSError(f"{path}: {answer.status}")
+    link.close()
+    return time.monotonic() - began
+
+
+def measure(pattern, image, say, counts=COUNTS):
+    for count in counts:
+        host = crowd.Host(count, pattern, image)
+        try:
+            once(host)                                      # what is read lies in the page cache from here on, for all of them
+            ready, done, used = map(median, zip(*(once(host) for _ in range(TIMES))))
+            files = median([read_all(host.agent.state) for _ in range(TIMES)])
+            engine = median([ask_all(host) for _ in range(TIMES)])
+        finally:
+            end_now(host.end)
+        say(f"{count} workspaces: READY {ready * 1e3:.0f} ms, all looked at {done * 1e3:.0f} ms, CPU {used * 1e3:.0f} ms")
+        yield Row(f"READY, {count} workspaces", f"{ready * 1e3:.0f} ms", f"reading the files {files * 1e3:.0f} ms", f"{ready / files:.2f}",
+                  "<= 1000 ms", ready <= 1)
+        yield Row(f"all looked at, {count}", f"{done * 1e3:.0f} ms", f"the engine's answers {engine * 1e3:.0f} ms", f"{done / engine:.2f}")
+        yield Row(f"CPU of that, {count}", f"{used * 1e3:.0f} ms")

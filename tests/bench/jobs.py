@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether memory grows with jobs: the resident set after every so many quick jobs (removals of workspaces that are not there, which take the whole way of a
+job: delivered, judged, recorded, ended, told), and the slope of a straight line through those behind the first 1,000, within which the outcomes that are kept
+(1,000) and the heap fill up. $JOBS says how many jobs beyond these (else 1,000); the long run is JOBS=10000."""
+
+import os
+import statistics
+import time
+import uuid
+
+from common import Row, cpu_seconds, memory
+from proc import LabError
+
+FIRST, STEP = 1000, 100
+LIMIT = 300
+
+
+def some(site, host, count):
+    for job in [site.plane.order(host, "workspace.deprovision", str(uuid.uuid4()), spec={"prune": True}) for _ in range(count)]:
+        if site.plane.final(job, LIMIT)["state"] != "succeeded":
+            raise LabError(f"job {job}: {site.plane.job(job)['reports'][-1]}")
+
+
+def measure(site, _image, say):
+    jobs, pid, host, marks = int(os.environ.get("JOBS", "1000")), site.agent.process.pid, site.host()["host_id"], []
+    began = time.monotonic()
+    for _ in range(FIRST // STEP):
+        some(site, host, STEP)
+    first, used = memory(pid)["Rss"], cpu_seconds(pid)
+    for done in range(STEP, jobs + 1, STEP):
+        some(site, host, STEP)
+        marks.append((done, memory(pid)["Rss"]))
+    slope = statistics.linear_regression(*zip(*marks)).slope * 1024
+    used = (cpu_seconds(pid) - used) / jobs * 1e3
+    say(f"{FIRST} and {jobs} jobs in {time.monotonic() - began:.0f} s: {first} KiB after the first, then "
+        + ", ".join(str(rss) for _, rss in marks[::max(1, len(marks) // 10)]) + f" KiB; {used:.1f} ms of CPU a job")
+    yield Row(f"RSS slope over {jobs} jobs", f"{slope:.0f} bytes a job", f"first {first} KiB, last {marks[-1][1]} KiB", "", "<= 64", slope <= 64)
+    yield Row("CPU of a quick job", f"{used:.1f} ms")
