@@ -39,7 +39,6 @@ int job_type_find(const char *name, JobType *ret) {
 typedef struct Head {                           /* the payload as its table sees it */
         Job      job;
         char    *type;
-        cJSON   *spec;
 } Head;
 
 static const JsonField head_fields[] = {
@@ -52,14 +51,11 @@ static const JsonField head_fields[] = {
         { "issued_at",        cJSON_String, json_set_time, offsetof(Head, job.issued_at), JSON_REQUIRED, 0, NULL },
         { "expires_at",       cJSON_String, json_set_time, offsetof(Head, job.expires_at), JSON_OPTIONAL, 0, NULL },
         { "deadline_seconds", cJSON_Number, json_set_u32, offsetof(Head, job.deadline_seconds), JSON_OPTIONAL, 86400, NULL },
-        { "spec",             cJSON_Object, json_set_value, offsetof(Head, spec), JSON_REQUIRED, 0, NULL },
+        { "spec",             cJSON_Object, NULL, 0, JSON_REQUIRED, 0, NULL },  /* may be megabytes: read where it lies */
         {}
 };
 
-static void head_done(Head *h) {
-        free(h->type);
-        cJSON_Delete(h->spec);
-}
+static void head_done(Head *h) { free(h->type); }
 
 static void label_uuid(const cJSON *json, const char *name, char ret[static UUID_SIZE]) {
         const char *s = json_get_string(json, name);
@@ -132,19 +128,19 @@ int job_parse(const char *payload, size_t size, const JobRules *rules, JobLabel 
         if (!j)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         *j = h.job;
-        r = j->type == JOB_PROVISION ? spec_parse(h.spec, &rules->spec, &j->spec, reterr) :
-                                       job_args_parse(j->type, h.spec, rules, &j->args, reterr);
+        r = j->type == JOB_PROVISION ? spec_parse(json_get(json, "spec"), &rules->spec, &j->spec, reterr) :
+                                       job_args_parse(j->type, json_get(json, "spec"), rules, &j->args, reterr);
         if (r < 0)
                 return r;
         hash_text(payload, size, j->payload_hash);
-        j->payload = malloc(size + 1);
-        if (!j->payload)
-                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        memcpy(j->payload, payload, size);
-        j->payload[size] = 0;
-        j->payload_size = size;
         *ret = TAKE_PTR(j);
         return 0;
+}
+
+void job_keep(Job *j, char *payload, size_t size) {
+        free(j->payload);
+        j->payload = payload;
+        j->payload_size = size;
 }
 
 int job_open(const cJSON *delivery, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr) {
@@ -155,7 +151,12 @@ int job_open(const cJSON *delivery, const JobRules *rules, JobLabel *label, Job 
         *label = (JobLabel) {};
         label_uuid(delivery, "delivery_id", label->delivery_id);
         r = envelope_open(json_get(delivery, "envelope"), JOB_PAYLOAD_TYPE, rules->trusted, JOB_PAYLOAD_MAX, &payload, &size, reterr);
-        return r < 0 ? r : job_parse(payload, size, rules, label, ret, reterr);
+        if (r >= 0)
+                r = job_parse(payload, size, rules, label, ret, reterr);
+        if (r < 0)
+                return r;
+        job_keep(*ret, TAKE_PTR(payload), size);
+        return 0;
 }
 
 bool job_expired(const Job *j, uint64_t time_usec) { return j->expires_at && time_usec && time_usec >= j->expires_at; }

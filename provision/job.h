@@ -92,13 +92,14 @@ typedef struct Job {
         char      payload_hash[HASH_TEXT_SIZE];
         WorkspaceSpec *spec;                    /* JOB_PROVISION */
         JobArgs   args;                         /* every other type */
-        char     *payload;                      /* the bytes as they were delivered; NULL once they are stored */
+        char     *payload;                      /* the bytes as they were delivered, with a NUL behind them; NULL once they are stored */
         size_t    payload_size;
 } Job;
 
 /* label is filled as far as possible, whatever is returned. Expiry is judged by job_expired(), not here: a stored job never expires. */
 int  job_open(const cJSON *delivery /* {delivery_id, envelope} */, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr);
-int  job_parse(const char *payload, size_t size, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr);
+int  job_parse(const char *payload, size_t size, const JobRules *rules, JobLabel *label, Job **ret, Fault *reterr);     /* keeps no payload */
+void job_keep(Job *j, char *payload, size_t size);      /* owns payload */
 bool job_expired(const Job *j, uint64_t time_usec);
 Job *job_free(Job *j);
 

@@ -115,7 +115,10 @@ static int read_file(Queue *q, const cJSON *given, Delivery *d, Fault *reterr) {
         text = json_print(given);
         if (!text)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        (void) job_parse(text, strlen(text), &rules, &d->label, &d->job, &d->fault);
+        if (job_parse(text, strlen(text), &rules, &d->label, &d->job, &d->fault) >= 0) {
+                size_t size = strlen(text);
+                job_keep(d->job, TAKE_PTR(text), size);
+        }
         return 0;
 }
 

@@ -307,11 +307,7 @@ int payload_load(const WorkspaceDir *d, const char *id, uint64_t generation, con
         size_t size = 0;
         int r = side_load(d, id, generation, "payload", &text, &size, reterr);
 
-        if (r >= 0)
-                r = job_parse(text, size, rules, &label, ret, reterr);
-        if (r >= 0)
-                (*ret)->payload = (free((*ret)->payload), NULL);        /* it is on disk, and holds what must not lie about */
-        return r;
+        return r < 0 ? r : job_parse(text, size, rules, &label, ret, reterr);
 }
 
 int undo_save(const WorkspaceDir *d, const char *id, uint64_t generation, const cJSON *json, Fault *reterr) {

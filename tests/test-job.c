@@ -120,7 +120,8 @@ TEST(a_good_deprovision) {
 TEST(payload_bytes_are_kept_as_they_came) {
         _cleanup_json_ cJSON *payload = provision();
         _cleanup_free_ char *text = json_print(payload), *spaced = str_printf("  \n%s \t", text ?: "");
-        _cleanup_outcome_ Outcome a = parse_text(text ?: "", text ? strlen(text) : 0), b = parse_text(spaced ?: "", spaced ? strlen(spaced) : 0);
+        _cleanup_json_ cJSON *delivery = delivery_of(spaced ?: "", spaced ? strlen(spaced) : 0);
+        _cleanup_outcome_ Outcome a = parse_text(text ?: "", text ? strlen(text) : 0), b = open_it(delivery);
 
         if (!CHECK_INT(a.r, 0) || !CHECK_INT(b.r, 0) || !a.job || !b.job || !spaced)
                 return;

@@ -80,6 +80,7 @@ static Job *job_of(Site *s, uint64_t generation, const char *env, const char *bo
                 printf("Bail out! %s\n", f.text);
                 exit(1);
         }
+        job_keep(j, strdup(text), strlen(text));
         return j;
 }
 
@@ -301,6 +302,7 @@ static int from_payload(Site *s, const char *type, const char *spec, Fault *f) {
         JobLabel label;
 
         CHECK_INT(job_parse(text, strlen(text), &rules, &label, &j, NULL), 0);
+        job_keep(j, strdup(text), strlen(text));
         CHECK_INT(payload_save(&s->dir, W1, j, NULL), 0);
         return secrets_hand_over(&s->dir, settings(s), W1, 7, NULL, f);
 }

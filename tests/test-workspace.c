@@ -31,6 +31,7 @@ static Job *job(uint64_t generation) {
 
         if (job_parse(text, strlen(text), &rules, &label, &j, NULL) < 0)
                 abort();
+        job_keep(j, copy_of(text), strlen(text));
         return j;
 }
 

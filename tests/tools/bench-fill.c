@@ -55,7 +55,7 @@ static void host_done(Host *h) {
 
 static Job *job_make(const Host *h, const char *workspace, const char *job_id, Fault *reterr) {
         JobRules rules = { .org_id = h->org, .host_id = h->id, .spec = { .max_tier = 2 } };
-        _cleanup_free_ char *text = str_printf(
+        char *text = str_printf(
                 "{\"job_id\":\"%s\",\"type\":\"workspace.provision\",\"org_id\":\"%s\",\"host_id\":\"%s\",\"workspace_id\":\"%s\",\"generation\":\"1\","
                 "\"issued_at\":\"2026-01-02T03:04:05Z\",\"spec\":{\"runtime\":\"langgraph\",\"tier\":2,\"platform_url\":\"https://platform.example.com\","
                 "\"env\":{\"DEMO_BENCH\":\"1\"},\"config_files\":{\"config.yaml\":\"b25l\"}}}",
@@ -63,8 +63,11 @@ static Job *job_make(const Host *h, const char *workspace, const char *job_id, F
         JobLabel label = {};
         Job *j = NULL;
 
-        if (!text || job_parse(text, strlen(text), &rules, &label, &j, reterr) < 0)
+        if (!text || job_parse(text, strlen(text), &rules, &label, &j, reterr) < 0) {
+                free(text);
                 return NULL;
+        }
+        job_keep(j, text, strlen(text));
         return j;
 }
 
