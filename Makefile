@@ -195,6 +195,28 @@ bench: ## the agent beside a bare client and a shell loop; brings its own packag
 bench-now: tests
 	@$(binaries) python3 tests/bench/bench.py
 
+coverage: ## which lines and branches the tests run, file by file, and whether that is enough (half an hour); brings its own packages
+	@tests/lab/deps.sh build test coverage
+	$(call again,coverage-now $(uncovered))
+
+coverage-unit: ## the same after the unit tests alone: only the branches of the six modules are judged
+	@tests/lab/deps.sh build coverage
+	$(call again,coverage-unit-now $(uncovered))
+
+# Without optimization, so that a branch that is counted is one that was written.
+uncovered = COVERAGE=1 CFLAGS='-O0 -g'
+
+coverage-now: coverage-clean tests
+	@$(binaries) perl tests/lab/check.pl $(UNIT) $(LIVE) || echo "# a test that fails here and not under check has covered less"
+	@tests/lab/coverage.py $(O)
+
+coverage-unit-now: coverage-clean tests
+	@perl tests/lab/check.pl $(UNIT)
+	@tests/lab/coverage.py --branches-only $(O)
+
+coverage-clean:
+	@find $(O) -name '*.gcda' -delete 2>/dev/null || true
+
 lint: ## cppcheck, clang-tidy, shellcheck, mandoc; every finding is an error
 	@tests/lab/deps.sh build lint
 	@tests/lab/lint.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(SOURCES) $(LAUNCH)
