@@ -25,7 +25,8 @@ def measure(objects):
     found = subprocess.run(['gcovr', '--json', '-', '--root', '.', '--exclude-unreachable-branches', '--exclude-throw-branches',
                             '--exclude-branches-by-pattern', r'^\s*assert\(.*'] +
                            [word for part in PRODUCT for word in ('--filter', part + '/')] + [objects], check=True, stdout=subprocess.PIPE)
-    return {one['file']: one['lines'] for one in json.loads(found.stdout)['files'] if one['file'].endswith('.c')}
+    return {one['file']: [line for line in one['lines'] if not line['gcovr/noncode']]
+            for one in json.loads(found.stdout)['files'] if one['file'].endswith('.c')}
 
 
 class Sum:
