@@ -19,7 +19,7 @@ static const cJSON *child_find(const cJSON *object, const char *name, size_t siz
         if (!cJSON_IsObject(object))
                 return NULL;
         cJSON_ArrayForEach(v, object)
-                if (v->string && strncmp(v->string, name, size) == 0 && v->string[size] == 0)
+                if (strncmp(v->string, name, size) == 0 && v->string[size] == 0)
                         return v;
         return NULL;
 }

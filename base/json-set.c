@@ -76,17 +76,6 @@ int json_set_u32(const JsonField *f, const cJSON *v, void *place, Fault *reterr)
         return 0;
 }
 
-int json_set_i64(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
-        int64_t n;
-
-        if (!json_whole(v, &n))
-                return bad_field(f, -ERANGE, "not a whole number below 2^53", reterr);
-        if (f->max > 0 && n > 0 && (uint64_t) n > f->max)
-                return fault(reterr, -ERANGE, FAULT_BAD_JSON, "field '%s' is larger than %ju", f->name, (uintmax_t) f->max);
-        *(int64_t *) place = n;
-        return 0;
-}
-
 int json_set_bool(const JsonField *f, const cJSON *v, void *place, Fault *reterr) {
         if (!cJSON_IsBool(v))
                 return bad_field(f, -EBADMSG, "not a boolean", reterr);

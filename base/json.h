@@ -66,7 +66,6 @@ int json_set_text(const JsonField *f, const cJSON *v, void *place, Fault *reterr
 int json_set_uuid(const JsonField *f, const cJSON *v, void *place, Fault *reterr);      /* char[UUID_SIZE] */
 int json_set_u64_text(const JsonField *f, const cJSON *v, void *place, Fault *reterr);  /* uint64_t from a decimal string */
 int json_set_u32(const JsonField *f, const cJSON *v, void *place, Fault *reterr);       /* uint32_t from a whole number; max, default UINT32_MAX */
-int json_set_i64(const JsonField *f, const cJSON *v, void *place, Fault *reterr);       /* int64_t from a whole number within 2^53 */
 int json_set_bool(const JsonField *f, const cJSON *v, void *place, Fault *reterr);      /* bool */
 int json_set_tristate(const JsonField *f, const cJSON *v, void *place, Fault *reterr);  /* int: 0 or 1; the caller starts it at -1 */
 int json_set_time(const JsonField *f, const cJSON *v, void *place, Fault *reterr);      /* uint64_t, microseconds since the epoch, from RFC 3339 */

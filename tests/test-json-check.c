@@ -179,6 +179,14 @@ static Text text_repeat(const char *front, size_t n, int (*print)(char *to, size
 static int print_one(char *to, size_t room, size_t i) { (void) i; return snprintf(to, room, "1"); }
 static int print_member(char *to, size_t room, size_t i) { return snprintf(to, room, "\"name%zu\":0", i); }
 
+/* The size alone refuses it: no byte is looked at. */
+TEST(larger_than_an_offset_can_say) {
+        Fault f = {};
+
+        CHECK_INT(json_check("", UINT32_MAX, &f), -EBADMSG);
+        CHECK_STR(f.text, "not valid JSON: larger than 4 GiB");
+}
+
 TEST(values_limit) {
         _cleanup_text_ Text most = text_repeat("[", JSON_VALUES_MAX - 1, print_one, 4, "]");
         _cleanup_text_ Text over = text_repeat("[", JSON_VALUES_MAX, print_one, 4, "]");
