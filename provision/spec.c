@@ -63,6 +63,8 @@ static int add_file(WorkspaceSpec *s, const cJSON *item, bool asset, size_t max,
         r = base64_decode(item->valuestring, max - *sum, &data, &size);
         if (r == -EFBIG)
                 return fault(reterr, -E2BIG, FAULT_TOO_LARGE, "The files are larger than %zu bytes in sum.", max);
+        if (r == -ENOMEM)
+                return fault(reterr, r, FAULT_INTERNAL, "Out of memory.");
         if (r < 0)
                 return fault(reterr, r, FAULT_BAD_JSON, "The content of file '%s' is not base64.", name);
         *sum += size;
@@ -114,6 +116,8 @@ static int set_boxes(const JsonField *f, const cJSON *v, void *place, Fault *ret
                 r = cJSON_IsString(item) ? base64_decode(item->valuestring, SECRET_BOX_MAX, &b->data, &b->size) : -EBADMSG;
                 if (r == -EFBIG)
                         return fault(reterr, r, FAULT_BAD_SECRET, "The secret %s is larger than %zu bytes.", b->name, SEAL_SECRET_MAX);
+                if (r == -ENOMEM)
+                        return fault(reterr, r, FAULT_INTERNAL, "Out of memory.");
                 if (r < 0)
                         return fault(reterr, r, FAULT_BAD_JSON, "The secret %s is not base64.", b->name);
         }

@@ -94,6 +94,8 @@ int envelope_open(const cJSON *envelope, const char *type, const TrustedKeys *tr
         r = base64_decode(json_get_string(envelope, "payload"), max, &payload, &size);
         if (r == -EFBIG)
                 return fault(reterr, r, FAULT_TOO_LARGE, "The payload is larger than %zu bytes.", max);
+        if (r == -ENOMEM)
+                return fault(reterr, r, FAULT_INTERNAL, "Out of memory.");
         if (r < 0)
                 return fault(reterr, r, FAULT_BAD_JSON, "The envelope's payload is not base64.");
         if (trusted && trusted->n > 0)
