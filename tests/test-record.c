@@ -211,6 +211,10 @@ TEST(one_version_back) {
         CHECK_INT(file_write_atomic(dir, "r", "molecule-agent pins v9 3 0\n{}\n", 30), 0);
         CHECK_INT(record_version_of(dir, "r", 4096), -EBADMSG);         /* a flipped bit in the version is damage, not the future */
         CHECK_INT(record_rewrite(dir, "r", 4096), -EBADMSG);
+        CHECK_INT(file_write_atomic(dir, "r", "no line", 7), 0);
+        CHECK_INT(record_version_of(dir, "r", 4096), -EBADMSG);
+        CHECK_INT(file_write_atomic(dir, "r", "no record\n{}\n", 13), 0);
+        CHECK_INT(record_version_of(dir, "r", 4096), -EBADMSG);
         CHECK_INT(file_remove(dir, "r"), 0);
         CHECK_INT(rmdir(path), 0);
 }
@@ -238,6 +242,20 @@ TEST(rewriting_keeps_a_body_that_is_no_text) {
         CHECK(size == n + 4 && memcmp(back, text, size) == 0);
         CHECK_INT(file_remove(dir, "r"), 0);
         CHECK_INT(rmdir(path), 0);
+}
+
+/* In a state of the version before, a damaged record of that version is damage and not the future. */
+TEST(damage_in_a_state_of_the_version_before) {
+        char text[] = "molecule-agent pins v0 3 00000000000000000000000000000000\n{}\n";
+        cJSON *back = NULL;
+        Fault f = {}, g = {};
+
+        CHECK_INT(parse_copy(text, strlen(text), "pins", &back, &f), -EPROTONOSUPPORT);
+        record_set_version(RECORD_VERSION - 1);
+        CHECK_INT(record_version(), RECORD_VERSION - 1);
+        CHECK_INT(parse_copy(text, strlen(text), "pins", &back, &g), -EBADMSG);
+        record_set_version(RECORD_VERSION);
+        CHECK(strstr(g.text, "damaged") != NULL);
 }
 
 TEST_MAIN
