@@ -201,8 +201,11 @@ static int cancel_run(Queue *q, HostRun *r, Fault *reterr) {
 }
 
 int queue_cancel(Queue *q, const char *job_id, Fault *reterr) {
+        HostJob *waiting = host_state_find(q->host, job_id);
         HostRun *r = host_run_find(q, job_id);
 
+        if (!r && waiting && !(r = host_run_begin(q, waiting, false)))          /* before the first sweep none is begun */
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         if (r)
                 return cancel_run(q, r, reterr);
         for (size_t i = 0; i < q->n_entries; i++) {
