@@ -229,7 +229,7 @@ static Entry *make_entry(Queue *q, const Job *j) {
         return w ? queue_add(q, w) : NULL;
 }
 
-/* A write that failed leaves the job with the control plane, which delivers it again. */
+/* A write that failed leaves the job with the control plane, which delivers it again; so does memory that ends. */
 void queue_accept(Queue *q, Entry *e, const Delivery *d) {
         _cleanup_(work_freep) Work *k = work_new(d->job, d->label.delivery_id);
         _cleanup_(version_freep) Version *wanted = NULL;
@@ -240,7 +240,10 @@ void queue_accept(Queue *q, Entry *e, const Delivery *d) {
 
         if (!k || (d->job->type == JOB_PROVISION && !(wanted = version_new(d->job, d->job->spec->image_ref))))
                 return;
-        if (check(q, e, d->job, k, &why) < 0) {
+        r = check(q, e, d->job, k, &why);
+        if (r == -ENOMEM)
+                return;
+        if (r < 0) {
                 queue_answer_final(q, d, REPORT_REFUSED, &why, NULL);
                 return;
         }

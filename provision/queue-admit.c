@@ -91,8 +91,10 @@ void queue_admit(Queue *q, const cJSON *delivery, uint64_t cp_time_usec) {
         if (q->stopping || queue_is_degraded(q, NULL))
                 return;
         queue_job_rules(q, cp_time_usec, &rules);
-        (void) job_open(delivery, &rules, &d.label, &d.job, &d.fault);
-        judge(q, &d);
+        if (job_open(delivery, &rules, &d.label, &d.job, &d.fault) == -ENOMEM)
+                log_error("Out of memory for a delivered job: it stays with the control plane.");
+        else
+                judge(q, &d);
         job_free(d.job);
 }
 
@@ -102,24 +104,22 @@ static int read_file(Queue *q, const cJSON *given, Delivery *d, Fault *reterr) {
         _cleanup_json_ cJSON *delivery = cJSON_CreateObject();
         _cleanup_free_ char *text = NULL;
         JobRules rules;
+        int r = -ENOMEM;
 
         queue_job_rules(q, d->cp_time_usec, &rules);
         if (envelope_is(given)) {
-                if (!delivery || !json_add_item(delivery, "envelope", cJSON_Duplicate(given, true)))
-                        return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-                (void) job_open(delivery, &rules, &d->label, &d->job, &d->fault);
-                return 0;
-        }
-        if (rules.trusted && rules.trusted->n > 0)
+                if (delivery && json_add_item(delivery, "envelope", cJSON_Duplicate(given, true)))
+                        r = job_open(delivery, &rules, &d->label, &d->job, &d->fault);
+        } else if (rules.trusted && rules.trusted->n > 0)
                 return fault(reterr, -EPERM, FAULT_BAD_SIGNATURE, "The job is not signed, and this host takes only what is (signing_keys).");
-        text = json_print(given);
-        if (!text)
-                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        if (job_parse(text, strlen(text), &rules, &d->label, &d->job, &d->fault) >= 0) {
+        else if ((text = json_print(given))) {
                 size_t size = strlen(text);
-                job_keep(d->job, TAKE_PTR(text), size);
+
+                r = job_parse(text, size, &rules, &d->label, &d->job, &d->fault);
+                if (r >= 0)
+                        job_keep(d->job, TAKE_PTR(text), size);
         }
-        return 0;
+        return r == -ENOMEM ? fault(reterr, r, FAULT_INTERNAL, "Out of memory.") : 0;
 }
 
 int queue_apply(Queue *q, const cJSON *given, bool dry_run, uint64_t cp_time_usec, cJSON **ret_report, Fault *reterr) {

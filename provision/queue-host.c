@@ -289,30 +289,37 @@ static void take_console(Queue *q, const Delivery *d, Job **job) {
                 host_console_begin(r);
 }
 
-static cJSON *ensure_plan(const Queue *q, const JobArgs *a, Fault *reterr) {
+static int ensure_plan(const Queue *q, const JobArgs *a, cJSON **ret, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         _cleanup_free_ char *ref = NULL;
         uint64_t size = 0;
+        int r = queue_resolve_image(q, NULL, a->runtime ?: "", a->image_ref, a->image_size_bytes, &ref, &size, reterr);
 
-        if (queue_resolve_image(q, NULL, a->runtime ?: "", a->image_ref, a->image_size_bytes, &ref, &size, reterr) < 0)
-                return NULL;
-        return json && json_add_string(json, "image_ref", ref) && json_add_u64_text(json, "image_size_bytes", size) ? TAKE_PTR(json) : NULL;
+        if (r < 0)
+                return r;
+        if (!json || !json_add_string(json, "image_ref", ref) || !json_add_u64_text(json, "image_size_bytes", size))
+                return -ENOMEM;
+        *ret = TAKE_PTR(json);
+        return 0;
 }
 
 static void take_ensure(Queue *q, const Delivery *d, Job **job) {
-        Fault why = {};
         cJSON *plan = NULL;
+        Fault why = {};
+        int r;
 
         if (queue_holds(q, NULL))
-                (void) fault(&why, -EBUSY, FAULT_HELD, "A hold forbids changes on this host.");
+                r = fault(&why, -EBUSY, FAULT_HELD, "A hold forbids changes on this host.");
         else
-                plan = ensure_plan(q, &d->job->args, &why);
-        if (why.set)
+                r = ensure_plan(q, &d->job->args, &plan, &why);
+        if (r == -ENOMEM)
+                return;
+        if (r < 0)
                 queue_answer_final(q, d, REPORT_REFUSED, &why, NULL);
         else if (d->dry_run) {
                 cJSON_Delete(plan);
                 queue_answer_dry(q, d);
-        } else if (plan)
+        } else
                 (void) take(q, d, job, NULL, plan);
 }
 
