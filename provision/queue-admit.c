@@ -16,26 +16,15 @@ static const Workspace *floors_of(const Queue *q, const Entry *e, const char *wo
         return workspace_id[0] && tombstones_look(q->tombstones, workspace_id, space) ? space : NULL;
 }
 
-typedef struct Floor { uint64_t generation; const char *hash, *job_id; } Floor;
+typedef struct Floor { uint64_t generation; const char *hash; } Floor;
 
 /* A restart counts in both lines: below either it is overtaken. A provision counts in its own; one that lies below a restart satisfies it. */
 static Floor floor_of(const Workspace *w, JobType t) {
-        Floor spec = { w->spec_floor, w->spec_hash, w->spec_job_id }, restart = { w->restart_floor, w->restart_hash, w->restart_job_id };
+        Floor spec = { w->spec_floor, w->spec_hash }, restart = { w->restart_floor, w->restart_hash };
 
         if (job_type_line(t) == LINE_SPEC || w->spec_floor > w->restart_floor)
                 return spec;
         return restart;
-}
-
-static void judge_equal(Queue *q, const Delivery *d, const Entry *e, const Floor *floor) {
-        const cJSON *outcome = queue_recorded(q, e, floor->job_id);
-
-        if (strcmp(floor->hash, d->job->payload_hash) != 0)
-                queue_answer_final(q, d, REPORT_CONFLICT, NULL, queue_floor_result(floor->generation));
-        else if (e && queue_is_at_work(e, floor->job_id))
-                queue_answer_running(q, d, e->stage, e->progress);
-        else if (outcome)
-                queue_answer_again(q, d, outcome);
 }
 
 static void judge_workspace(Queue *q, const Delivery *d, Entry *e) {
@@ -48,7 +37,7 @@ static void judge_workspace(Queue *q, const Delivery *d, Entry *e) {
         if (d->job->generation < floor.generation)
                 queue_answer_final(q, d, REPORT_SUPERSEDED, NULL, queue_floor_result(floor.generation));
         else if (w && d->job->generation == floor.generation)
-                judge_equal(q, d, e, &floor);
+                queue_answer_equal(q, d, floor.hash, floor.generation);
         else if (w && d->job->generation == w->restart_floor)
                 queue_answer_final(q, d, REPORT_CONFLICT, NULL, queue_floor_result(floor.generation));
         else

@@ -71,6 +71,12 @@ void queue_answer_again(Queue *q, const Delivery *d, const cJSON *outcome) {
                 q->o.events.again(TAKE_PTR(copy), q->o.userdata);
 }
 
+/* The same bytes are the same job, and whoever knows how that is going has said so already: nobody does, and nothing is said. */
+void queue_answer_equal(Queue *q, const Delivery *d, const char *hash, uint64_t floor) {
+        if (strcmp(hash, d->job->payload_hash) != 0)
+                queue_answer_final(q, d, REPORT_CONFLICT, NULL, queue_floor_result(floor));
+}
+
 void queue_answer_running(Queue *q, const Delivery *d, Stage stage, int progress) {
         Report r = queue_answer_head(d);
         cJSON *report;

@@ -395,7 +395,6 @@ static void judge_ordered(Queue *q, const Delivery *d, Job **job) {
         const HostHold *hold = job_type_line(d->job->type) == LINE_HOLD ? host_state_hold(q->host, d->job->args.workspace_id) : NULL;
         static const HostFloor none = {};
         const HostFloor *floor = job_type_line(d->job->type) != LINE_HOLD ? host_state_floor(q->host, d->job) : hold ? &hold->floor : &none;
-        const cJSON *outcome;
 
         if (d->job->generation < floor->generation) {
                 queue_answer_final(q, d, REPORT_SUPERSEDED, NULL, queue_floor_result(floor->generation));
@@ -405,13 +404,7 @@ static void judge_ordered(Queue *q, const Delivery *d, Job **job) {
                 take_ordered(q, d, job);
                 return;
         }
-        outcome = queue_recorded(q, NULL, floor->job_id);
-        if (strcmp(floor->hash, d->job->payload_hash) != 0)
-                queue_answer_final(q, d, REPORT_CONFLICT, NULL, queue_floor_result(floor->generation));
-        else if (outcome)
-                queue_answer_again(q, d, outcome);
-        else if (host_state_find(q->host, floor->job_id))
-                queue_answer_running(q, d, STAGE_NONE, -1);
+        queue_answer_equal(q, d, floor->hash, floor->generation);
 }
 
 static void refuse_unknown(Queue *q, const Delivery *d) {

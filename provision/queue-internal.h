@@ -112,6 +112,7 @@ void   queue_hold_changed(Queue *q);            /* what waited goes on, or healt
 /* queue-answer.c: what is said of a delivery */
 void queue_answer_final(Queue *q, const Delivery *d, ReportState state, const Fault *why, cJSON *result);      /* owns result */
 void queue_answer_again(Queue *q, const Delivery *d, const cJSON *outcome);
+void queue_answer_equal(Queue *q, const Delivery *d, const char *hash, uint64_t floor);        /* its generation is the floor's */
 void queue_answer_running(Queue *q, const Delivery *d, Stage stage, int progress);
 void queue_answer_dry(Queue *q, const Delivery *d);             /* it would be accepted */
 Report queue_answer_head(const Delivery *d);
