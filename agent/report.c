@@ -92,7 +92,7 @@ static void on_answer(const CpAnswer *a, void *userdata) {
         } else if (a->kind == CP_REFUSED)
                 take_refusal(r, a);
         forget_batch(r);
-        r->waiting = wait > 0;
+        r->waiting = wait > 0 && !outbox_is_empty(r->outbox);   /* without a timer nobody would end the waiting */
         r->events.answered(a, r->events.userdata);
         if (!r->open)
                 return;                         /* that answer closed us */
