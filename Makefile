@@ -37,6 +37,7 @@ LAUNCHFLAGS = -std=gnu17 -Os -static $(HARDEN) -fno-pie $(WARN) -ffunction-secti
              -fno-asynchronous-unwind-tables -fno-unwind-tables -s -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 
 SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c tests/fuzz/*.c)
+SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c tests/sim/*.c)
 LAUNCH   := $(wildcard secrets/launch/*.c)
 objects   = $(patsubst %.c,$(O)/%.o,$(1))
 BASE     := $(call objects,$(filter base/%,$(SOURCES)))
@@ -49,6 +50,8 @@ TARGETS  := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/fuzz/*.c))     
 UNIT     := $(filter-out %/test-engine,$(TESTS)) $(TARGETS)      # that one runs under tests/integration/engine.t
 RULES    := tests/layers.sh tests/incidents.t tests/manual.t tests/docs.t
 TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))
+# The world of tests/sim has a door of its own to the network.
+SIM      := $(call objects,$(filter tests/sim/%,$(SOURCES))) $(filter-out $(call objects,base/http.c base/http-call.c),$(LIB))
 LIVE     := $(sort $(wildcard tests/integration/*.t))
 
 say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
@@ -81,6 +84,9 @@ $(TARGETS): $(BIN)/tests/%: $(O)/tests/%.o $(LIB) $(if $(FUZZER),,$(O)/tests/fuz
 $(TARGETS): LDLIBS = $(if $(FUZZER),-fsanitize=fuzzer) $(call libs,$(PKGS))
 $(BIN)/tests/fuzz/imds: without = %/http-wait.o         # it answers in its place
 $(PROGRAMS) $(TESTS) $(TOOLS) $(TARGETS):
+$(BIN)/tests/sim/sim: $(SIM)
+$(BIN)/tests/sim/sim: LDLIBS = $(call libs,$(PKGS))
+$(PROGRAMS) $(TESTS) $(TOOLS) $(BIN)/tests/sim/sim:
 	@mkdir -p $(@D)
 	$(call say,link)$(link) -o $@ $(filter-out Makefile $(without),$^) $(LDLIBS)
 
@@ -89,6 +95,7 @@ $(O)/%.o: %.c Makefile VERSION
 	$(call say,cc)$(CC) $(ALLCPPFLAGS) $(ALLCFLAGS) $(LTO) -MMD -MP -c -o $@ $<
 
 tests: all $(TESTS) $(TOOLS) $(TARGETS)
+tests: all $(TESTS) $(TOOLS) $(BIN)/tests/sim/sim
 
 deps: ## install the packages that building and testing need (as root or by sudo; else says the one line)
 	@tests/lab/deps.sh build test
@@ -102,6 +109,13 @@ check-now: tests
 
 check-unit: tests ## unit tests, layer rules and the pages only: no root, no engine, no network
 	@$(binaries) perl tests/lab/check.pl $(UNIT) $(RULES)
+
+check-sim: ## the real core in a simulated world: SEEDS=1000 histories of faults; SEED=n tells what happens in one
+	@tests/lab/deps.sh build test
+	$(call again,check-sim-now)
+
+check-sim-now: $(BIN)/tests/sim/sim
+	@$< $(if $(SEED),--loud $(SEED),1 $(or $(SEEDS),1000))
 
 check-mutants: tests ## takes guards away, one by one, and sees that just the named test fails
 	@tests/lab/deps.sh build test
