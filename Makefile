@@ -36,8 +36,7 @@ ALLLDFLAGS = $(LDFLAGS) -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-section
 LAUNCHFLAGS = -std=gnu17 -Os -static $(HARDEN) -fno-pie $(WARN) -ffunction-sections -fdata-sections \
              -fno-asynchronous-unwind-tables -fno-unwind-tables -s -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
 
-SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c tests/fuzz/*.c)
-SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c tests/sim/*.c)
+SOURCES  := $(wildcard base/*.c secrets/*.c engine/*.c provision/*.c agent/*.c agent/ctl/*.c tests/*.c tests/devcp/*.c tests/tools/*.c tests/fuzz/*.c tests/sim/*.c)
 LAUNCH   := $(wildcard secrets/launch/*.c)
 objects   = $(patsubst %.c,$(O)/%.o,$(1))
 BASE     := $(call objects,$(filter base/%,$(SOURCES)))
@@ -53,6 +52,7 @@ TOOLS    := $(patsubst tests/%.c,$(BIN)/tests/%,$(wildcard tests/tools/*.c))
 # The world of tests/sim has a door of its own to the network.
 SIM      := $(call objects,$(filter tests/sim/%,$(SOURCES))) $(filter-out $(call objects,base/http.c base/http-call.c),$(LIB))
 LIVE     := $(sort $(wildcard tests/integration/*.t))
+FAULTS   := $(sort $(wildcard tests/fault/*.t))
 
 say       = $(if $(V),,@echo "  $(1)	$@";)         # V=1: the whole command
 link      = $(CC) $(ALLCFLAGS) $(if $(LTO),-fno-lto) $(ALLLDFLAGS)
@@ -83,10 +83,9 @@ $(TESTS) $(TOOLS): LDLIBS = $(call libs,$(PKGS))
 $(TARGETS): $(BIN)/tests/%: $(O)/tests/%.o $(LIB) $(if $(FUZZER),,$(O)/tests/fuzz-replay.o)
 $(TARGETS): LDLIBS = $(if $(FUZZER),-fsanitize=fuzzer) $(call libs,$(PKGS))
 $(BIN)/tests/fuzz/imds: without = %/http-wait.o         # it answers in its place
-$(PROGRAMS) $(TESTS) $(TOOLS) $(TARGETS):
 $(BIN)/tests/sim/sim: $(SIM)
 $(BIN)/tests/sim/sim: LDLIBS = $(call libs,$(PKGS))
-$(PROGRAMS) $(TESTS) $(TOOLS) $(BIN)/tests/sim/sim:
+$(PROGRAMS) $(TESTS) $(TOOLS) $(TARGETS) $(BIN)/tests/sim/sim:
 	@mkdir -p $(@D)
 	$(call say,link)$(link) -o $@ $(filter-out Makefile $(without),$^) $(LDLIBS)
 
@@ -94,8 +93,7 @@ $(O)/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
 	$(call say,cc)$(CC) $(ALLCPPFLAGS) $(ALLCFLAGS) $(LTO) -MMD -MP -c -o $@ $<
 
-tests: all $(TESTS) $(TOOLS) $(TARGETS)
-tests: all $(TESTS) $(TOOLS) $(BIN)/tests/sim/sim
+tests: all $(TESTS) $(TOOLS) $(TARGETS) $(BIN)/tests/sim/sim
 
 deps: ## install the packages that building and testing need (as root or by sudo; else says the one line)
 	@tests/lab/deps.sh build test
@@ -141,6 +139,9 @@ analyze: ## gcc -fanalyzer over what is shipped; every finding that is not judge
 	@tests/lab/analyze.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(filter-out tests/%,$(SOURCES)) $(LAUNCH)
 
 check-all: ## everything there is, in its long version: a day
+	@$(binaries) $(if $(QUICK),MOLECULE_QUICK=1) perl tests/lab/check.pl $(FAULTS)
+
+check-all: ## check and check-instance with their long versions, check-contract, check-mutants, check-package: an hour and a half
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check-instance
 	@$(MAKE) --no-print-directory check-contract
