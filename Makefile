@@ -122,16 +122,16 @@ check-mutants: tests ## takes guards away, one by one, and sees that just the na
 check-mutants-now: tests
 	@tests/fault/mutants.sh
 
-check-faults: tests ## kills, power cuts, errors, full disks, failing allocations, seeded bugs: hours; QUICK=1: a sample, in minutes
+check-faults: ## kills, power cuts, errors, full disks, failing allocations, seeded bugs: hours; QUICK=1: a sample, in minutes
 	@tests/lab/deps.sh build test
 	$(call again,check-faults-now)
 
 check-faults-now: tests
-	@$(binaries) $(if $(QUICK),MOLECULE_QUICK=1) perl tests/lab/check.pl $(sort $(wildcard tests/fault/*.t)) tests/fault/mutants.sh
+	@$(binaries) $(if $(QUICK),MOLECULE_QUICK=1) perl tests/lab/check.pl $(FAULTS) tests/fault/mutants.sh
 
 # The two that are left out are about memory that valgrind has in its own hands: what is locked, what freed blocks hold.
 check-valgrind: tests ## the unit tests under valgrind
-	@tests/lab/deps.sh build test proof
+	@tests/lab/deps.sh build test
 	@$(binaries) MOLECULE_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 		perl tests/lab/check.pl $(filter-out %/test-arena %/test-heap,$(UNIT))
 
@@ -139,9 +139,6 @@ analyze: ## gcc -fanalyzer over what is shipped; every finding that is not judge
 	@tests/lab/analyze.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(filter-out tests/%,$(SOURCES)) $(LAUNCH)
 
 check-all: ## everything there is, in its long version: a day
-	@$(binaries) $(if $(QUICK),MOLECULE_QUICK=1) perl tests/lab/check.pl $(FAULTS)
-
-check-all: ## check and check-instance with their long versions, check-contract, check-mutants, check-package: an hour and a half
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check
 	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check-instance
 	@$(MAKE) --no-print-directory check-contract

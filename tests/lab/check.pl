@@ -27,7 +27,7 @@ sub command {
 
 # Unit tests and pages side by side: they share nothing, and mostly wait. What runs a whole host has the machine to itself, as its times are judged.
 my $harness = TAP::Harness->new({exec => \&command, verbosity => $ENV{V} ? 1 : 0, failures => 1, comments => 1, timer => 1, jobs => 4,
-                                 rules => {seq => [{par => ['**/tests/test-*', 'tests/*.t', 'tests/layers.sh']}, {seq => '**'}]}});
+                                 rules => {seq => [{par => ['**/tests/test-*', '**/tests/fuzz/*', 'tests/*.t', 'tests/layers.sh']}, {seq => '**'}]}});
 my $all = $harness->runtests(@ARGV);
 
 my ($passed, $failed, $skipped) = (0, 0, 0);
