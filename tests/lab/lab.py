@@ -38,17 +38,19 @@ def binary(name):
 
 
 class Lab:
-    def __init__(self, name="lab", auth=None, registry=None):
-        """auth: {user: password} makes the registry ask for them. registry: the address it has to listen on."""
+    def __init__(self, name="lab", auth=None, registry=None, engine=Dockerd, memory=False):
+        """auth: {user: password} makes the registry ask for them. registry: the address it has to listen on. engine: StandIn for one that keeps books.
+        memory: no disk is waited for."""
         if os.geteuid() != 0:
             raise LabError("the lab needs root")
-        os.makedirs(f"{TREE}/build/lab", exist_ok=True)
-        self.where = tempfile.mkdtemp(prefix=f"{name}-", dir=f"{TREE}/build/lab")
+        folder = "/dev/shm" if memory and shutil.disk_usage("/dev/shm").free > 1 << 30 else f"{TREE}/build/lab"
+        os.makedirs(folder, exist_ok=True)
+        self.where = tempfile.mkdtemp(prefix=f"{name}-", dir=folder)
         os.chmod(self.where, 0o755)
         self.short = self.where if len(self.where) <= 50 else tempfile.mkdtemp(prefix="mlab-", dir="/tmp")
         self.sites, self.images, self._end = 0, {}, self.end
         at_end(self._end)
-        self.engine = Dockerd(f"{self.where}/e", f"{self.short}/e", registry)
+        self.engine = engine(f"{self.where}/e", f"{self.short}/e", registry)
         self.registry = Registry(f"{self.where}/r", auth, registry)
 
     def start(self):
