@@ -85,6 +85,7 @@ $(TARGETS): LDLIBS = $(if $(FUZZER),-fsanitize=fuzzer) $(call libs,$(PKGS))
 $(BIN)/tests/fuzz/imds: without = %/http-wait.o         # it answers in its place
 $(BIN)/tests/sim/sim: $(SIM)
 $(BIN)/tests/sim/sim: LDLIBS = $(call libs,$(PKGS))
+$(BIN)/tests/tools/crowd: LDFLAGS += -Wl,--wrap=http_send
 $(PROGRAMS) $(TESTS) $(TOOLS) $(TARGETS) $(BIN)/tests/sim/sim:
 	@mkdir -p $(@D)
 	$(call say,link)$(link) -o $@ $(filter-out Makefile $(without),$^) $(LDLIBS)
@@ -228,6 +229,13 @@ coverage-unit-now: coverage-clean tests
 
 coverage-clean:
 	@find $(O) -name '*.gcda' -delete 2>/dev/null || true
+
+bench-fleet: ## 5,000 agents (AGENTS=N) on one control plane that is killed three times: 12 minutes; brings its own packages (root)
+	@tests/lab/deps.sh build test
+	$(call again,bench-fleet-now)
+
+bench-fleet-now: tests
+	@$(binaries) python3 tests/fleet/bench.py
 
 lint: ## cppcheck, clang-tidy, shellcheck, mandoc; every finding is an error
 	@tests/lab/deps.sh build lint

@@ -12,7 +12,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import asking   # noqa: E402
 import cold   # noqa: E402
-import common   # noqa: E402,F401  (puts tests/lab on the path)
+import common   # noqa: E402  (puts tests/lab on the path)
 import crowd   # noqa: E402
 import dispatch   # noqa: E402
 import idle   # noqa: E402
@@ -72,19 +72,6 @@ def run(lab, chosen, rows, broken):
             measured(name, lambda measure=measure: measure(pattern, image, say), rows, broken)
 
 
-def table(rows):
-    rows = [("", "agent", "beside", "ratio", "target", ""), *(row.cells for row in rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), flush=True)
-
-
-def machine():
-    with open("/proc/cpuinfo") as file:
-        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
-    return f"{os.cpu_count()} x {model}, load {os.getloadavg()[0]:.2f}, {os.uname().release}"
-
-
 def main(chosen):
     rows, broken = [], []
     if not set(chosen) <= set(PARTS):
@@ -94,7 +81,7 @@ def main(chosen):
         say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {machine()}")
         run(lab, chosen or PARTS, rows, broken)
     print()
-    table(rows)
+    common.table(rows)
     print(f"\nbench: {'could not measure ' + ', '.join(broken) if broken else 'ok'}, {time.monotonic() - began:.0f} s, "
           f"load at the end {os.getloadavg()[0]:.2f}")
     return 1 if broken else 0

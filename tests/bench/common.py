@@ -119,3 +119,16 @@ class Row:
 
     def __init__(self, what, value, beside="", ratio="", target="", met=None):
         self.cells = (what, value, beside, ratio, target, {None: "", True: "met", False: "MISSED"}[met])
+
+
+def table(rows, heads=("", "agent", "beside", "ratio", "target", "")):
+    rows = [heads, *(row.cells for row in rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip(), flush=True)
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
+    return f"{os.cpu_count()} x {model}, load {os.getloadavg()[0]:.2f}, {os.uname().release}"
