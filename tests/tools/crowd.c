@@ -163,7 +163,7 @@ static int share(const char *config, const char *directory, Fault *reterr) {
         bool changed;
         int r;
 
-        a->hold_file = str_printf("%s/hold", directory);
+        a->hold_file = str_printf("%s/shared/hold", directory);         /* each member watches that directory: nothing is made there from now on */
         r = path && a->hold_file ? config_load(config, true, &a->config, reterr) : -ENOMEM;
         if (r < 0)
                 return r;
