@@ -15,10 +15,12 @@
 
 #include "base/http-internal.h"
 #include "base/retry.h"
+#include "base/text.h"
 
 #define HEADERS_MAX    65536
 #define ANSWER_DEFAULT 65536
 #define LOW_SPEED_SECONDS 30
+#define AGAIN_USEC     USEC_PER_SEC
 
 /* ── what comes back ─────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -208,11 +210,12 @@ void call_tell(HttpCall *c) {
 
         if (a.error < 0)
                 a.words = c->stop == -EFBIG ? "the answer is larger than its limit" :
+                          c->stop == -ECONNRESET ? "the connection broke before an answer came" :
                           c->words[0] ? c->words : curl_easy_strerror(c->result);
         (void) curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &a.status);
         (void) curl_easy_getinfo(c->easy, CURLINFO_REQUEST_SIZE, &bytes);
         (void) curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &connects);
-        a.sent = a.error < 0 && bytes > 0;
+        a.sent = a.error < 0 && (bytes > 0 || c->stop == -ECONNRESET);
         a.reused = bytes > 0 && connects == 0;
         if (c->captured.date[0])
                 (void) http_date_parse(c->captured.date, &a.date_usec);
@@ -324,6 +327,35 @@ static int on_socket(void *userdata, curl_socket_t fd, curlsocktype purpose) {
         return setsockopt(fd, IPPROTO_IP, IP_MINTTL, &two, sizeof two) < 0 ? CURL_SOCKOPT_ERROR : CURL_SOCKOPT_OK;
 }
 
+/* A kept connection that breaks before any of the answer has come is taken by libcurl for one that had been closed, and it asks anew by itself. That shows
+ * at once. What breaks later, as a hanging poll does when its server ends, is the owner's to try again, in its own time. */
+static bool is_too_late(const HttpCall *c) { return c->asked_at && now_boottime() - c->asked_at > AGAIN_USEC; }
+
+static int on_request(void *userdata, char *primary, char *local, int primary_port, int local_port) {
+        HttpCall *c = userdata;
+
+        (void) primary;
+        (void) local;
+        (void) primary_port;
+        (void) local_port;
+        if (is_too_late(c)) {
+                c->stop = -ECONNRESET;
+                return CURL_PREREQFUNC_ABORT;
+        }
+        c->asked_at = now_boottime();
+        return CURL_PREREQFUNC_OK;
+}
+
+static curl_socket_t on_open(void *userdata, curlsocktype purpose, struct curl_sockaddr *a) {
+        HttpCall *c = userdata;
+
+        (void) purpose;
+        if (!is_too_late(c))
+                return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+        c->stop = -ECONNRESET;
+        return CURL_SOCKET_BAD;
+}
+
 static CURLcode set_guards(HttpCall *c, const Http *h, const HttpRequest *q, const UrlFacts *f) {
         bool proxied = h->proxy && !q->socket_path && !f->loopback && !f->link_local && !(q->flags & HTTP_NO_PROXY);
         CURLcode e = CURLE_OK;
@@ -371,6 +403,10 @@ static CURLcode set_transfer(HttpCall *c, const Http *h, const HttpRequest *q) {
                 SET(CURLOPT_CERTINFO, 1L);
         if (q->flags & HTTP_FAR)
                 SET(CURLOPT_SOCKOPTFUNCTION, on_socket);
+        SET(CURLOPT_PREREQFUNCTION, on_request);
+        SET(CURLOPT_PREREQDATA, c);
+        SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
+        SET(CURLOPT_OPENSOCKETDATA, c);
         SET(CURLOPT_PRIVATE, c);
         SET(CURLOPT_ERRORBUFFER, c->words);
         SET(CURLOPT_HEADERFUNCTION, on_header);

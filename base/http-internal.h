@@ -33,6 +33,7 @@ struct HttpCall {
         CURL                *easy;
         CURLcode             result;    /* CALL_FINISHED */
         int                  stop;      /* why we made libcurl end the transfer; 0: we did not */
+        uint64_t             asked_at;  /* boottime: the request began to go out; 0: not yet */
         HttpDone             done;
         HttpChunk            chunk;
         HttpFlags            flags;

@@ -86,7 +86,12 @@ static inline bool serve(const ServerRequest *q) {
                 return false;
         } else if (strcmp(q->path, "/stream") == 0)
                 answer_chunks(q, 100000, "");
-        else if (strcmp(q->path, "/reset") == 0)
+        else if (strcmp(q->path, "/break-late") == 0) {
+                if (q->number == 1)
+                        server_answer(q, 200, "", "asked again");
+                server_sleep(1300);
+                server_reset(q);
+        } else if (strcmp(q->path, "/reset") == 0)
                 server_reset(q);
         else if (strcmp(q->path, "/close") == 0)
                 return false;

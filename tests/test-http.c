@@ -251,6 +251,18 @@ TEST(a_connection_that_died_while_idle_is_not_seen) {
         CHECK_STR(r.body, "1");
 }
 
+/* Else every hanging poll of a fleet would be there again in the moment in which its server has ended. */
+TEST(a_request_whose_connection_breaks_late_is_not_made_again) {
+        Result r = get("/count");
+
+        CHECK_INT(r.error, 0);
+        r = get("/break-late");
+        CHECK_INT(r.error, -ECONNRESET);
+        CHECK(r.sent);
+        CHECK_STR(r.body, "");
+        CHECK_STR(r.words, "the connection broke before an answer came");
+}
+
 /* ── wake-ups ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(a_request_costs_few_turns_of_the_loop) {
