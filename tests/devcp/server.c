@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 
 #include "base/http.h"
+#include "base/retry.h"
 #include "tests/devcp/exchange.h"
 #include "tests/devcp/listen.h"
 #include "tests/devcp/resolve.h"
@@ -15,6 +16,7 @@
 #include "tests/devcp/sign.h"
 
 #define IDLE_SECONDS      120           /* a kept connection without a request */
+#define STOPPING_SECONDS  25            /* over so long those come back who wait when we stop */
 #define CONNECTIONS_MAX   16384
 #define CONNECTION_MEMORY (16 * 1024)
 
@@ -174,7 +176,7 @@ Server *server_stop(Server *s) {
         while (s->parked) {
                 Request *q = s->parked;
 
-                q->retry_after = RETRY_SECONDS;
+                q->retry_after = 1 + (unsigned) (random_u64() % STOPPING_SECONDS);      /* each its own: they would all be back at once */
                 (void) request_error(q, 503, "stopping", NULL);
                 request_unpark(s, q);
         }

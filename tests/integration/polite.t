@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Two hundred agents (lab/crowd) whose control plane goes away: they come back spread over the time that the protocol gives them (§7), and none asks
+before the time that it was told. What each kind of request does by itself is seen in tests/test-cp.c; here it is the crowd that counts."""
+
+import collections
+import http.server
+import os
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import tap  # noqa: E402
+from cases import must, run  # noqa: E402
+from crowd import Crowd  # noqa: E402
+from lab import Lab, LabError, binary  # noqa: E402
+from plane import Plane  # noqa: E402
+
+AGENTS, BEGIN = 200, 3
+SPREAD = 30                                                 # seconds, after a connection was lost
+RETRY_AFTER, LATE = 5, 1                                    # what everybody is told; and how late this machine may be to notice a request
+
+
+class Scene:
+    def __init__(self, stage, name):
+        where = f"{stage.lab.where}/{name}"
+        self.plane = Plane(f"{where}/cp", binary("molecule-devcp"), tls=False)
+        self.plane.start()
+        self.plane.org_make()
+        self.crowd = Crowd(f"{where}/crowd", self.plane, AGENTS).start(BEGIN)
+        self.crowd.all_well(0, 60)
+
+    def leave(self, number):
+        """The control plane ends, and its place is free when this returns, with the second in which that was."""
+        self.crowd.outage()
+        second = int(boot())
+        self.plane.stop(number=number) if number != signal.SIGKILL else (self.plane.process.kill(), self.plane.process.wait())
+        return second
+
+    def end(self):
+        self.crowd.stop()
+        self.plane.stop()
+
+
+def boot():
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def comes_back(stage, name, number):
+    """Restarted at once: each member's first request falls somewhere within SPREAD seconds, about as many into each third of them, and no second gets more than
+    three times its part of all requests."""
+    scene = Scene(stage, name)
+    second = scene.leave(number)
+    scene.plane.start()
+    time.sleep(max(0, second + SPREAD + 4 - boot()))
+    rows = scene.crowd.between(second, second + SPREAD + 3)
+    firsts, sent = [row["first"] for row in rows], [row["sent"] for row in rows[:SPREAD + 1]]
+    thirds = [sum(firsts[i:i + SPREAD // 3]) for i in range(0, SPREAD, SPREAD // 3)]
+    words = f"first requests {firsts}, all requests {sent}"
+    tap.diag(f"{name}: thirds {thirds}, at most {max(sent)} in a second, {sum(sent) / len(sent):.1f} in the middle")
+    must(len(rows) == SPREAD + 3 and sum(firsts) == AGENTS, f"not each has come once within {SPREAD} s: {words}")
+    must(min(thirds) >= AGENTS / 6, f"not spread, thirds {thirds}: {words}")
+    must(max(sent) <= 3 * sum(sent) / len(sent), f"{max(sent)} requests in one second: {words}")
+    must(rows[-1]["well"] == AGENTS, f"only {rows[-1]['well']} are well at the end")
+    scene.end()
+
+
+def killed(stage):
+    """a control plane that is killed is asked again over thirty seconds"""
+    comes_back(stage, "killed", signal.SIGKILL)
+
+
+def stopped(stage):
+    """one that sends everybody away as it stops, too"""
+    comes_back(stage, "stopped", signal.SIGTERM)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads, request_queue_size = True, 1000
+
+    def handle_error(self, *_):
+        """A connection that its client has reset."""
+
+
+class Later(http.server.BaseHTTPRequestHandler):
+    """503 for everybody."""
+    protocol_version, asked, lock = "HTTP/1.1", collections.defaultdict(list), threading.Lock()
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.lock:
+            self.asked[self.headers["X-Molecule-Host-Id"]].append(boot())
+        self.send_response(503)
+        self.send_header("Retry-After", str(RETRY_AFTER))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_):
+        pass
+
+
+def told_to_come_later(stage):
+    """whoever is told to come later comes later"""
+    scene = Scene(stage, "later")
+    scene.leave(signal.SIGKILL)
+    server = Server(("127.0.0.1", scene.plane.port), Later)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    time.sleep(SPREAD + 15)
+    server.shutdown()
+    server.server_close()
+    early, late = [], 0
+    for host, asked in Later.asked.items():
+        for before, at in zip(asked, asked[1:]):
+            if LATE < at - before < RETRY_AFTER - 0.1:
+                early.append((host, at - before))
+            late += at - before >= RETRY_AFTER
+    must(len(Later.asked) == AGENTS, f"{len(Later.asked)} agents have come")
+    must(late >= 2 * AGENTS, f"only {late} requests were made again")
+    must(not early, f"too early: {early[:10]}")
+    scene.end()
+
+
+try:
+    place = Lab("polite")
+    run(place, (killed, stopped, told_to_come_later), side_by_side=3, limit=150)
+except LabError as why:
+    tap.ok(False, "polite", str(why))
+tap.done()
