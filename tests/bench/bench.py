@@ -78,7 +78,7 @@ def main(chosen):
         print(f"bench: the parts are {' '.join(PARTS)}", file=sys.stderr)
         return 2
     with Lab("bench") as lab:
-        say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {machine()}")
+        say(f"dockerd {lab.engine.get('/version')['Version']} and a registry run; {common.machine()}")
         run(lab, chosen or PARTS, rows, broken)
     print()
     common.table(rows)
