@@ -80,7 +80,7 @@ static inline int kit_open(QueueKit *k, Fault *f) {
         QueueOptions o = { .event = k->event, .http = k->http, .engine = k->engine, .images = k->images, .pins = k->pins, .vault = k->k.vault,
                            .settings = &k->settings, .state_fd = k->k.d.fd, .hold_file = k->hold, .userdata = k,
                            .events = { kit_on_report, kit_on_pulling, kit_on_again, kit_on_changed, kit_on_nothing, kit_on_stopped,
-                                       kit_on_nothing, kit_on_time, kit_on_slug, kit_on_torn_down } };
+                                       kit_on_nothing, kit_on_nothing, kit_on_time, kit_on_slug, kit_on_torn_down } };
 
         return queue_new(&o, &k->q, f);
 }
