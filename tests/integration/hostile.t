@@ -133,7 +133,7 @@ def host_of(lab, plane_of):
 def in_time(script, met):
     took = [end - began for began, end in met if end]
     must(max(took) <= script.lasts, f"given up only after {max(took):.1f} s")
-    must(script.lasts < 10 or max(took) > script.lasts / 2, f"not what the script meant: it lasted {max(took):.1f} s")
+    must(max(took) >= script.least, f"not what the script meant: it lasted {max(took):.1f} s")
     if script.pause <= 60 and script.code == LOST:
         gaps = [later[0] - earlier[1] for earlier, later in zip(met, met[1:]) if earlier[1]]
         must(not gaps or min(gaps) > 0.95, f"asked again after {min(gaps or [0]):.2f} s")

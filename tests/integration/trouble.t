@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Trouble that passes: whatever stands between the agent and its engine, its registry or its control plane goes away again, and then the
-job ends well, once; what cannot be trusted is never talked to; and a workspace that has nothing to do with it does not notice.
+job ends well, once; and a workspace that has nothing to do with it does not notice.
 
 Each case has its own control plane and agent; several run side by side. What takes the engine away comes last, alone."""
 
@@ -24,9 +24,8 @@ from cases import must  # noqa: E402
 from engine import Registry, UnixConnection  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
 from names import SilentNames  # noqa: E402
-from plane import Authority  # noqa: E402
-from proc import at_end, end_now, free_port  # noqa: E402
-from proxy import Proxy, drop_after, edit, html, reply  # noqa: E402
+from proc import at_end, end_now  # noqa: E402
+from proxy import Proxy, drop_after, edit, reply  # noqa: E402
 from sealed import life  # noqa: E402
 from world import b64, events, new_id, now, spec  # noqa: E402
 
@@ -244,61 +243,6 @@ def incident_26_org_row_not_yet_there(lab):
     return case
 
 
-def html_instead_of_json(lab):
-    case = Case(lab, plane_proxy=True)
-    rules = [case.site.cp.on("POST", "/hosts$", html(), times=2)]
-    case.site.start(60)
-    rules += [case.site.cp.on("GET", "/jobs", html()), case.site.cp.on("POST", "/health", html()),
-              case.site.cp.on("POST", "/reports", html())]
-    case.site.agent.restart()
-    case.stand_by().one_more()
-    for rule in rules:
-        rule.wait(0)
-    return case
-
-
-def redirects(lab):
-    case = Case(lab, plane_proxy=True)
-    other = Proxy(("127.0.0.1", case.site.plane.port), certificate=case.site.plane.certificate, ca=case.site.plane.authority.ca)
-    accepted = []
-    listen = other._keep
-    other._keep = lambda sock: accepted.append(sock) or listen(sock)
-    to = {"Location": f"https://127.0.0.1:{other.port}/api/v1/hosts"}
-    rules = [case.site.cp.on("POST", "/hosts$", reply(status, to)) for status in (301, 307, 308)]
-    case.site.start(90)
-    rules += [case.site.cp.on("GET", "/jobs", reply(302, to)), case.site.cp.on("POST", "/health", reply(308, to)),
-              case.site.cp.on("POST", "/reports", reply(303, to))]
-    case.site.agent.restart()
-    case.stand_by().one_more()
-    for rule in rules:
-        rule.wait(0)
-    must(not accepted and not other.log, f"{len(accepted)} connections to the other place, {len(other.log)} requests")
-    return case
-
-
-def retry_after(lab):
-    case = Case(lab, plane_proxy=True)
-    case.site.start()
-    case.stand_by()
-    wait_for(lambda: case.site.agent.lines("Registered"), 5)
-    case.site.agent.stop()
-    moments = []
-    later = reply(503, {"Retry-After": "7"}, '{"error":"later"}')
-    rule = case.site.cp.on("POST", "/hosts$", lambda x: (moments.append(time.monotonic()), later(x)))
-    case.site.agent.start()
-    rule.wait(10)
-    second = case.site.cp.on("GET", "/jobs", lambda x: (moments.append(time.monotonic()), later(x)))
-    second.wait(25)
-    workspace = new_id()
-    order = case.order(workspace)
-    case.ends_well(order, workspace)
-    for moment in moments:
-        after = [x.at - moment for x in case.site.cp.log if x.at > moment + 0.05]
-        must(after and min(after) >= 7, f"asked again after {min(after):.2f} s")
-        must(min(after) < 7 * 1.2 + 2, f"asked again only after {min(after):.2f} s")
-    return case
-
-
 def truncated_json(lab):
     case = Case(lab, plane_proxy=True)
     half = edit(lambda status, body: (status, body[:len(body) // 2]))
@@ -317,29 +261,6 @@ def truncated_json(lab):
     must(cut, "no delivery was cut in half")
     for rule in rules:
         rule.wait(0)
-    return case
-
-
-def bad_certificates(lab):
-    case = Case(lab, plane_proxy=True)
-    case.site.start()
-    case.stand_by()
-    plane, cp = case.site.plane, case.site.cp
-    bad = {"another authority": Authority(f"{case.site.where}/other", "other").issue("cp"),
-           "another host's name": plane.authority.issue("name", "DNS:cp.example.com"), "expired": plane.authority.issue("old", days=0)}
-    for what, pair in bad.items():
-        case.site.agent.stop()
-        cp.certify(*pair)
-        asked, said = len(cp.log), len(case.site.agent.lines("The certificate of"))
-        case.site.agent.start()
-        wait_for(lambda: len(case.site.agent.lines("The certificate of")) > said, 10, f"the agent's word on the certificate ({what})")
-        time.sleep(1.5)
-        must(len(cp.log) == asked, f"{len(cp.log) - asked} requests in spite of the certificate ({what})")
-        must(case.seen() == case.before, f"the workspace noticed ({what})")
-    case.site.agent.stop()
-    cp.certify(*plane.certificate)
-    case.site.agent.start()
-    case.one_more()
     return case
 
 
@@ -534,9 +455,10 @@ def once(lab):
     return case
 
 
-SHARED = (truncated_json, incident_19_control_plane_down_in_mid_job, registry_down_in_mid_pull, registry_credentials, host_unknown, registry_says_429_at_first, redirects,
-          bad_certificates, dead_name_servers, retry_after, html_instead_of_json, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
-          incident_26_org_row_not_yet_there, incident_45_create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, state_disk_full, sighup, once)
+SHARED = (truncated_json, incident_19_control_plane_down_in_mid_job, registry_down_in_mid_pull, registry_credentials, host_unknown,
+          registry_says_429_at_first, dead_name_servers, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
+          incident_26_org_row_not_yet_there, incident_45_create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, state_disk_full, sighup,
+          once)
 ALONE = (engine_killed_in_mid_job,)
 
 

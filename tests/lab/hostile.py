@@ -24,7 +24,7 @@ LOST = "control_plane_unreachable"
 @dataclasses.dataclass
 class Script:
     """at: a key of REQUESTS, "greet" (before TLS; act takes the socket) or "tls" (act takes the Proxy and its Plane). code: what the agent
-    calls it in its log, a pattern; None: it finds nothing wrong. hits: so often it is done. lasts: seconds after which the agent has given one up.
+    calls it in its log, a pattern; None: it finds nothing wrong. hits: so often it is done. lasts, least: seconds in which the agent has given one up, and not sooner.
     most: MiB that it takes of an answer. grows: MiB of memory above a quiet agent's. pause: seconds that it may wait afterwards."""
     name: str
     at: str
@@ -32,6 +32,7 @@ class Script:
     code: str = LOST
     hits: int = 2
     lasts: float = 5
+    least: float = 0
     most: float = 4                                       # what the kernel holds on its way is among it
     grows: float = 4
     pause: float = 60
@@ -175,14 +176,14 @@ def scripts(elsewhere, other):
     away = [f"https://127.0.0.1:{elsewhere}/api/v1/hosts?{MARK}", f"http://127.0.0.1:{elsewhere}/", f"//127.0.0.1:{elsewhere}/x"]
     big = MARK.encode() * 4096
     early = [
-        Script("10 GiB announced", "poll", floods(sized(10 << 30), big), hits=1, lasts=9, most=40, grows=64),
-        Script("a body without an end", "poll", floods(chunked(), b"%x\r\n%s\r\n" % (len(big), big)), hits=1, lasts=9, most=40, grows=64),
-        Script("a byte now and then", "poll", floods(sized(10 << 30), b" ", 0.2), hits=1, lasts=18),
-        Script("chunks of one byte without an end", "poll", floods(chunked(), b"1\r\n{\r\n", 0.1), hits=1, lasts=18),
-        Script("a chunk's extension without an end", "poll", floods(chunked(b"1;"), big, 0.05), hits=1, lasts=18, most=80),
-        Script("nothing after the request", "register", holds(), hits=1, lasts=33),
-        Script("a length that never comes", "register", holds(sized(1000, b"{}")), hits=1, lasts=33),
-        Script("silence in place of TLS", "greet", stays_silent, hits=1, lasts=12),
+        Script("10 GiB announced", "poll", floods(sized(10 << 30), big), hits=1, lasts=18, most=40, grows=64),
+        Script("a body without an end", "poll", floods(chunked(), b"%x\r\n%s\r\n" % (len(big), big)), hits=1, lasts=18, most=40, grows=64),
+        Script("a byte now and then", "poll", floods(sized(10 << 30), b" ", 0.2), hits=1, lasts=18, least=8),
+        Script("chunks of one byte without an end", "poll", floods(chunked(), b"1\r\n{\r\n", 0.1), hits=1, lasts=18, least=8),
+        Script("a chunk's extension without an end", "poll", floods(chunked(b"1;"), big, 0.05), hits=1, lasts=18, least=8, most=80),
+        Script("nothing after the request", "register", holds(), hits=1, lasts=33, least=20),
+        Script("a length that never comes", "register", holds(sized(1000, b"{}")), hits=1, lasts=33, least=20),
+        Script("silence in place of TLS", "greet", stays_silent, hits=1, lasts=12, least=5),
     ]
     ends = [
         Script("closed when connected", "greet", shut),
@@ -224,6 +225,9 @@ def scripts(elsewhere, other):
         Script("a status that is none", "register", bytes_(b"HTTP/1.1 2x0 OK\r\n" + JSON + b"\r\n{}")),
         Script("redirects", "register", in_turn(*(says("{}", status, Location=away[status % 3]) for status in (301, 302, 303, 307, 308))), hits=3),
         Script("a redirected poll", "poll", in_turn(*(says("{}", status, Location=away[0]) for status in (307, 302)))),
+        Script("a redirected health", "health", says("{}", 308, Location=away[0]), None, 1),
+        Script("a redirected report", "reports", says("{}", 303, Location=away[0]), None, 1),
+        Script("HTML for a report", "reports", says(f"<title>{MARK}</title>", Content_Type="text/html"), None),
         Script("304 that nobody asked for", "register", says("", 304)),
         Script("no content", "register", says("", 204)),
         Script("gzip that nobody asked for", "register", says(gzip.compress(b'{"a":"' + MARK.encode() + b'"}'), Content_Encoding="gzip")),
@@ -268,7 +272,7 @@ def scripts(elsewhere, other):
         Script("jobs that are no list", "poll", in_turn(jobs(jobs={"a": MARK}), jobs(jobs=MARK), jobs(jobs=None), jobs(jobs=7)), None, 4),
         Script("an ETag with headers in it", "poll", jobs(pins_etag=f'"a"\r\nX-{MARK}: 1\r\n\r\nGET /{MARK} HTTP/1.1\r\n' * 9), None),
         Script("pins that are none", "pins", says(json.dumps({"pins": [7, MARK, {"template_name": MARK}]}), ETag='"x"'), None, 1),
-        Script("acknowledgements of others' reports", "reports", says(json.dumps({"acked": [7, None, MARK, NOBODY] * 1000})), None),
+        Script("acknowledgements of others' reports", "reports", says(json.dumps({"acked": [7, None, MARK, NOBODY] * 200})), None),
         Script("always the whole health", "health", says('{"need_full":true}'), None, 4),
     ]
     paced = [

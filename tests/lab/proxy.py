@@ -163,10 +163,6 @@ def reply(status, headers=None, body=b"{}"):
     return lambda x: x.send(status, headers, body)
 
 
-def html(status=200):
-    return reply(status, {"Content-Type": "text/html"}, "<!doctype html><title>Sign in</title><p>Please sign in to the network.</p>")
-
-
 def drop_before():
     def act(_exchange):
         raise Closed
