@@ -38,14 +38,13 @@ CALLS = {"image": ("GET", "/images/.*/json", 1), "network": ("GET", "/networks/"
          "look": ("GET", "/containers/[0-9a-f]{64}/json", 1), "old_name": ("POST", "/rename", 1), "name": ("POST", "/rename", 2),
          "removal": ("DELETE", "/containers/", 1)}
 READS = ("image", "network", "containers", "create", "look")            # whose answer is JSON that the agent needs
-here = threading.local()
 
 
 class Host(Scene):
     """An agent behind a proxy of the engine, with a workspace to work on and another to leave alone. It lives as long as its thread."""
 
-    def __init__(self, lab, **settings):
-        super().__init__(cases.Stage(lab), engine_proxy=True, engine_timeout_seconds="4", engine_wait_seconds="60", **settings)
+    def __init__(self, stage, **settings):
+        super().__init__(stage, engine_proxy=True, engine_timeout_seconds="4", engine_wait_seconds="60", **settings)
         self.dock, self.made = self.site.dock, 0
         self.bystander, _ = self.provision(self.good)
         self.workspace, _ = self.provision(self.good)
@@ -81,9 +80,7 @@ class Host(Scene):
 def on_host(test, name, doc, *words):
     """The test as a case, on the host of the thread; it leaves the host well."""
     def case(stage):
-        if not hasattr(here, "host"):
-            here.host = Host(stage.lab)
-        host = here.host
+        host = cases.own(stage.lab, Host)
         try:
             test(host, *words)
         except Exception as error:
@@ -189,8 +186,8 @@ def engine_restarted(stage):
     slow.on("GET", "/blobs/", throttle(100_000), times=1)
     address = f"127.0.0.1:{slow.port}"
     image = stage.image("ok", page="slow", filler=os.urandom(400_000)).replace(stage.registry.address, address)
-    swaps = Host(stage.lab)
-    pulls = Scene(cases.Stage(stage.lab), engine_wait_seconds="60", registries=f"{stage.registry.address}, {address}")
+    swaps = Host(stage)
+    pulls = Scene(stage, engine_wait_seconds="60", registries=f"{stage.registry.address}, {address}")
     pulling = pulls.order("workspace.provision", workspace := "11111111-1111-4111-8111-111111111111", spec=spec(image_ref=image, probe=QUICK))
     wait_for(lambda: slow.seen("GET", "/blobs/"), 20, "the pull", 0.02)
     gate = threading.Event()

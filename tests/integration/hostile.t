@@ -15,7 +15,6 @@ import json
 import os
 import re
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
@@ -26,6 +25,7 @@ from engine import UnixConnection  # noqa: E402
 from hostile import LOST, MARK, REQUESTS, scripts  # noqa: E402
 from lab import Lab, LabError, wait_for  # noqa: E402
 from plane import Authority  # noqa: E402
+from proc import end_now  # noqa: E402
 from proxy import Proxy, reply  # noqa: E402
 from sealed import life  # noqa: E402
 from world import new_id, spec  # noqa: E402
@@ -34,17 +34,16 @@ SIDE_BY_SIDE = int(os.environ.get("MOLECULE_HOSTS", "14"))
 LIMIT = 240                                                 # seconds until it gives up
 UNIT_MAX = 192                                              # MiB: MemoryHigh of the unit
 WAIT = 45                                                   # seconds in which the agent is back by itself: 30 of spread, and one round
-here, peaks = threading.local(), []
+peaks = []
 
 
 class Host:
     """An agent behind a proxy, a tenant of the one control plane, with a workspace. It lives as long as its thread."""
     quiet = None
 
-    def __init__(self, lab, plane_of):
-        with cases.lock:
-            self.site = lab.site(plane_of=plane_of, plane_proxy=True, connect_timeout_seconds="8", prefetch="no")
-            self.good = lab.image("ok", page="good", keep=True)
+    def __init__(self, stage, plane_of):
+        self.site = stage.site(start=False, plane_of=plane_of, plane_proxy=True, connect_timeout_seconds="8", prefetch="no")
+        self.good = stage.image("ok", page="good", keep=True)
         self.plane, self.agent, self.cp, self.plays = self.site.plane, self.site.agent, self.site.cp, 0
         self.site.start()
         self.id = self.site.host()["host_id"]
@@ -124,12 +123,6 @@ class Host:
         self.cp.certify(*self.plane.certificate)
 
 
-def host_of(lab, plane_of):
-    if not hasattr(here, "host"):
-        here.host = Host(lab, plane_of)
-    return here.host
-
-
 def in_time(script, met):
     took = [end - began for began, end in met if end]
     must(max(took) <= script.lasts, f"given up only after {max(took):.1f} s")
@@ -191,8 +184,8 @@ def words_of(name):
 
 
 def case_of(script, elsewhere, first):
-    def case(lab):
-        host = host_of(lab.lab, first)
+    def case(stage):
+        host = cases.own(stage.lab, lambda own: Host(own, first))
         try:
             play(script, host, elsewhere)
         except Exception as error:
@@ -233,8 +226,8 @@ CAUSES = {"register": registers_again, "poll": lambda host: None, "health": lamb
 
 def holds_back(kind, status):
     """Retry-After: 3, and no request of any kind but those on their way comes sooner."""
-    def case(lab):
-        host = host_of(lab.lab, case.first)
+    def case(stage):
+        host = cases.own(stage.lab, lambda own: Host(own, case.first))
         moments, later = [], reply(status, {"Retry-After": "3"}, '{"error":"later"}')
 
         def act(exchange):
@@ -266,6 +259,7 @@ def main():
             case.first = first
         table = [case_of(script, elsewhere, first) for script in scripts(elsewhere.port, other)]
         cases.run(lab, table + pace, (), SIDE_BY_SIDE, LIMIT)
+        end_now(first.end)
         for more, name in sorted(peaks, reverse=True)[:6]:
             tap.diag(f"{more:6.1f} MiB above a quiet agent: {name}")
     tap.done()

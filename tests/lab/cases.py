@@ -14,6 +14,7 @@ from lab import LabError
 from proc import end_now
 
 lock = threading.RLock()
+here, owned = threading.local(), []
 
 
 class Stage:
@@ -32,6 +33,14 @@ class Stage:
 
     def __getattr__(self, name):
         return getattr(self.lab, name)
+
+
+def own(lab, make):
+    """make(stage), once for all cases of a thread: whoever comes first makes it, and it ends after the last of all."""
+    if not hasattr(here, "own"):
+        owned.append(Stage(lab))
+        here.own = make(owned[-1])
+    return here.own
 
 
 def attempt(case, lab):
@@ -83,6 +92,9 @@ def run(lab, cases, alone=(), side_by_side=6, limit=270):
     for case in alone:
         if chosen.search(case.__name__):
             attempt(case, lab)
+    for stage in owned:
+        for site in stage.sites:
+            end_now(site.end)
     tap.diag(f"done after {time.monotonic() - began:.1f} s")
 
 

@@ -24,7 +24,8 @@ LOST = "control_plane_unreachable"
 @dataclasses.dataclass
 class Script:
     """at: a key of REQUESTS, "greet" (before TLS; act takes the socket) or "tls" (act takes the Proxy and its Plane). code: what the agent
-    calls it in its log, a pattern; None: it finds nothing wrong. hits: so often it is done. lasts, least: seconds in which the agent has given one up, and not sooner.
+    calls it in its log, a pattern; None: it finds nothing wrong. hits: so often it is done. lasts, least: seconds in which the agent has
+    given one up, and not sooner.
     most: MiB that it takes of an answer. grows: MiB of memory above a quiet agent's. pause: seconds that it may wait afterwards."""
     name: str
     at: str
