@@ -18,7 +18,5 @@ void request_run(Server *s, Request *q, Handler handle);
 int request_send(Request *q);           /* enum MHD_Result */
 
 /* park.c: sets a parked request aside, and lets it go on. */
-void request_suspend(Server *s, Request *q);
+int  request_suspend(Server *s, Request *q);         /* negative: it waits for nothing */
 void request_unpark(Server *s, Request *q);
-int  on_wake(sd_event_source *source, void *userdata);
-int  on_deadline(sd_event_source *source, uint64_t usec, void *userdata);

@@ -43,10 +43,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         }
         if (!q->status)
                 request_run(s, q, q->route->handle);
-        if (q->status)
-                return (enum MHD_Result) request_send(q);
-        request_suspend(s, q);
-        return MHD_YES;
+        if (!q->status && request_suspend(s, q) < 0)
+                (void) request_error(q, 503, "internal", "the control plane could not do that now");
+        return q->status ? (enum MHD_Result) request_send(q) : MHD_YES;
 }
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **place, enum MHD_RequestTerminationCode why) {
@@ -108,10 +107,6 @@ static int server_watch(Server *s) {
                 r = sd_event_add_time(s->event, &s->timer, CLOCK_BOOTTIME, 0, 1000, on_timer, s);
         if (r >= 0)
                 r = sd_event_add_defer(s->event, &s->again, on_again, s);
-        if (r >= 0)
-                r = sd_event_add_defer(s->event, &s->wake, on_wake, s);
-        if (r >= 0)
-                r = sd_event_add_time(s->event, &s->deadline, CLOCK_BOOTTIME, 0, 1000, on_deadline, s);
         return r < 0 ? r : 0;
 }
 
@@ -171,11 +166,11 @@ int server_start(const Options *options, Store *store, sd_event *event, Server *
 }
 
 Server *server_stop(Server *s) {
+        Request *q;
+
         if (!s)
                 return NULL;
-        while (s->parked) {
-                Request *q = s->parked;
-
+        while ((q = LIST_FIRST(&s->parked))) {
                 q->retry_after = 1 + (unsigned) (random_u64() % STOPPING_SECONDS);      /* each its own: they would all be back at once */
                 (void) request_error(q, 503, "stopping", NULL);
                 request_unpark(s, q);
@@ -188,8 +183,6 @@ Server *server_stop(Server *s) {
         s->io = sd_event_source_disable_unref(s->io);
         s->timer = sd_event_source_disable_unref(s->timer);
         s->again = sd_event_source_disable_unref(s->again);
-        s->wake = sd_event_source_disable_unref(s->wake);
-        s->deadline = sd_event_source_disable_unref(s->deadline);
         roll_unwatch(s);
         s->http = http_free(s->http);
         resolve_free_all(s);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <systemd/sd-event.h>
 
 #include "base/fault.h"
@@ -56,9 +57,8 @@ struct Server {
         uint64_t            started;                    /* CLOCK_BOOTTIME, microseconds */
         struct MHD_Daemon  *mhd;
         sd_event_source    *io, *timer, *again;         /* microhttpd's epoll, its timer and its "once more at once" */
-        sd_event_source    *wake, *deadline;            /* parked requests: some are due; the next one's time */
         int                 listen_fd, ack_fd;
-        Request            *parked;
+        LIST_HEAD(, Request) parked;
         char                url[64];                    /* where we answer: https://127.0.0.1:PORT */
 };
 
@@ -103,8 +103,8 @@ struct Request {
         char                   key[UUID_SIZE];
         uint64_t               wake_at;                 /* CLOCK_BOOTTIME, microseconds */
         bool                   due, gone;               /* gone: the client has hung up */
-        sd_event_source       *hangup;
-        Request               *next;
+        sd_event_source       *timer, *hangup;
+        LIST_ENTRY(Request)    parked;
 
         uint64_t               until;                   /* the waiting handler's own: when it gives up, */
         char                   job_id[UUID_SIZE];       /* and which job it follows */
