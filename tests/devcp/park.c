@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Requests that wait: each has a timer of its own, which is its deadline, and is moved to now to say "look again". That is all there is to a long poll,
- * and thousands cost no more than their timers. */
+/* Requests that wait: each has a timer of its own, which is its deadline, and is moved to now to say "look again". That is all there is to a long
+ * poll, and thousands cost no more than their timers. */
 
 #include <errno.h>
 #include <microhttpd.h>

@@ -58,7 +58,7 @@ struct Server {
         struct MHD_Daemon  *mhd;
         sd_event_source    *io, *timer, *again;         /* microhttpd's epoll, its timer and its "once more at once" */
         int                 listen_fd, ack_fd;
-        LIST_HEAD(, Request) parked;
+        LIST_HEAD(Parked, Request) parked;
         char                url[64];                    /* where we answer: https://127.0.0.1:PORT */
 };
 

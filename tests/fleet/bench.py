@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A fleet on one control plane, which is killed three times. Called by `make bench-fleet`. $AGENTS of them (5000) are tests/tools/crowd, the daemon's own
-code without an engine; DAEMONS more are daemons as they are, with a real engine. In a network namespace of its own, whose loopback counts the bytes. A
-missed target is printed as missed and is no failure; the exit status is 1 only where something could not be measured. $TLS=no leaves TLS out."""
+"""A fleet on one control plane, which is killed three times. Called by `make bench-fleet`. $AGENTS of them (5000) are tests/tools/crowd, the daemon's
+own code without an engine; DAEMONS more are daemons as they are, with a real engine. In a network namespace of its own, whose loopback counts the
+bytes. A missed target is printed as missed and is no failure; the exit status is 1 only where something could not be measured. $TLS=yes puts TLS on
+it, whose handshakes cost the crowd more than all the rest; $STEADY is for how many seconds it is measured at rest (120)."""
 
 import os
 import re
+import signal
 import sys
 import time
 import urllib.request
@@ -19,10 +21,11 @@ from lab import Lab, binary   # noqa: E402
 from plane import Plane   # noqa: E402
 from proc import LabError, free_port, wait_for   # noqa: E402
 
-AGENTS, DAEMONS, TLS = int(os.environ.get("AGENTS") or 5000), 20, os.environ.get("TLS") != "no"
-RAMP, WARM, STEADY = 60, 60, int(os.environ.get("STEADY") or 120)
+AGENTS, DAEMONS, TLS = int(os.environ.get("AGENTS") or 5000), 20, os.environ.get("TLS") == "yes"
+RAMP, WARM, STEADY, REST = 60, 60, int(os.environ.get("STEADY") or 120), 20
 DOWN = (0, 5, 20)                                           # seconds that the control plane is away
-BACK, AFTER = 90, 60                                        # the target; and how long the peak is looked for at least
+BACK, AFTER = 90, 90                                        # the target; for how long the peak is looked for at least
+PATIENCE, LATE = 600, 2                                     # with a machine that has no time for it; by so much a peak says little
 KINDS = ("poll", "health", "reports", "pins", "register")
 HEADS = ("", "value", "beside", "over steady", "target", "")
 
@@ -88,7 +91,8 @@ class Fleet:
         self.steady = total["sent"] / len(rows)
         say("at rest, a second: " + ", ".join(f"{kind} {total[kind] / len(rows):.1f}" for kind in KINDS))
         yield Row("requests a second, at rest", f"{self.steady:.0f}", f"most {max(row['sent'] for row in rows)}")
-        yield Row("bytes an agent and hour", f"{bytes_ / (AGENTS + DAEMONS) / took * 3600 / 1e6:.2f} MB", f"{'TLS' if TLS else 'plain'}, packets' heads and all")
+        yield Row("bytes an agent and hour", f"{bytes_ / (AGENTS + DAEMONS) / took * 3600 / 1e6:.2f} MB",
+                  f"{'TLS' if TLS else 'plain'}, packets' heads and all")
         yield Row("CPU of the control plane", f"{cpu[0] * 100:.1f} % of a core", f"{memory(self.plane.process.pid)['Rss'] / 1024:.0f} MiB RSS")
         yield Row("CPU of an agent", f"{cpu[1] / AGENTS * 6e4:.2f} ms a minute", f"a daemon with its engine {cpu[2] / DAEMONS * 6e4:.2f} ms")
 
@@ -105,7 +109,7 @@ class Fleet:
         back = boot()
         say(f"killed, away for {back - killed:.1f} s")
         cpu[0] = 0                                          # another process
-        well = self.crowd.all_well(int(back), 300) + 1
+        well = self.crowd.all_well(int(back), PATIENCE) + 1
         wait_for(lambda: all(daemon.is_back() for daemon in self.daemons), 120, "the daemons to be back", 0.5)
         all_back = max(well - back, 0)
         time.sleep(max(0, back + AFTER - boot()))
@@ -116,14 +120,19 @@ class Fleet:
             if any(row[kind] for row in rows):
                 say(f"by second, {kind}: {' '.join(str(row[kind]) for row in rows)}")
         name = f"killed, away for {down} s: "
-        yield Row(name + "most in a second", f"{peak}", f"CPU {cpu[0] / took * 100:.0f} % and {cpu[1] / took * 100:.0f} % of a core", f"{peak / self.steady:.2f}", "<= 2", peak <= 2 * self.steady)
-        yield Row("  all are back", f"{all_back:.0f} s", f"a second's errors at most {max(row['error'] for row in rows)}", "", f"<= {BACK} s", all_back <= BACK)
+        late = max(row["late"] for row in rows)
+        if late >= LATE:
+            say(f"the machine has no time for the crowd: {late:.0f} s late, so the peaks say little")
+        yield Row(name + "most in a second", f"{peak}", f"CPU of both sides {cpu[0] / took * 100:.0f} % and {cpu[1] / took * 100:.0f} % of a core",
+                  f"{peak / self.steady:.2f}", "<= 2", peak <= 2 * self.steady)
+        yield Row("  all are back", f"{all_back:.0f} s", f"failed in a second: {max(row['error'] for row in rows)} at most", "", f"<= {BACK} s",
+                  all_back <= BACK)
 
     def end(self):
         self.crowd.stop()
         for daemon in self.daemons:
             daemon.agent.stop()
-        self.plane.stop()
+        self.plane.stop(number=signal.SIGKILL)
 
 
 def loopback():
@@ -140,21 +149,22 @@ def main():
         say(f"{AGENTS} agents and {DAEMONS} daemons; {machine()}")
         fleet = Fleet(lab)
         try:
-            well = fleet.crowd.all_well(0, RAMP + 120)
+            well = fleet.crowd.all_well(0, RAMP + PATIENCE)
             wait_for(lambda: all(daemon.is_back() for daemon in fleet.daemons), 120, "the daemons to be registered", 0.5)
             say("all are well")
             time.sleep(max(0, well + WARM - boot()))
             rows += fleet.rest()
             for down in DOWN:
                 rows += fleet.outage(down)
-                time.sleep(30)
+                time.sleep(REST)
         except Exception as error:
             broken = f"{type(error).__name__}: {error}"
-            say(fleet.crowd.words()[-2000:])
+            say(broken + "\n" + fleet.crowd.words()[-2000:])
         fleet.end()
     print()
     table(rows, HEADS)
-    print(f"\nbench-fleet: {f'could not measure: {broken}' if broken else 'ok'}, {time.monotonic() - began:.0f} s, load at the end {os.getloadavg()[0]:.2f}")
+    print(f"\nbench-fleet: {f'could not measure: {broken}' if broken else 'ok'}, {time.monotonic() - began:.0f} s, "
+          f"load at the end {os.getloadavg()[0]:.2f}")
     return 1 if broken else 0
 
 

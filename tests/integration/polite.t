@@ -49,8 +49,8 @@ def boot():
 
 
 def comes_back(stage, name, number):
-    """Restarted at once: each member's first request falls somewhere within SPREAD seconds, about as many into each third of them, and no second gets more than
-    three times its part of all requests."""
+    """Restarted at once: each member's first request falls somewhere within SPREAD seconds, about as many into each third of them, and no second gets
+    more than three times its part of all requests."""
     scene = Scene(stage, name)
     second = scene.leave(number)
     scene.plane.start()

@@ -50,8 +50,9 @@ class Crowd:
             size = -(-left // (number - i))
             left -= size
             os.makedirs(f"{self.where}/{i}")
-            self.processes.append(Process([program(), f"{self.where}/agent.conf", f"{self.where}/{i}", str(size), str(over)], f"{self.where}/{i}.log",
-                                          {"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": credentials, "RUNTIME_DIRECTORY": self.where}, "KILL"))
+            argv = [program(), f"{self.where}/agent.conf", f"{self.where}/{i}", str(size), str(over)]
+            env = {"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": credentials, "RUNTIME_DIRECTORY": self.where}
+            self.processes.append(Process(argv, f"{self.where}/{i}.log", env, "KILL"))
         return self
 
     def pids(self):
@@ -72,7 +73,9 @@ class Crowd:
                     if line.startswith("{") and line.endswith("}\n"):
                         row = json.loads(line)
                         second = row.pop("second")
+                        late = max(found[second]["late"], row.pop("late"))
                         found[second].update(row)
+                        found[second]["late"] = late
                         told[second] += 1
         return {second: found[second] for second in sorted(found) if told[second] == len(self.processes)}
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Many agents in one process, as the control plane sees them: each is the daemon's own wiring (agent-wire.c) with an HTTP client, a state directory and an
- * identity of its own, so every wait, retry and body is the real one; only the engine is never asked, and the keys of what is sealed are shared. Prints a
- * line for each second of the boot clock that has passed: what was sent, by kind (counted where http_send() is called; the linker puts us in between), how
- * many members sent their first request since the last SIGUSR1, how many are well, and how requests ended. */
+/* Many agents in one process, as the control plane sees them: each is the daemon's own wiring (agent-wire.c) with an HTTP client, a state directory and
+ * an identity of its own, so every wait, retry and body is the real one; only the engine is never asked, and the keys of what is sealed are shared. Prints
+ * a line for each second of the boot clock: what was sent, by kind (counted where http_send() is called; the linker puts us in between), how many members
+ * sent their first request since the last SIGUSR1, how many are well, how late this is told, and how requests ended. */
 
 #include <errno.h>
 #include <signal.h>
@@ -25,9 +25,9 @@ typedef struct Member {
         bool             heard;                 /* since the last SIGUSR1 */
 } Member;
 
-typedef struct Kind { const char *name, *tail; unsigned sent; } Kind;
+#define KINDS 5
 
-static Kind kinds[] = {
+static const struct { const char *name, *tail; } kinds[KINDS] = {
         { "poll",     "/jobs?" },
         { "health",   "/health" },
         { "reports",  "/reports" },
@@ -35,12 +35,18 @@ static Kind kinds[] = {
         { "register", "" },                     /* and what is asked around it */
 };
 
+/* Of one second; a ring of them, since the loop may be late where a machine has no time for it. */
+typedef struct Second { uint64_t number; unsigned first, sent[KINDS]; } Second;
+
+#define SECONDS 600
+
 static struct Crowd {
         sd_event *event;
         Agent     shared;                       /* config, arena, keys, vault */
         Member   *members, **by_http;
         size_t    n;
-        unsigned  first;
+        Second    ring[SECONDS];
+        uint64_t  told;                         /* up to which second */
 } crowd;
 
 /* ── what is sent ────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -61,17 +67,26 @@ static Member *member_of(Http *h) {
         return found ? *found : NULL;
 }
 
+static Second *second_of(uint64_t number) {
+        Second *s = &crowd.ring[number % SECONDS];
+
+        if (s->number != number)
+                *s = (Second) { .number = number };
+        return s;
+}
+
 int __wrap_http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata, HttpCall **ret_call) {
         Member *m = member_of(h);
+        Second *s = second_of(now_boottime() / USEC_PER_SEC);
 
-        for (size_t i = 0; i < ELEMENTS(kinds); i++)
+        for (size_t i = 0; i < KINDS; i++)
                 if (strstr(q->url, kinds[i].tail)) {
-                        kinds[i].sent++;
+                        s->sent[i]++;
                         break;
                 }
         if (m && !m->heard) {
                 m->heard = true;
-                crowd.first++;
+                s->first++;
         }
         return __real_http_send(h, q, done, userdata, ret_call);
 }
@@ -91,25 +106,32 @@ static unsigned ended(unsigned status) {
 /* Registered, and answered since anything failed: whoever's poll was cut is not well before its next request is answered. */
 static bool is_well(const Agent *a) { return control_state(a->control) == CONTROL_POLLING && !cp_fault(a->cp); }
 
-static int on_second(sd_event_source *s, uint64_t usec, void *userdata) {
-        unsigned sent = 0, well = 0;
+static void tell(const Second *s, unsigned well, uint64_t late_usec) {
+        unsigned sent = 0;
+
+        (void) printf("{\"second\": %llu, \"first\": %u, \"well\": %u, \"late\": %.1f, \"ok\": %u, \"4xx\": %u, \"5xx\": %u, \"error\": %u",
+                      (unsigned long long) s->number, s->first, well, (double) late_usec / 1e6, ended(METRIC_STATUS_OK), ended(METRIC_STATUS_4XX),
+                      ended(METRIC_STATUS_5XX), ended(METRIC_STATUS_ERROR));
+        for (size_t i = 0; i < KINDS; i++) {
+                (void) printf(", \"%s\": %u", kinds[i].name, s->sent[i]);
+                sent += s->sent[i];
+        }
+        (void) printf(", \"sent\": %u}\n", sent);
+}
+
+/* All seconds that are over. */
+static int on_second(sd_event_source *source, uint64_t usec, void *userdata) {
+        uint64_t now = now_boottime(), over = now / USEC_PER_SEC;
+        unsigned well = 0;
 
         (void) userdata;
         for (size_t i = 0; i < crowd.n; i++)
                 well += is_well(&crowd.members[i].agent);
-        (void) printf("{\"second\": %llu, \"first\": %u, \"well\": %u, \"ok\": %u, \"4xx\": %u, \"5xx\": %u, \"error\": %u",
-                      (unsigned long long) (usec / USEC_PER_SEC - 1), crowd.first, well, ended(METRIC_STATUS_OK), ended(METRIC_STATUS_4XX),
-                      ended(METRIC_STATUS_5XX), ended(METRIC_STATUS_ERROR));
-        for (size_t i = 0; i < ELEMENTS(kinds); i++) {
-                (void) printf(", \"%s\": %u", kinds[i].name, kinds[i].sent);
-                sent += kinds[i].sent;
-                kinds[i].sent = 0;
-        }
-        (void) printf(", \"sent\": %u}\n", sent);
+        for (; crowd.told < over; crowd.told++)
+                tell(second_of(crowd.told), well, now - usec);
         (void) fflush(stdout);
-        crowd.first = 0;
-        (void) sd_event_source_set_time(s, usec + USEC_PER_SEC);
-        return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+        (void) sd_event_source_set_time(source, (over + 1) * USEC_PER_SEC);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 static int on_outage(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata) {
@@ -153,7 +175,8 @@ static int join(Member *m, const char *directory, size_t number, uint64_t within
         if (r >= 0)
                 r = agent_wire(a, reterr);
         if (r >= 0)
-                r = sd_event_add_time_relative(a->event, &m->begin, CLOCK_BOOTTIME, jitter_uniform(0, within_usec, random_u64()), USEC_PER_MSEC, on_begin, a);
+                r = sd_event_add_time_relative(a->event, &m->begin, CLOCK_BOOTTIME, jitter_uniform(0, within_usec, random_u64()), USEC_PER_MSEC, on_begin,
+                                               a);
         return r;
 }
 
@@ -180,10 +203,10 @@ static int share(const char *config, const char *directory, Fault *reterr) {
 }
 
 static int watch(void) {
-        uint64_t next = (now_boottime() / USEC_PER_SEC + 1) * USEC_PER_SEC;
         sigset_t set;
         int r;
 
+        crowd.told = now_boottime() / USEC_PER_SEC;
         (void) sigemptyset(&set);
         (void) sigaddset(&set, SIGUSR1);
         (void) sigaddset(&set, SIGTERM);
@@ -192,7 +215,7 @@ static int watch(void) {
         r = sd_event_add_signal(crowd.event, NULL, SIGUSR1, on_outage, NULL);
         if (r >= 0)
                 r = sd_event_add_signal(crowd.event, NULL, SIGTERM, NULL, NULL);        /* no handler: ends the loop */
-        return r < 0 ? r : sd_event_add_time(crowd.event, NULL, CLOCK_BOOTTIME, next, USEC_PER_MSEC, on_second, NULL);
+        return r < 0 ? r : sd_event_add_time(crowd.event, NULL, CLOCK_BOOTTIME, (crowd.told + 1) * USEC_PER_SEC, USEC_PER_MSEC, on_second, NULL);
 }
 
 static int assemble(const char *config, const char *directory, size_t n, uint64_t within_usec, Fault *reterr) {
