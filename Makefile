@@ -237,6 +237,13 @@ bench-fleet: ## 5,000 agents (AGENTS=N) on one control plane that is killed thre
 bench-fleet-now: tests
 	@$(binaries) python3 tests/fleet/bench.py
 
+soak: ## one host under random work and faults for HOURS=1, which judges itself; brings its own packages (root)
+	@tests/lab/deps.sh build test
+	$(call again,soak-now)
+
+soak-now: all
+	@$(binaries) python3 tests/fleet/soak.py
+
 lint: ## cppcheck, clang-tidy, shellcheck, mandoc; every finding is an error
 	@tests/lab/deps.sh build lint
 	@tests/lab/lint.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(SOURCES) $(LAUNCH)

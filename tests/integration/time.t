@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
+from clock import shifted  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
 from plane import Authority  # noqa: E402
 from scene import QUICK, Scene  # noqa: E402
@@ -22,16 +23,6 @@ from world import new_id, spec  # noqa: E402
 
 def at(seconds):
     return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def shifted(stage, seconds):
-    """The environment of a process whose wall clock is off by so much."""
-    library = f"{stage.lab.where}/clock.so"
-    if not os.path.exists(library):
-        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab", "clock.c")
-        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", made := f"{library}.{time.monotonic_ns()}", source], check=True)
-        os.rename(made, library)                           # another case makes the same
-    return {"LD_PRELOAD": library, "LAB_CLOCK": str(seconds)}
 
 
 def clock_is_off(stage, seconds):
