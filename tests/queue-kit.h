@@ -73,8 +73,12 @@ static inline const char *kit_told(QueueKit *k) {
 
 /* ── the queue ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static inline void kit_engine_state(EngineState state, const Fault *f, void *userdata) { (void) state; (void) f; (void) userdata; }
-static inline void kit_engine_event(const EngineEvent *e, void *userdata) { (void) e; (void) userdata; }
+static inline void kit_engine_state(EngineState state, const Fault *f, void *userdata) {
+        (void) f;
+        queue_engine_state(((QueueKit *) userdata)->q, state);
+}
+
+static inline void kit_engine_event(const EngineEvent *e, void *userdata) { queue_engine_event(((QueueKit *) userdata)->q, e); }
 
 static inline int kit_open(QueueKit *k, Fault *f) {
         QueueOptions o = { .event = k->event, .http = k->http, .engine = k->engine, .images = k->images, .pins = k->pins, .vault = k->k.vault,
@@ -93,20 +97,19 @@ static inline void kit_pin(QueueKit *k, const char *digest) {
                 abort();
 }
 
-/* An engine that is not there answers nothing: what needs it waits. */
-static inline void kit_start(QueueKit *k) {
+static inline void kit_start_at(QueueKit *k, const char *engine_socket) {
         *k = (QueueKit) { .k = sealed_kit(), .time = KIT_NOW, .slug = "acme" };
         (void) snprintf(k->runtime, sizeof k->runtime, "%.30s/run", k->k.d.path);
         (void) snprintf(k->hold, sizeof k->hold, "%.30s/hold", k->k.d.path);
         k->settings = (Settings) { .org_id = KIT_ORG, .host_id = KIT_HOST, .network = "n", .advertise_host = "host.example",
-                                   .engine_socket = "/nowhere", .host_keys = k->k.host, .runtime_path = k->runtime, .launcher = "/bin/true",
+                                   .engine_socket = engine_socket, .host_keys = k->k.host, .runtime_path = k->runtime, .launcher = "/bin/true",
                                    .port_low = 21000, .port_high = 21200, .max_parallel_jobs = 4, .max_workspaces = 20, .max_tier = 4,
                                    .tier_memory_mb = { 0, 64, 64, 64, 64 }, .tier_cpu_shares = { 0, 512, 512, 512, 512 },
                                    .stop_timeout_seconds = 1, .probe_path = "/healthz", .probe_timeout_seconds = 30, .crash_loop_restarts = 5,
                                    .crash_loop_window_seconds = 600, .volume_grace_seconds = 3600, .job_deadline_seconds = 900,
                                    .engine_wait_seconds = 600, .registries = kit_registries };
         if (mkdirat(k->k.d.fd, "run", 0700) < 0 || sd_event_new(&k->event) < 0 || http_new(k->event, &k->http) < 0 ||
-            engine_new(k->event, k->http, &(EngineOptions) { .socket_path = "/nowhere", .timeout_usec = 60 * USEC_PER_SEC }, kit_engine_state,
+            engine_new(k->event, k->http, &(EngineOptions) { .socket_path = engine_socket, .timeout_usec = 60 * USEC_PER_SEC }, kit_engine_state,
                        kit_engine_event, k, &k->engine) < 0 ||
             images_new(k->event, k->engine, &(ImageOptions) { .stall_usec = 60 * USEC_PER_SEC, .stall_bytes = 1, .min_free_bytes = 1,
                                                               .unknown_size_bytes = 1 }, &k->images) < 0 ||
@@ -114,6 +117,9 @@ static inline void kit_start(QueueKit *k) {
                 abort();
         kit_pin(k, KIT_DIGEST);
 }
+
+/* An engine that is not there answers nothing: what needs it waits. */
+static inline void kit_start(QueueKit *k) { kit_start_at(k, "/nowhere"); }
 
 static inline void kit_stop(QueueKit *k) {
         k->q = queue_free(k->q);

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A world behind an engine's socket: containers that are made, run, are renamed and go; volumes with what was put into them; a page that answers when a
+ * workspace is asked. The n-th question about containers, volumes, networks and images goes wrong as it is told to. What is in it stands in memory that the
+ * test shares with the server. */
+
+#include <stdatomic.h>
+
+#include "engine/tar.h"
+#include "tests/server.h"
+
+#define WORLD_THINGS 8
+
+typedef enum Wrong {
+        WRONG_500,                      /* refused, for so many questions as an engine's stumble is asked again */
+        WRONG_ONCE,                     /* the same once */
+        WRONG_404,                      /* somebody else took the thing away */
+        WRONG_409,
+        WRONG_LOST,                     /* done, and the answer is lost */
+        WRONG_NONSENSE,                 /* done, and the answer is no answer */
+        WRONG_PORT,                     /* a port that is taken */
+        _WRONG_MAX,
+} Wrong;
+
+typedef struct WorldThing { bool there, running, created; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
+
+typedef struct World {
+        atomic_flag busy;
+        _Atomic int asked, wrong_at, wrong_left, wrongs;        /* wrong_at: at which question from now; 0: none */
+        Wrong       wrong;
+        unsigned    made, page_status;
+        bool        no_command, present, crash;   /* crash: of what is started, again and again */
+        WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
+        size_t      tar_size;
+        char        tar[65536], last_wrong[200];
+} World;
+
+static World *world;
+
+static inline void world_json(const ServerRequest *q, int status, const char *body) { server_answer(q, status, "Content-Type: application/json\r\n", body); }
+
+static inline void world_refuse(const ServerRequest *q, int status, const char *message) {
+        char body[200];
+
+        (void) snprintf(body, sizeof body, "{\"message\":\"%s\"}", message);
+        world_json(q, status, body);
+}
+
+/* The thing whose id or name is the beginning of s, up to a '/', a '?' or its end. */
+static inline WorldThing *world_find(WorldThing *things, const char *s) {
+        size_t n = strcspn(s, "/?");
+
+        for (int i = 0; i < WORLD_THINGS; i++) {
+                WorldThing *t = &things[i];
+
+                if (t->there && ((strlen(t->id) == n && strncmp(t->id, s, n) == 0) || (strlen(t->name) == n && strncmp(t->name, s, n) == 0)))
+                        return t;
+        }
+        return NULL;
+}
+
+static inline WorldThing *world_add(WorldThing *things, const char *name, const char *body) {
+        const char *labels = strstr(body, "\"Labels\":{");
+
+        for (int i = 0; i < WORLD_THINGS; i++) {
+                WorldThing *t = &things[i];
+
+                if (t->there)
+                        continue;
+                *t = (WorldThing) { .there = true, .created = true };
+                (void) snprintf(t->id, sizeof t->id, "c%u", ++world->made);
+                (void) snprintf(t->name, sizeof t->name, "%.*s", (int) strcspn(name, "&\""), name);
+                (void) snprintf(t->labels, sizeof t->labels, "%.*s", labels ? (int) strcspn(labels + 9, "}") + 1 : 2, labels ? labels + 9 : "{}");
+                return t;
+        }
+        abort();
+}
+
+static inline const char *world_status(const WorldThing *t) { return t->running ? "running" : t->created ? "created" : "exited"; }
+
+static inline const WorldThing *world_newest(void) {
+        const WorldThing *best = NULL;
+
+        for (int i = 0; i < WORLD_THINGS; i++)
+                if (world->containers[i].there && (!best || atoi(world->containers[i].id + 1) > atoi(best->id + 1)))
+                        best = &world->containers[i];
+        return best;
+}
+
+static inline void world_inspect(const ServerRequest *q, const WorldThing *t) {
+        char body[3000];
+
+        (void) snprintf(body, sizeof body, "{\"Id\":\"%s\",\"Name\":\"/%s\",\"Image\":\"sha256:1234\",\"RestartCount\":%d,\"State\":{\"Status\":\"%s\","
+                        "\"Running\":%s,\"ExitCode\":1,\"StartedAt\":\"%u\"},\"Config\":{\"Labels\":%s}}", t->id, t->name, world->crash && t->starts == 1 && t == world_newest() ? 9 : 0,
+                        world_status(t), t->running ? "true" : "false", t->starts, t->labels);
+        world_json(q, 200, body);
+}
+
+static inline void world_list(const ServerRequest *q) {
+        static char body[WORLD_THINGS * 2000];
+        size_t n = 1;
+
+        strcpy(body, "[");
+        for (int i = 0; i < WORLD_THINGS; i++)
+                if (world->containers[i].there)
+                        n += (size_t) snprintf(body + n, sizeof body - n, "%s{\"Id\":\"%s\",\"Names\":[\"/%s\"],\"ImageID\":\"sha256:1234\",\"State\":\"%s\","
+                                               "\"Labels\":%s}", n > 1 ? "," : "", world->containers[i].id, world->containers[i].name,
+                                               world_status(&world->containers[i]), world->containers[i].labels);
+        strcpy(body + n, "]");
+        world_json(q, 200, body);
+}
+
+/* A file that was put there, as an archive of its own. */
+static inline void world_archive(const ServerRequest *q, const char *path) {
+        const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+        size_t offset = 0;
+        Tar t = {};
+        TarEntry e;
+
+        name = strstr(path, "%2F") ? strrchr(path, 'F') + 1 : name;
+        while (tar_next(world->tar, world->tar_size, &offset, &e, NULL) > 0) {
+                const char *base = strrchr(e.name, '/') ? strrchr(e.name, '/') + 1 : e.name;
+
+                if (e.type != '0' || strcmp(base, name) != 0)
+                        continue;
+                if (tar_add_file(&t, base, 0644, 0, 0, e.data, e.size) < 0 || tar_end(&t) < 0)
+                        abort();
+                server_say(q, "HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nContent-Length: %zu\r\n\r\n", t.size);
+                server_say_bytes(q, t.data, t.size);
+                tar_done(&t);
+                return;
+        }
+        world_refuse(q, 404, "no such file");
+}
+
+static inline void world_container(const ServerRequest *q, const char *rest) {
+        WorldThing *t = world_find(world->containers, rest);
+        const char *verb = strchr(rest, '/');
+
+        if (!t) {
+                world_refuse(q, 404, "No such container");
+                return;
+        }
+        if (strcmp(q->method, "DELETE") == 0)
+                t->there = false;
+        else if (strncmp(verb, "/json", 5) == 0) {
+                world_inspect(q, t);
+                return;
+        } else if (strncmp(verb, "/logs", 5) == 0) {
+                server_answer(q, 200, "Content-Type: application/octet-stream\r\n", "");
+                return;
+        } else if (strncmp(verb, "/archive", 8) == 0 && strcmp(q->method, "GET") == 0) {
+                world_archive(q, verb);
+                return;
+        } else if (strncmp(verb, "/archive", 8) == 0) {
+                world->tar_size = q->body_size < sizeof world->tar ? q->body_size : 0;
+                memcpy(world->tar, q->body, world->tar_size);
+        } else if (strncmp(verb, "/start", 6) == 0) {
+                t->starts += !t->running;
+                t->running = true;
+                t->created = false;
+        } else if (strncmp(verb, "/stop", 5) == 0)
+                t->running = false;
+        else if (strncmp(verb, "/rename", 7) == 0) {
+                const char *name = strstr(verb, "name=") + 5;
+
+                if (world_find(world->containers, name)) {
+                        world_refuse(q, 409, "Conflict. The container name is already in use by container abc");
+                        return;
+                }
+                (void) snprintf(t->name, sizeof t->name, "%s", name);
+        }
+        world_json(q, 200, "{}");
+}
+
+static inline void world_volume(const ServerRequest *q, const char *name) {
+        WorldThing *v = world_find(world->volumes, name);
+        char body[2000];
+
+        if (!v) {
+                world_refuse(q, 404, "no such volume");
+                return;
+        }
+        if (strcmp(q->method, "DELETE") == 0)
+                v->there = false;
+        (void) snprintf(body, sizeof body, "{\"Name\":\"%s\",\"Labels\":%s}", v->name, v->labels);
+        world_json(q, 200, body);
+}
+
+static inline void world_make_volume(const ServerRequest *q) {
+        char name[80];
+
+        (void) snprintf(name, sizeof name, "%.*s", (int) strcspn(strstr(q->body, "\"Name\":\"") + 8, "\""), strstr(q->body, "\"Name\":\"") + 8);
+        if (!world_find(world->volumes, name))
+                (void) world_add(world->volumes, name, q->body);
+        world_volume(q, name);
+}
+
+static inline void world_make_container(const ServerRequest *q, const char *name) {
+        char body[60];
+
+        if (world_find(world->containers, name)) {
+                world_refuse(q, 409, "Conflict. The container name is already in use by container abc");
+                return;
+        }
+        (void) snprintf(body, sizeof body, "{\"Id\":\"%s\"}", world_add(world->containers, name, q->body)->id);
+        world_json(q, 201, body);
+}
+
+static inline void world_image(const ServerRequest *q, const char *path) {
+        const char *digest = strstr(path, "sha256");
+        char body[400];
+
+        if (!world->present || !digest)
+                world_refuse(q, 404, "No such image");
+        else {
+                (void) snprintf(body, sizeof body, "{\"Id\":\"sha256:1234\",\"RepoDigests\":[\"registry.example/codex@sha256:%.64s\"],\"Size\":4000000%s}",
+                                digest + (strncmp(digest + 6, "%3A", 3) == 0 ? 9 : 7), world->no_command ? "" : ",\"Config\":{\"Cmd\":[\"run\"]}");
+                world_json(q, 200, body);
+        }
+}
+
+static inline void world_do(const ServerRequest *q, const char *path) {
+        if (strncmp(path, "/images/", 8) == 0)
+                world_image(q, path);
+        else if (strncmp(path, "/networks/", 10) == 0)
+                world_json(q, 200, "{\"Name\":\"n\"}");
+        else if (strncmp(path, "/containers/json", 16) == 0)
+                world_list(q);
+        else if (strncmp(path, "/containers/create?name=", 24) == 0)
+                world_make_container(q, path + 24);
+        else if (strncmp(path, "/containers/", 12) == 0)
+                world_container(q, path + 12);
+        else if (strcmp(path, "/volumes/create") == 0)
+                world_make_volume(q);
+        else if (strncmp(path, "/volumes/", 9) == 0)
+                world_volume(q, path + 9);
+        else
+                world_refuse(q, 404, "page not found");
+}
+
+static inline void world_take_away(const char *path) {
+        WorldThing *t = strncmp(path, "/containers/", 12) == 0 ? world_find(world->containers, path + 12) :
+                        strncmp(path, "/volumes/", 9) == 0     ? world_find(world->volumes, path + 9) : NULL;
+
+        if (t && !strstr(path, "/archive"))
+                t->there = t->running = false;
+}
+
+/* True where the question was answered wrongly; where it is to be done first, the caller sees that by the count. */
+static inline bool world_go_wrong(const ServerRequest *q, const char *path) {
+        static const int statuses[_WRONG_MAX] = { [WRONG_500] = 500, [WRONG_ONCE] = 500, [WRONG_404] = 404, [WRONG_409] = 409, [WRONG_PORT] = 500 };
+
+        if (world->wrong_left == 0 && (world->wrong_at == 0 || --world->wrong_at > 0))
+                return false;
+        if (world->wrong_left == 0)
+                world->wrong_left = world->wrong == WRONG_500 ? 3 : world->wrong == WRONG_PORT ? 2 : 1;
+        world->wrong_left--;
+        world->wrongs++;
+        (void) snprintf(world->last_wrong, sizeof world->last_wrong, "%s %.150s", q->method, path);
+        if (world->wrong == WRONG_404)
+                world_take_away(path);
+        if (world->wrong != WRONG_LOST && world->wrong != WRONG_NONSENSE) {
+                world_refuse(q, statuses[world->wrong], world->wrong == WRONG_PORT ? "driver failed: port is already allocated" : "words of the engine");
+                return true;
+        }
+        return false;
+}
+
+static inline bool world_events(const ServerRequest *q) {
+        server_say(q, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+        server_wait_closed(q);
+        return false;
+}
+
+/* Done, and what is answered goes nowhere: into a pair of sockets whose other end nobody reads. */
+static inline void world_do_unheard(const ServerRequest *q, const char *path) {
+        ServerRequest away = *q;
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC, 0, pair) < 0)
+                abort();
+        away.fd = pair[0];
+        world_do(&away, path);
+        close(pair[0]);
+        close(pair[1]);
+}
+
+static inline bool world_serve(const ServerRequest *q) {
+        const char *path = q->path;
+        int before;
+        Wrong wrong;
+
+        if (strcmp(path, "/version") == 0)
+                world_json(q, 200, "{\"Version\":\"20.10.24\",\"ApiVersion\":\"1.41\",\"MinAPIVersion\":\"1.12\"}");
+        else if (strcmp(path, "/v1.41/info") == 0)
+                world_json(q, 200, "{\"Driver\":\"overlay2\",\"CgroupDriver\":\"systemd\",\"DockerRootDir\":\"/tmp\"}");
+        else if (strncmp(path, "/v1.41/events?", 14) == 0)
+                return world_events(q);
+        else if (strncmp(path, "/v1.41/", 7) != 0)
+                server_answer(q, (int) world->page_status, "", "page");         /* a workspace's own */
+        else {
+                while (atomic_flag_test_and_set(&world->busy))
+                        server_sleep(1);
+                world->asked++;
+                before = world->wrongs;
+                wrong = world->wrong;
+                if (!world_go_wrong(q, path + 6)) {
+                        if (world->wrongs == before)
+                                world_do(q, path + 6);
+                        else {
+                                world_do_unheard(q, path + 6);
+                                if (wrong == WRONG_NONSENSE)
+                                        world_json(q, 200, "[{\"nonsense\":true}]");
+                        }
+                }
+                atomic_flag_clear(&world->busy);
+                if (world->wrongs != before && wrong == WRONG_LOST)
+                        server_reset(q);
+        }
+        return true;
+}
