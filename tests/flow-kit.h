@@ -80,7 +80,7 @@ static inline void begin_anew(void) {
 }
 
 static inline void start(void) {
-        world = server_shared(sizeof *world);
+        world_prepare();
         server_prepare(&server);
         server_start(&server, world_serve);
         kit_start_at(&k, server.socket);

@@ -5,8 +5,6 @@
  * workspace is asked. The n-th question about containers, volumes, networks and images goes wrong as it is told to. What is in it stands in memory that the
  * test shares with the server. */
 
-#include <stdatomic.h>
-
 #include "engine/tar.h"
 #include "tests/server.h"
 
@@ -26,7 +24,6 @@ typedef enum Wrong {
 typedef struct WorldThing { bool there, running, created; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
 
 typedef struct World {
-        atomic_flag busy;
         _Atomic int asked, wrong_at, wrong_left, wrongs;        /* wrong_at: at which question from now; 0: none */
         Wrong       wrong;
         unsigned    made, page_status;
@@ -37,6 +34,14 @@ typedef struct World {
 } World;
 
 static World *world;
+static int world_lock = -1;             /* one question at a time; the kernel lets go where the one who holds it ends */
+
+static inline void world_prepare(void) {
+        world = server_shared(sizeof *world);
+        world_lock = memfd_create("world", MFD_CLOEXEC);
+        if (world_lock < 0)
+                abort();
+}
 
 static inline void world_json(const ServerRequest *q, int status, const char *body) { server_answer(q, status, "Content-Type: application/json\r\n", body); }
 
@@ -301,8 +306,8 @@ static inline bool world_serve(const ServerRequest *q) {
         else if (strncmp(path, "/v1.41/", 7) != 0)
                 server_answer(q, (int) world->page_status, "", "page");         /* a workspace's own */
         else {
-                while (atomic_flag_test_and_set(&world->busy))
-                        server_sleep(1);
+                if (lockf(world_lock, F_LOCK, 0) < 0)
+                        abort();
                 world->asked++;
                 before = world->wrongs;
                 wrong = world->wrong;
@@ -315,7 +320,7 @@ static inline bool world_serve(const ServerRequest *q) {
                                         world_json(q, 200, "[{\"nonsense\":true}]");
                         }
                 }
-                atomic_flag_clear(&world->busy);
+                (void) lockf(world_lock, F_ULOCK, 0);
                 if (world->wrongs != before && wrong == WRONG_LOST)
                         server_reset(q);
         }
