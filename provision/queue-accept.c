@@ -208,6 +208,7 @@ static int write_it(Queue *q, Entry *e, const Delivery *d, Work *k, Version *wan
         queue_wrote(q, r, reterr);
         if (r < 0)
                 return r;
+        job_keep(d->job, NULL, 0);              /* it is stored, and may be as large as all the rest */
         r = apply(q, e, d->job, k, wanted, old);
         if (r >= 0)
                 r = queue_save(q, e, reterr);
