@@ -51,7 +51,7 @@ static void tell_gone(Agent *a, const char *workspace_id) {
                 tell(a, "workspace", TAKE_PTR(json));
 }
 
-/* Two looks have nearly the same order, so the one in the same place comes first: searching for each would walk a list of thousands for each of thousands. */
+/* Two looks have nearly the same order, so the one in the same place comes first: searching would walk a list of thousands for each of thousands. */
 static const cJSON *same_workspace(const cJSON *w, const cJSON *list, const cJSON **place) {
         const char *id = json_get_string(w, "workspace_id");
         const cJSON *here = *place;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Which of many bears a name: filled by the caller, put in order once, asked often. What is walked for each of a thousand is walked a million times. */
+/* Which of many bears a name: filled by the caller, put in order once, asked often. What is walked for each of a thousand is walked
+ * a million times. */
 
 #include <stddef.h>
 

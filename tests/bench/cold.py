@@ -31,10 +31,10 @@ def once(host):
 
 
 def read_all(state):
-    """Every file below the state directory, once."""
+    """Every file below the state directory, once; not the ballast, which nobody reads."""
     began = time.monotonic()
     for where, _, names in os.walk(state):
-        for name in names:
+        for name in set(names) - {"ballast"}:
             with open(f"{where}/{name}", "rb") as file:
                 file.read()
     return time.monotonic() - began

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether memory grows with jobs: the resident set after every so many quick jobs (removals of workspaces that are not there, which take the whole way of a
-job: delivered, judged, recorded, ended, told), and the slope of a straight line through those behind the first 1,000, within which the outcomes that are kept
-(1,000) and the heap fill up. $JOBS says how many jobs beyond these (else 1,000); the long run is JOBS=10000."""
+"""Whether memory grows with jobs: the resident set after every so many quick jobs, and the slope of a straight line through those behind the first 1,000,
+within which the outcomes that are kept (1,000) and the heap fill up. A quick job removes a workspace that is not there, which takes the whole way of a job:
+delivered, judged, recorded, ended, told. They are the same workspaces again and again, for what is removed leaves a tombstone. $JOBS says how many jobs
+beyond the first (else 1,000); the long run is JOBS=10000."""
 
 import os
 import statistics
@@ -15,8 +16,11 @@ FIRST, STEP = 1000, 100
 LIMIT = 300
 
 
-def some(site, host, count):
-    for job in [site.plane.order(host, "workspace.deprovision", str(uuid.uuid4()), spec={"prune": True}) for _ in range(count)]:
+WORKSPACES = [str(uuid.uuid4()) for _ in range(STEP)]
+
+
+def some(site, host):
+    for job in [site.plane.order(host, "workspace.deprovision", workspace, spec={"prune": True}) for workspace in WORKSPACES]:
         if site.plane.final(job, LIMIT)["state"] != "succeeded":
             raise LabError(f"job {job}: {site.plane.job(job)['reports'][-1]}")
 
@@ -25,10 +29,10 @@ def measure(site, _image, say):
     jobs, pid, host, marks = int(os.environ.get("JOBS", "1000")), site.agent.process.pid, site.host()["host_id"], []
     began = time.monotonic()
     for _ in range(FIRST // STEP):
-        some(site, host, STEP)
+        some(site, host)
     first, used = memory(pid)["Rss"], cpu_seconds(pid)
     for done in range(STEP, jobs + 1, STEP):
-        some(site, host, STEP)
+        some(site, host)
         marks.append((done, memory(pid)["Rss"]))
     slope = statistics.linear_regression(*zip(*marks)).slope * 1024
     used = (cpu_seconds(pid) - used) / jobs * 1e3

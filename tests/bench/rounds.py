@@ -113,8 +113,8 @@ def calls_of_one(site, image, port):
     org, out = str(uuid.uuid4()), f"{site.where}/bare.strace"
     with without_agent(site):
         try:
-            run(["strace", "-qq", "-f", "-s", "0", "-o", out, tool("bench-bare"), "provision", site.lab.engine.socket, image, NETWORK, org, str(port), "1", "1"],
-                os.environ | mounts(site))
+            run(["strace", "-qq", "-f", "-s", "0", "-o", out, tool("bench-bare"), "provision", site.lab.engine.socket, image, NETWORK, org, str(port),
+                 "1", "1"], os.environ | mounts(site))
         finally:
             remove(site.lab.engine, org)
     return mine, calls.counted(out)
@@ -146,8 +146,8 @@ def measure(site, image, say, rounds=2):
     for parallel, count in COUNTS.items():
         wall, cpu = turns(site, image, say, port, parallel, rounds)
         to_client, to_loop = wall["agent"] / wall["client"], wall["agent"] / wall["loop"]
-        yield Row(f"{count} warm provisions, {parallel} at a time", f"{wall['agent']:.2f} s", f"bare client {wall['client']:.2f} s", f"{to_client:.3f}", "<= 1.10",
-                  to_client <= 1.10)
+        yield Row(f"{count} warm provisions, {parallel} at a time", f"{wall['agent']:.2f} s", f"bare client {wall['client']:.2f} s", f"{to_client:.3f}",
+                  "<= 1.10", to_client <= 1.10)
         yield Row("", "", f"shell loop {wall['loop']:.2f} s", f"{to_loop:.3f}", "< 1", to_loop < 1)
         yield Row("CPU of each", f"{cpu['agent'] * 1e3:.1f} ms", f"bare client {cpu['client'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['client']:.2f}")
         yield Row("", "", f"shell loop {cpu['loop'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['loop']:.2f}")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workspace's record stored durably, beside the bare calls on the same bytes: those that last (temporary file, fsync, rename, fsync of the directory) and
-those that do not (write and fsync in place). In turn, on the file system of build/; medians of some rounds, since an fsync takes what it takes."""
+"""A workspace's record stored durably, beside the bare calls on the same bytes: those that last (temporary file, fsync, rename, fsync of the directory)
+and those that do not (write and fsync in place). In turn, on the file system of build/; medians of some rounds, since an fsync takes what it takes."""
 
 import os
 import shutil
@@ -33,6 +33,6 @@ def measure(say):
     rate = {way: COUNT / median(times) for way, times in took.items()}
     say(f"{COUNT} records, {ROUNDS} rounds: " + ", ".join(f"{way} {min(times):.3f} to {max(times):.3f} s" for way, times in took.items()))
     ratio = rate["renamed"] / rate["record"]
-    yield Row("records stored, durably", f"{rate['record']:.0f} a second", f"bare, with rename {rate['renamed']:.0f} a second", f"{ratio:.2f}", "<= 1.20",
-              ratio <= 1.2)
+    yield Row("records stored, durably", f"{rate['record']:.0f} a second", f"bare, with rename {rate['renamed']:.0f} a second", f"{ratio:.2f}",
+              "<= 1.20", ratio <= 1.2)
     yield Row("", "", f"write and fsync {rate['plain']:.0f} a second", f"{rate['plain'] / rate['record']:.2f}")

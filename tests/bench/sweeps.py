@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a sweep costs that finds everything as it should be, in instructions (valgrind's callgrind counts them, which no other load of the machine
-changes), with so many workspaces. Beside it stands what one workspace costs of that: the same for few and for many, or the work does not grow with their number
-alone."""
+changes), with so many workspaces. Beside it stands what one workspace costs of that: the same for few and for many, or the work does not grow with their
+number alone."""
 
 import os
 import re
@@ -53,7 +53,8 @@ def one(count, pattern, image):
     """Instructions of one sweep. The first one that is counted also pays for valgrind's beginning, so it is not taken."""
     host = crowd.Host(count, pattern, image)
     try:
-        host.agent.start(ready=LIMIT, wrap=("valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={host.where}/callgrind"))
+        host.agent.start(ready=LIMIT, wrap=("valgrind", "-q", "--tool=callgrind", "--instr-atstart=no",
+                                            f"--callgrind-out-file={host.where}/callgrind"))
         wait_for(lambda: host.agent.process.check() and host.agent.lines("looked after"), LIMIT, "the first look")
         wait_for(lambda: calm(host.agent.process.pid), LIMIT, "the end of the first look")
         control(host.agent.process.pid, "-i", "on")

@@ -22,11 +22,12 @@
 #define NAME "3b241101-e2bb-4255-8caf-4136c566a962"
 
 static const char content[] =
-        "{\"spec_floor\":\"12\",\"restart_floor\":\"0\",\"first_generation\":\"1\",\"spec_job_id\":\"" NAME "\",\"port\":20417,\"wanted\":{\"generation\":\"12\","
-        "\"job_id\":\"" NAME "\",\"runtime\":\"langgraph\",\"kind\":\"workspace\",\"tier\":2},\"settled\":{\"generation\":\"12\",\"job_id\":\"" NAME "\","
-        "\"runtime\":\"langgraph\",\"kind\":\"workspace\",\"tier\":2,\"image_ref\":\"registry.example.com/molecule/langgraph@sha256:"
-        "5ec8cbacaa2f4ba193cf83b003e2a2e0e944d4c6fa1b78f7b3eb2a96fe61cc41\",\"container_id\":\"33fcca050e24cff09d90861a8600cc2629daae65d8636c563e5804ee9471861a\"},"
-        "\"outcome\":{\"report_id\":\"" NAME "\",\"job_id\":\"" NAME "\",\"state\":\"succeeded\",\"stage\":\"ready\",\"progress\":100},\"outcome_acked\":true}";
+        "{\"spec_floor\":\"12\",\"restart_floor\":\"0\",\"first_generation\":\"1\",\"spec_job_id\":\"" NAME "\",\"port\":20417,"
+        "\"wanted\":{\"generation\":\"12\",\"job_id\":\"" NAME "\",\"runtime\":\"langgraph\",\"kind\":\"workspace\",\"tier\":2},"
+        "\"settled\":{\"generation\":\"12\",\"job_id\":\"" NAME "\",\"runtime\":\"langgraph\",\"kind\":\"workspace\",\"tier\":2,"
+        "\"image_ref\":\"registry.example.com/molecule/langgraph@sha256:5ec8cbacaa2f4ba193cf83b003e2a2e0e944d4c6fa1b78f7b3eb2a96fe61cc41\","
+        "\"container_id\":\"33fcca050e24cff09d90861a8600cc2629daae65d8636c563e5804ee9471861a\"},\"outcome\":{\"report_id\":\"" NAME "\","
+        "\"job_id\":\"" NAME "\",\"state\":\"succeeded\",\"stage\":\"ready\",\"progress\":100},\"outcome_acked\":true}";
 
 typedef struct Work { int dir; const cJSON *json; const char *text; size_t size; } Work;
 

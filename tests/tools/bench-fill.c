@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A host's past, by the code that writes it: so many settled workspaces, each with its record, its sealed payload, its key and its set of one secret, as
- * a provision leaves them. The agent that owns STATE must not run; it has run once, so that there are a host id and root keys.
+/* A host's past, by the code that writes it: so many settled workspaces, each with its record, its sealed payload, its key and its set of one secret,
+ * as a provision leaves them. The agent that owns STATE must not run; it has run once, so that there are a host id and root keys.
  *
  *      bench-fill STATE ORG HOST IMAGE-REF COUNT       prints "WORKSPACE JOB CONTAINER" of each
  *
@@ -56,9 +56,9 @@ static void host_done(Host *h) {
 static Job *job_make(const Host *h, const char *workspace, const char *job_id, Fault *reterr) {
         JobRules rules = { .org_id = h->org, .host_id = h->id, .spec = { .max_tier = 2 } };
         char *text = str_printf(
-                "{\"job_id\":\"%s\",\"type\":\"workspace.provision\",\"org_id\":\"%s\",\"host_id\":\"%s\",\"workspace_id\":\"%s\",\"generation\":\"1\","
-                "\"issued_at\":\"2026-01-02T03:04:05Z\",\"spec\":{\"runtime\":\"langgraph\",\"tier\":2,\"platform_url\":\"https://platform.example.com\","
-                "\"env\":{\"DEMO_BENCH\":\"1\"},\"config_files\":{\"config.yaml\":\"b25l\"}}}",
+                "{\"job_id\":\"%s\",\"type\":\"workspace.provision\",\"org_id\":\"%s\",\"host_id\":\"%s\",\"workspace_id\":\"%s\","
+                "\"generation\":\"1\",\"issued_at\":\"2026-01-02T03:04:05Z\",\"spec\":{\"runtime\":\"langgraph\",\"tier\":2,"
+                "\"platform_url\":\"https://platform.example.com\",\"env\":{\"DEMO_BENCH\":\"1\"},\"config_files\":{\"config.yaml\":\"b25l\"}}}",
                 job_id, h->org, h->id, workspace);
         JobLabel label = {};
         Job *j = NULL;
