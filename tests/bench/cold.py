@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From exec to READY, and to every workspace looked after, with so many workspaces behind it (crowd.py: real records, an engine made here). Beside
-the first stands reading the same files and nothing else, beside the second the engine's own time for the same answers: its list, and a look at each,
-one after the other, by a client that does not look at what they say."""
+the first stands reading the same files and nothing else, beside the second the engine's own time for the same answers: its list, and a look at
+each, one after the other, by a client that does not look at what they say."""
 
 import http.client
 import os

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host with very many workspaces. Their records are written by the code that writes them always (tests/tools/bench-fill). Their containers are not
-there: an engine made here, which speaks the real protocol over a unix socket, says of each what the real one says of the one that serves as the pattern."""
+"""A host with very many workspaces. Their records are written by the code that writes them always (tests/tools/bench-fill). Their containers are
+not there: an engine made here, which speaks the real protocol over a unix socket, says of each what the real one says of the one that serves as the
+pattern."""
 
 import http.server
 import json

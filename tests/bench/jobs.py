@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether memory grows with jobs: the resident set after every so many quick jobs, and the slope of a straight line through those behind the first 1,000,
-within which the outcomes that are kept (1,000) and the heap fill up. A quick job removes a workspace that is not there, which takes the whole way of a job:
-delivered, judged, recorded, ended, told. They are the same workspaces again and again, for what is removed leaves a tombstone. $JOBS says how many jobs
-beyond the first (else 1,000); the long run is JOBS=10000."""
+"""Whether memory grows with jobs: the resident set after every so many quick jobs, and the slope of a straight line through those behind the first
+1,000, within which the outcomes that are kept (1,000) and the heap fill up. A quick job removes a workspace that is not there, which takes the
+whole way of a job: delivered, judged, recorded, ended, told. They are the same workspaces again and again, for what is removed leaves a tombstone.
+$JOBS says how many jobs beyond the first (else 1,000); the long run is JOBS=10000."""
 
 import os
 import statistics

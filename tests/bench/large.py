@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The most memory the agent takes while it admits, stores and ends a job about as large as jobs may be, nearly all of it files, beside the size of that
-job. The kernel's own mark of the most (VmHWM), set back before."""
+"""The most memory the agent takes while it admits, stores and ends a job about as large as jobs may be, nearly all of it files, beside the size of
+that job. The kernel's own mark of the most (VmHWM), set back before."""
 
 import base64
 import os

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON from outside: the strict check, check and tree together, and cJSON's tree alone (tests/tools/bench-json), on what is met here: an engine's list
-of 1,000 containers, and a job that is nearly all one long string. By the processor's clock."""
+"""JSON from outside: the strict check, check and tree together, and cJSON's tree alone (tests/tools/bench-json), on what is met here: an engine's
+list of 1,000 containers, and a job that is nearly all one long string. By the processor's clock."""
 
 import json
 import subprocess

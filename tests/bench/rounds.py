@@ -152,5 +152,6 @@ def measure(site, image, say, rounds=2):
         yield Row("CPU of each", f"{cpu['agent'] * 1e3:.1f} ms", f"bare client {cpu['client'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['client']:.2f}")
         yield Row("", "", f"shell loop {cpu['loop'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['loop']:.2f}")
     mine, bare_calls = calls_of_one(site, image, port)
-    yield Row("system calls of one provision", f"{mine.total()}", f"bare client {bare_calls.total()}", f"{mine.total() / bare_calls.total():.2f}")
+    yield Row("system calls of one provision", f"{mine.total()}", f"bare client {bare_calls.total()}",
+              f"{mine.total() / bare_calls.total():.2f}")
     yield Row("fsyncs among them", f"{mine['fsync'] + mine['fdatasync']}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workspace's record stored durably, beside the bare calls on the same bytes: those that last (temporary file, fsync, rename, fsync of the directory)
-and those that do not (write and fsync in place). In turn, on the file system of build/; medians of some rounds, since an fsync takes what it takes."""
+"""A workspace's record stored durably, beside the bare calls on the same bytes: those that last (temporary file, fsync, rename, fsync of the
+directory) and those that do not (write and fsync in place). In turn, on the file system of build/; medians of some rounds, since an fsync takes
+what it takes."""
 
 import os
 import shutil

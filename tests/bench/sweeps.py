@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a sweep costs that finds everything as it should be, in instructions (valgrind's callgrind counts them, which no other load of the machine
-changes), with so many workspaces. Beside it stands what one workspace costs of that: the same for few and for many, or the work does not grow with their
-number alone."""
+changes), with so many workspaces. Beside it stands what one workspace costs of that: the same for few and for many, or the work does not grow with
+their number alone."""
 
 import os
 import re
