@@ -53,7 +53,9 @@ int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces,
         size_t used = 0;
         int r = both_make(workspaces, n, found, &both);
 
-        for (size_t i = 0; r >= 0 && i < found->n && used < max; i++) {
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < found->n && used < max; i++) {
                 const EngineContainer *c = &found->items[i];
                 const Name *owner = names_find(both.workspaces, n, c->labels.workspace);
                 const ReconcileWorkspace *w = owner ? &workspaces[owner->at] : NULL;
@@ -66,9 +68,9 @@ int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces,
                 } else if (!w->busy && !w->held && is_ours(rules, &c->labels) && is_leftover(w, c))
                         ret[used++] = (ReconcileAction) { RECONCILE_REMOVE, owner->at, c->id };
         }
-        for (size_t i = 0; r >= 0 && i < n && used < max; i++)
+        for (size_t i = 0; i < n && used < max; i++)
                 if (workspaces[i].settled_container && !workspaces[i].busy && !workspaces[i].held &&
                     !names_find(both.containers, found->n, workspaces[i].settled_container))
                         ret[used++] = (ReconcileAction) { RECONCILE_MAKE, i, NULL };
-        return r < 0 ? r : (int) used;
+        return (int) used;
 }

@@ -149,7 +149,8 @@ def measure(site, image, say, rounds=2):
         yield Row(f"{count} warm provisions, {parallel} at a time", f"{wall['agent']:.2f} s", f"bare client {wall['client']:.2f} s", f"{to_client:.3f}",
                   "<= 1.10", to_client <= 1.10)
         yield Row("", "", f"shell loop {wall['loop']:.2f} s", f"{to_loop:.3f}", "< 1", to_loop < 1)
-        yield Row("CPU of each", f"{cpu['agent'] * 1e3:.1f} ms", f"bare client {cpu['client'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['client']:.2f}")
+        yield Row("CPU of each", f"{cpu['agent'] * 1e3:.1f} ms", f"bare client {cpu['client'] * 1e3:.1f} ms",
+                  f"{cpu['agent'] / cpu['client']:.2f}")
         yield Row("", "", f"shell loop {cpu['loop'] * 1e3:.1f} ms", f"{cpu['agent'] / cpu['loop']:.2f}")
     mine, bare_calls = calls_of_one(site, image, port)
     yield Row("system calls of one provision", f"{mine.total()}", f"bare client {bare_calls.total()}",
