@@ -58,10 +58,11 @@ int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces,
         for (size_t i = 0; i < found->n && used < max; i++) {
                 const EngineContainer *c = &found->items[i];
                 const Name *owner = names_find(both.workspaces, n, c->labels.workspace);
-                const ReconcileWorkspace *w = owner ? &workspaces[owner->at] : NULL;
+                const ReconcileWorkspace *w;
 
-                if (!w)
+                if (!owner)
                         continue;
+                w = &workspaces[owner->at];
                 if (str_equal(c->id, w->settled_container)) { /* by its id it is ours, whatever the config says of org and host now */
                         if (must_start(rules, w, c))
                                 ret[used++] = (ReconcileAction) { RECONCILE_START, owner->at, c->id };

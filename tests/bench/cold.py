@@ -3,13 +3,12 @@
 the first stands reading the same files and nothing else, beside the second the engine's own time for the same answers: its list, and a look at
 each, one after the other, by a client that does not look at what they say."""
 
-import http.client
 import os
+import subprocess
 import time
 
 import crowd
 from common import Row, cpu_seconds, median
-from engine import UnixConnection
 from proc import end_now, wait_for
 
 COUNTS, TIMES = (0, 100, 1000, 2000), 3
@@ -41,13 +40,11 @@ def read_all(state):
 
 
 def ask_all(host):
-    link, began = UnixConnection(host.engine.path, LIMIT), time.monotonic()
-    for path in ("/containers/json", *(f"/containers/{container}/json" for container in host.engine.people)):
-        link.request("GET", f"/v1.41{path}")
-        answer = link.getresponse()
-        if answer.status != http.client.OK or not answer.read():
-            raise OSError(f"{path}: {answer.status}")
-    link.close()
+    """By curl: another process, as the agent is one, with one connection."""
+    paths = ("", *(f"{container}/" for container in host.engine.people))
+    words = "".join(f'url = "http://localhost/v1.41/containers/{path}json"\noutput = "/dev/null"\n' for path in paths)
+    began = time.monotonic()
+    subprocess.run(["curl", "-sS", "--fail", "--unix-socket", host.engine.path, "-K", "-"], input=words, text=True, check=True, timeout=LIMIT)
     return time.monotonic() - began
 
 
