@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 
 #include "base/http-internal.h"
+#include "base/log.h"
 #include "base/text.h"
 
 #define IDLE_CONNECTIONS 16L
@@ -41,12 +42,22 @@ static void call_end(HttpCall *c) {
         call_free(c);
 }
 
+/* libcurl cannot go on from an error of its own here: all transfers are lost, or (7.88, after ENOMEM) its table of sockets is half made and the next
+ * use of it divides by zero. So the loop ends in order, and whoever looks after the process starts it again. */
 static void action(Http *h, curl_socket_t fd, int what) {
+        CURLMcode e;
         int running;
 
         h->in_curl = true;
-        (void) curl_multi_socket_action(h->multi, fd, what, &running);
+        e = curl_multi_socket_action(h->multi, fd, what, &running);
         h->in_curl = false;
+        if (e != CURLM_OK) {
+                Fault why = {};
+
+                (void) fault(&why, -ENOMEM, FAULT_INTERNAL, "libcurl cannot go on (%s); the process ends, to be started anew.", curl_multi_strerror(e));
+                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
+                (void) sd_event_exit(h->event, 1);
+        }
 }
 
 /* "The time has come", whether or not it has. libcurl forgets thereby what it had asked for, and asks anew for what it still wants: so

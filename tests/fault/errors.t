@@ -23,6 +23,7 @@ import inject  # noqa: E402
 import tap  # noqa: E402
 from inject import Point, Watch  # noqa: E402
 from lab import Lab, LabError, wait_for  # noqa: E402
+from proc import Ended  # noqa: E402
 from standin import StandIn  # noqa: E402
 from trial import JOBS, Trial  # noqa: E402
 
@@ -66,10 +67,11 @@ class Life(Trial):
         said = len(agent.lines(""))
         agent.start(wrap=["strace", "-D", *inject.options(self.trace, point)[1:]], ready=0)
         wait_for(lambda: agent.noticed("READY=1") or not agent.process.running(), 30, "READY, or the end")
-        if agent.process.running():
+        try:
             self.at_work(said)
-        elif not point or agent.process.wait() <= 0 or not any("Cannot start" in line for line in agent.lines("")[said:]):
-            raise LabError(f"it ended with {agent.process.wait()}, without saying why")
+        except Ended as ending:
+            if not point or agent.process.wait() <= 0 or not any(" error " in line for line in agent.lines("")[said:]):
+                raise LabError(f"it ended with {agent.process.wait()}, without saying why") from ending
         agent.stop()
         calls = self.judged(inject.read(self.trace))
         said = len(agent.lines(""))
@@ -158,6 +160,9 @@ def attempt(life, work, point, call):
         work.answer(point or Point("nothing", "", 0, ""), "bad", f"{str(error).splitlines()[0]}\n{long}")
     elif point:
         work.answer(point, "hit")
+        if life.endings:
+            tap.diag(f"{inject.words(point)}: the daemon ended with words and was started again")
+    life.endings = 0
     return not error
 
 

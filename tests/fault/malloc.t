@@ -23,7 +23,6 @@ import traceback
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import tap  # noqa: E402
 from lab import TREE, Lab, LabError, wait_for  # noqa: E402
-from proc import Ended  # noqa: E402
 from standin import StandIn  # noqa: E402
 from trial import JOBS, Trial  # noqa: E402
 
@@ -83,17 +82,6 @@ class Life(Trial):
         self.page = f"{lab.where}/memory-{number}"
         self.memory = Memory(self.page)
         super().__init__(lab, number, {"LD_PRELOAD": library, "LAB_NOMEM": self.page})
-
-    def alive(self):
-        """It may end with words; whoever looks after services starts it again."""
-        process = self.site.agent.process
-        if process.running():
-            return True
-        words = [line for line in self.site.agent.lines("")[-3:] if " error " in line]
-        if process.wait() <= 0 or not words:
-            raise Ended(f"the agent ended with {process.wait()}" + self.site.agent.tail(3))
-        self.site.agent.start(env=self.env)
-        return True
 
     def maps(self):
         """Where programs and libraries lie: (low, high, offset, path)."""

@@ -56,8 +56,11 @@ class Refused(Exception):
 
 
 class Page(http.server.BaseHTTPRequestHandler):
+    """Not ready while the file is there that DEMO_WAITS names."""
+
     def do_GET(self):
-        self.send_response(200)
+        waits = next((word[11:] for word in self.server.env if word.startswith("DEMO_WAITS=")), "")
+        self.send_response(503 if os.path.exists(waits) else 200)
         self.send_header("Content-Length", "3")
         self.end_headers()
         self.wfile.write(b"ok\n")
@@ -113,6 +116,7 @@ class Books:
             page = Listener((bound.get("HostIp") or "127.0.0.1", int(bound["HostPort"])), Page)
         except OSError as error:
             raise Refused(500, f"driver failed programming external connectivity: listen tcp4: bind: {error.strerror}") from error
+        page.env = container["Config"].get("Env") or []
         threading.Thread(target=page.serve_forever, args=(0.02,), daemon=True).start()
         container["Page"] = page
         container["State"] |= {"Status": "running", "Running": True, "StartedAt": moment()}
@@ -284,6 +288,11 @@ def change(call, done=204, already=304):
     return lambda books, _query, _data, key: (done if call(books, books.container(key)) else already, None)
 
 
+def announce(books, _query, _data, key):
+    books.say("unpause", books.container(key))
+    return 204, None
+
+
 def rename(books, query, _data, key):
     container = books.container(key)
     if any(c["Name"] == f"/{query['name']}" for c in books.containers.values()):
@@ -314,7 +323,7 @@ ROUTES = [
     ("POST", "/containers/create", lambda b, q, d: (201, b.create(q["name"], json.loads(d)))),
     ("GET", "/containers/([^/]+)/json", lambda b, _q, _d, key: (200, bare(b.container(key)))),
     ("POST", "/containers/([^/]+)/start", change(Books.begin)), ("POST", "/containers/([^/]+)/stop", change(Books.cease)),
-    ("POST", "/containers/([^/]+)/rename", rename), ("DELETE", "/containers/([^/]+)", remove),
+    ("POST", "/containers/([^/]+)/unpause", announce), ("POST", "/containers/([^/]+)/rename", rename), ("DELETE", "/containers/([^/]+)", remove),
     ("GET", "/containers/([^/]+)/archive", lambda b, q, _d, key: (200, b.take(b.container(key), q["path"]))),
     ("PUT", "/containers/([^/]+)/archive", lambda b, q, d, key: (b.put(b.container(key), q["path"], d) or 200, None)),
     ("GET", "/containers/([^/]+)/logs", lambda b, _q, _d, key: (200, b.container(key) and b"")),

@@ -7,6 +7,7 @@ import os
 import time
 
 from lab import LabError, wait_for
+from proc import Ended
 from standin import IMAGES
 from world import b64, member, new_id, spec, volumes
 
@@ -18,10 +19,13 @@ FILES = {1: {"config.yaml": b"version: one\n", "prompts/a.md": b"first\n"}, 2: {
 class Trial:
     """One site, and one workspace after the other on it. run() is one job with a fault in it, a context manager."""
 
-    def __init__(self, lab, number, env=None):
-        """env: more of the agent's environment."""
+    def __init__(self, lab, number, env=None, prepare=None):
+        """env: more of the agent's environment. prepare: called with its state directory before it starts."""
         self.lab, self.site, self.env = lab, lab.site(network=f"molecule-{number}", registries="registry.example.com"), env
-        self.workspace, self.version, self.settled = None, 1, None
+        self.endings = 0                                    # how often it ended by itself, with words
+        self.workspace, self.version, self.settled, self.more = None, 1, None, {}       # more: of the env of what is ordered
+        if prepare:
+            prepare(self.site.agent.state)
         self.site.agent.start(env=env)
 
     def order(self, job):
@@ -30,7 +34,7 @@ class Trial:
             return self.site.plane.order(host, "workspace.deprovision", self.workspace, spec={"prune": True})
         files = {name: b64(data) for name, data in FILES[self.version].items()}
         return self.site.plane.order(host, "workspace.provision", self.workspace, spec=spec(
-            image_ref=IMAGES[self.version], env={"DEMO_VERSION": str(self.version)}, config_files=files))
+            image_ref=IMAGES[self.version], env={"DEMO_VERSION": str(self.version)} | self.more, config_files=files))
 
     def run(self, job, fault=None):
         """LabError when anything is not as it must be; else the job's end, and whether it had to be ordered once more."""
@@ -58,7 +62,16 @@ class Trial:
         return final
 
     def alive(self):
-        return self.site.agent.process.check()
+        """It may end with words; whoever looks after services starts it again."""
+        process = self.site.agent.process
+        if process.running():
+            return True
+        words = [line for line in self.site.agent.lines("")[-3:] if " error " in line]
+        if process.wait() <= 0 or not words:
+            raise Ended(f"the agent ended with {process.wait()}; {(self.site.agent.lines('') or [''])[-1]}")
+        self.endings += 1
+        self.site.agent.start(env=self.env)
+        return True
 
     def final(self, order):
         row = self.site.plane.job(order)
