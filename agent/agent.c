@@ -280,6 +280,7 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         r = agent_wire(a, reterr);
         if (r < 0)
                 return r;
+        queue_wrote(a->queue, 0, NULL);         /* on a disk that is full already, no job is taken first */
         if ((r = catch (a, SIGTERM, on_terminate)) < 0 || (r = catch (a, SIGINT, on_terminate)) < 0 ||
             (r = catch (a, SIGHUP, on_reload)) < 0 || (r = start_watchdog(a)) < 0)
                 return fault(reterr, r, FAULT_INTERNAL, "Cannot set up signals: %m");

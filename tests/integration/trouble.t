@@ -5,13 +5,11 @@ job ends well, once; and a workspace that has nothing to do with it does not not
 
 Each case has its own control plane and agent; several run side by side. What takes the engine away comes last, alone."""
 
-import errno
 import json
 import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +22,7 @@ from cases import must  # noqa: E402
 from engine import Registry, UnixConnection  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
 from names import SilentNames  # noqa: E402
-from proc import at_end, end_now  # noqa: E402
+from proc import end_now  # noqa: E402
 from proxy import Proxy, drop_after, edit, reply  # noqa: E402
 from sealed import life  # noqa: E402
 from world import b64, events, new_id, now, spec  # noqa: E402
@@ -388,38 +386,6 @@ def sigterm_in_gate(lab):
     return case
 
 
-def state_disk_full(lab):
-    """a job's end is stored on a disk that has filled up, no new one is taken, and all is well once there is room"""
-    case = Case(lab)
-    state = case.site.agent.state
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", state], check=True)
-    at_end(lambda: subprocess.run(["umount", "-l", state], check=False))
-    case.site.start()
-    case.stand_by()
-    workspace = new_id()
-    order = case.order(workspace, lab.image("slow", page="slow", delay=4, keep=True))
-    case.reported(order, "configuring_https")
-    filler = f"{state}/filler"
-    with open(filler, "wb") as file:
-        try:
-            while file.write(bytes(65536)):
-                file.flush()
-        except OSError as error:
-            must(error.errno == errno.ENOSPC, str(error))
-    case.ends_well(order, workspace)
-    must(not os.path.exists(f"{state}/ballast"), "the ballast was not needed")
-    wait_for(lambda: "state_degraded" in case.health().get("agent", {}).get("degraded", []), 20, "state_degraded in health")
-    waits = case.order(new_id())
-    case.site.agent.restart(signal.SIGKILL)
-    wait_for(lambda: case.site.agent.lines("no new job is accepted"), 20, "words of the full disk")
-    must(case.site.plane.job(waits)["final"] is None, "a job was taken")
-    os.unlink(filler)
-    must(case.site.plane.final(waits, 120)["state"] == "succeeded", "the job that waited did not end well")
-    wait_for(lambda: os.path.getsize(f"{state}/ballast") == 16 << 20, 20, "the ballast")
-    must(case.site.fetch(workspace)[0] == 200, "no page after it")
-    return case
-
-
 def sighup(lab):
     case = Case(lab)
     case.site.start()
@@ -457,7 +423,7 @@ def once(lab):
 
 SHARED = (truncated_json, incident_19_control_plane_down_in_mid_job, registry_down_in_mid_pull, registry_credentials, host_unknown,
           registry_says_429_at_first, dead_name_servers, sigterm_in_pull, host_id_in_use, engine_socket_missing_at_start,
-          incident_26_org_row_not_yet_there, incident_45_create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, state_disk_full, sighup,
+          incident_26_org_row_not_yet_there, incident_45_create_reply_lost, start_reply_lost, state_lost, sigterm_in_gate, sighup,
           once)
 ALONE = (engine_killed_in_mid_job,)
 
