@@ -216,25 +216,9 @@ static const char *parse_ports(const char *v, Config *c) {
         return NULL;
 }
 
-/* Values come from the environment, too: config.good, where each is a line, would give back another one, or none at all. NULL: fine. */
-static const char *line_refuses(const Setting *s, const char *v) {
-        size_t n = strlen(v);
-
-        if (strlen(s->key) + strlen(" = ") + n > CONF_LINE_MAX)
-                return "is longer than a line may be";
-        for (size_t i = 0, k; i < n; i += k) {
-                k = utf8_length(v + i, n - i);
-                if (k == 0)
-                        return "is not UTF-8";
-                if ((unsigned char) v[i] < 0x20 || v[i] == 0x7f)
-                        return "holds a control character";
-        }
-        return NULL;
-}
-
 static const char *assign(Config *c, const Setting *s, const char *value) {
         void *place = (char *) c + s->offset;
-        const char *why = line_refuses(s, value);
+        const char *why = conf_value_refused(s->key, value);
         char *copy;
 
         if (!why && value[0] && s->rule)
@@ -320,15 +304,12 @@ static int read_dropins(Loading *l, const char *dir, Fault *reterr) {
 
 /* White space around it is dropped, as it is in a file. */
 static int set_from_environment(Loading *l, size_t i, const char *value, const char *name, Fault *reterr) {
-        const char *from = value + strspn(value, " \t"), *end = from + strlen(from);
-        _cleanup_free_ char *bare = NULL;
+        _cleanup_free_ char *copy = strdup(value);
+        const char *bare = copy ? conf_trim(copy) : NULL;
 
-        while (end > from && (end[-1] == ' ' || end[-1] == '\t'))
-                end--;
-        if (end == from)
-                return 0;
-        bare = strndup(from, (size_t) (end - from));
-        return bare ? set(l, i, bare, name, reterr) : fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        if (!bare)
+                return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        return *bare ? set(l, i, bare, name, reterr) : 0;
 }
 
 static int read_environment(Loading *l, Fault *reterr) {

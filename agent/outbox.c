@@ -82,7 +82,7 @@ static int load_one(int dirfd, const char *name, void *userdata) {
         if (r < 0 && r != -EBADMSG && r != -EPROTONOSUPPORT)
                 return r;                       /* unreadable now is not damaged */
         if (r < 0 || !str_equal(json_get_string(report, "report_id"), name)) {
-                log_error("The report %s is damaged and set aside: %s", name, why.text);
+                log_error("The report %s is damaged and set aside: %s", name, why.set ? why.text : "it is another report's, by its id.");
                 set_aside(o, name, why.set ? why.text : "the report is of another id");
                 cJSON_Delete(report);
                 return 0;

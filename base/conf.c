@@ -27,8 +27,7 @@ static bool is_blank(char c) {
         return c == ' ' || c == '\t';
 }
 
-/* Cuts white space off both ends, in place. */
-static char *trim(char *s) {
+char *conf_trim(char *s) {
         size_t n;
 
         while (is_blank(*s))
@@ -54,6 +53,12 @@ static const char *bytes_check(const char *s, size_t size) {
         return NULL;
 }
 
+const char *conf_value_refused(const char *key, const char *value) {
+        if (strlen(key) + strlen(" = ") + strlen(value) > CONF_LINE_MAX)
+                return "is longer than a line may be";
+        return bytes_check(value, strlen(value)) || strchr(value, '\t') ? "holds a control character or broken UTF-8" : NULL;
+}
+
 static int read_section(Reader *c, char *text, Fault *reterr) {
         size_t n = strlen(text);
 
@@ -72,8 +77,8 @@ static int read_setting(Reader *c, char *text, Fault *reterr) {
         if (!equals)
                 return refuse(c, "no '='", reterr);
         *equals = 0;
-        key = trim(text);
-        value = trim(equals + 1);
+        key = conf_trim(text);
+        value = conf_trim(equals + 1);
         if (!*key || key[strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_")])
                 return refuse(c, "a key is made of a-z, 0-9 and '_'", reterr);
         if (strchr(value, '\t'))
@@ -95,7 +100,7 @@ static int read_line(Reader *c, const char *line, size_t size, Fault *reterr) {
 
         memcpy(copy, line, size);
         copy[size] = 0;
-        text = trim(copy);
+        text = conf_trim(copy);
         if (!*text)
                 return 0;
         if (*text == '[')

@@ -137,6 +137,8 @@ int record_read(int dirfd, const char *name, const char *kind, size_t max, cJSON
         r = file_read(dirfd, name, max, &text, &size);
         if (r == -ENOENT)
                 return r;
+        if (r == -EFBIG)                        /* we wrote no such record */
+                return fault(reterr, -EBADMSG, FAULT_STATE_DEGRADED, "%s record '%s' is larger than %zu bytes", kind, name, max);
         if (r < 0)
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "cannot read %s record '%s': %m", kind, name);
         r = record_parse(text, size, kind, ret, reterr);

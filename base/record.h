@@ -29,7 +29,7 @@ int record_rewrite(int dirfd, const char *name, size_t max);
 int record_write(int dirfd, const char *name, const char *kind, const cJSON *json, Fault *reterr);
 
 /* -ENOENT where there is none (no fault set); -EBADMSG damaged or of another kind; -EPROTONOSUPPORT a version this program does not
- * read; the words say which. max bounds the file. Limits of json_check() hold for what is inside. */
+ * read; the words say which. max bounds the file: what is larger is damaged. Limits of json_check() hold for what is inside. */
 int record_read(int dirfd, const char *name, const char *kind, size_t max, cJSON **ret, Fault *reterr);
 
 /* The same in memory, for tests and fuzzing. */

@@ -5,7 +5,6 @@
 #include <errno.h>
 
 #include "agent/config.h"
-#include "base/conf.h"
 #include "base/file.h"
 #include "tests/kit.h"
 
@@ -551,35 +550,6 @@ TEST(the_last_good_one_there_and_back) {
         CHECK_STR(back->registry_list[1], "b.example");
         CHECK_INT(back->max_tier, 4);
         CHECK(strstr(after, "min_free_bytes = 7340032\n") && strstr(after, "port_range = 21000-21010\n"));
-}
-
-/* Found by tests/fuzz/config: each was taken, and then config.good could not be read, or said something else. */
-TEST(what_the_environment_says_comes_back) {
-        static const char key[] = "MOLECULE_AGENT_REGISTRIES";
-        _cleanup_dir_ TestDir d = test_dir();
-        _cleanup_(config_freep) Config *c = NULL, *back = NULL;
-        char value[CONF_LINE_MAX + 1];
-        Fault f = {}, g = {};
-
-        prepare(&d, NULL, NULL, NULL);
-        CHECK_INT(setenv(key, "caf\xe9.example", 1), 0);
-        CHECK(config_load(NULL, false, &c, &f) < 0 && strstr(f.text, "registries is not UTF-8"));
-        memset(value, 'r', sizeof value - 1);
-        value[CONF_LINE_MAX - strlen("registries = ")] = 0;
-        CHECK_INT(setenv(key, value, 1), 0);
-        c = load();
-        CHECK_INT(config_save_good(d.fd, c), 0);
-        if (CHECK_INT(config_load_good(d.fd, &back, NULL), 0))
-                CHECK_STR(back->registries, value);
-        c = config_free(c);
-        back = config_free(back);
-        strcat(value, "r");
-        CHECK_INT(setenv(key, value, 1), 0);
-        CHECK(config_load(NULL, false, &c, &g) < 0 && strstr(g.text, "registries is longer than a line may be"));
-        CHECK_INT(setenv(key, " \ta.example, b.example ", 1), 0);
-        c = load();
-        CHECK_STR(c->registries, "a.example, b.example");
-        CHECK_INT(unsetenv(key), 0);
 }
 
 TEST(defaults_there_and_back) {

@@ -178,7 +178,7 @@ TEST(on_disk) {
 
         CHECK_INT(record_read(dir, "w1", "pins", 4096, &none, &f), -EBADMSG);
         CHECK_STR(f.text, "record 'w1': a record of kind 'workspace' instead of 'pins'");
-        CHECK_INT(record_read(dir, "w1", "workspace", 20, &none, &g), -EFBIG);
+        CHECK_INT(record_read(dir, "w1", "workspace", 20, &none, &g), -EBADMSG);
         CHECK_INT(g.code, FAULT_STATE_DEGRADED);
 
         file = openat(dir, "w1", O_WRONLY | O_APPEND | O_CLOEXEC);
@@ -215,6 +215,21 @@ TEST(one_version_back) {
         CHECK_INT(record_version_of(dir, "r", 4096), -EBADMSG);
         CHECK_INT(file_write_atomic(dir, "r", "no record\n{}\n", 13), 0);
         CHECK_INT(record_version_of(dir, "r", 4096), -EBADMSG);
+        CHECK_INT(file_remove(dir, "r"), 0);
+        CHECK_INT(rmdir(path), 0);
+}
+
+/* A file that grew: one bad record must not stop the others, as one that cannot be read would. */
+TEST(larger_than_any_record_is_damage) {
+        char path[] = "/tmp/test-record-XXXXXX", text[4097];
+        _cleanup_close_ int dir = mkdtemp(path) ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+        cJSON *none = NULL;
+        Fault f = {};
+
+        memset(text, ' ', sizeof text);
+        CHECK_INT(file_replace(dir, "r", text, sizeof text, 0600), 0);
+        CHECK_INT(record_read(dir, "r", "pins", sizeof text - 1, &none, &f), -EBADMSG);
+        CHECK(!none && strstr(f.text, "larger than 4096 bytes"));
         CHECK_INT(file_remove(dir, "r"), 0);
         CHECK_INT(rmdir(path), 0);
 }

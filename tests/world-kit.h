@@ -320,7 +320,8 @@ static inline bool world_serve(const ServerRequest *q) {
                                         world_json(q, 200, "[{\"nonsense\":true}]");
                         }
                 }
-                (void) lockf(world_lock, F_ULOCK, 0);
+                if (lockf(world_lock, F_ULOCK, 0) < 0)
+                        _exit(1);
                 if (world->wrongs != before && wrong == WRONG_LOST)
                         server_reset(q);
         }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """fuzz.py --seconds N | --runs N PROGRAM…: libFuzzer over each target, as many side by side as there are cores. One answer a target: how much was tried,
-how fast, how many features of the code were reached. Whatever ends a target early is a finding: a crash, an assertion, a leak, an input that takes 5 seconds or
+how fast, how many features of the code were reached. Whatever ends a target early is a finding: a crash, an assertion, a leak, an input that takes 10 seconds or
 512 MiB. New inputs go to build/fuzz/NAME and are built upon the next time; seeds are in tests/fuzz/corpus/NAME."""
 
 import argparse
@@ -29,7 +29,7 @@ def run(program, amount, scratch):
     mine, log, words = MADE / name, MADE / f"{name}.log", HERE / f"{name}.dict"
     mine.mkdir(parents=True, exist_ok=True)
     limit = amount.seconds + 60 if amount.seconds else 60 + amount.runs // SLOWEST
-    command = [program, mine, HERE / "corpus" / name, f"-artifact_prefix={MADE}/{name}-", "-timeout=5", "-rss_limit_mb=512", "-print_final_stats=1", "-verbosity=1",
+    command = [program, mine, HERE / "corpus" / name, f"-artifact_prefix={MADE}/{name}-", "-timeout=10", "-rss_limit_mb=512", "-print_final_stats=1", "-verbosity=1",
                f"-max_total_time={amount.seconds}" if amount.seconds else f"-runs={amount.runs}"]
     with log.open("wb") as out:
         try:
