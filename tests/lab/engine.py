@@ -87,6 +87,7 @@ class Dockerd:
                 self.clear()
             finally:
                 self.stop()
+        end_shims(f"{self.short}/exec/containerd/containerd.sock")
         with open("/proc/self/mounts") as mounts:
             left = [line.split()[1] for line in mounts if line.split()[1].startswith((f"{self.where}/data", f"{self.short}/exec"))]
         for path in reversed(left):
@@ -143,6 +144,19 @@ class Dockerd:
         if status != 200 or wrong:
             raise LabError(f"{method} {path}: {status} {wrong or lines}")
         return lines
+
+
+def end_shims(address):
+    """A container whose start an engine's end had cut short is nobody's: its shim, and what that has started, would outlive the engine."""
+    rows = [(int(row.split()[0]), int(row.split()[1]), row) for row in
+            subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()]
+    shims = {pid for pid, _parent, row in rows if "containerd-shim" in row and f" {address}" in row}
+    for pid, parent, _row in rows:
+        if pid in shims or parent in shims:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
 
 class Registry:
