@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """One host under work for $HOURS, which judges itself. Called by `make soak`. Round after round: random jobs on new workspaces (lab/dice), out of
-order and twice, a fault among them; the host must become what the model says. Between rounds: jobs of the other types on one workspace that stays, at times
-another engine process or registry, and everything of the round removed. After each round, at rest, the agent is weighed. Prints a line a minute and a
-verdict; the exit status is 0 only where all is well. $MOLECULE_SEED chooses the jobs. The lab's certificates are good for
-two days: no more than 40 hours."""
+order and twice, at times with a fault among them; the host must become what the model says. Between rounds: jobs of the other types on one
+workspace that stays, at times another engine process or registry, and everything of the round removed. After each round, at rest, the agent is
+weighed. Prints a line a minute and a verdict; the exit status is 0 only where all is well. $MOLECULE_SEED chooses the jobs. The lab's
+certificates are good for two days: no more than 40 hours."""
 
 import os
 import random
@@ -27,8 +27,9 @@ from world import RUNTIME, new_id, spec   # noqa: E402
 HOURS = float(os.environ.get("HOURS") or 1)
 SEED = int(os.environ.get("MOLECULE_SEED") or random.SystemRandom().randrange(1 << 32))
 WORKSPACES, JOBS = 4, 8                                     # of a round; jobs of each
-OUTCOMES = 1000                                             # jobs whose ends the agent keeps in memory, over restarts, too: so many are done first
-LIMITS = {"KiB of private memory for 1,000 jobs": 256, "descriptors beyond a young agent's": 12, "files of state beyond a young agent's": 24}
+OUTCOMES = 1000                                             # jobs whose ends the agent keeps in memory, over restarts, too: until then it grows
+GROWTH = (("until then", 0, 4096), ("after that", OUTCOMES, 256))      # KiB of private memory for 1,000 jobs
+LIMITS = {"descriptors beyond a young agent's": 12, "files of state beyond a young agent's": 24}
 SETTLE = 3                                                  # seconds at rest before the agent is weighed
 
 began = time.monotonic()
@@ -50,15 +51,15 @@ class Weights:
         self.lives.setdefault(pid, []).append(row)
         return row
 
-    def slope(self):
-        """(KiB a thousand jobs, its standard error) by least squares, each life with a level of its own; the first weight of a life is its youth.
-        None where there are too few."""
-        points = []
-        for life in self.lives.values():
-            life = life[1:]
-            middle = [sum(row[i] for row in life) / len(life) for i in (0, 1)] if life else None
+    def slope(self, low, high):
+        """Of the weights after more than low jobs, and no more than high: (KiB a thousand jobs, its standard error) by least squares, each life with
+        a level of its own; the first weight of a life is its youth. None where there are too few."""
+        lives = [[row for row in life[1:] if low < row[0] <= high] for life in self.lives.values()]
+        lives, points = [life for life in lives if life], []
+        for life in lives:
+            middle = [sum(row[i] for row in life) / len(life) for i in (0, 1)]
             points += [(row[0] - middle[0], row[1] - middle[1]) for row in life]
-        square, left = sum(x * x for x, _ in points), len(points) - len([life for life in self.lives.values() if life[1:]]) - 1
+        square, left = sum(x * x for x, _ in points), len(points) - len(lives) - 1
         if left < 1 or not square:
             return None
         slope = sum(x * y for x, y in points) / square
@@ -83,7 +84,6 @@ class Soak:
         self.jobs = self.rounds = 0
         self.faults, self.secrets = {}, [self.plane.provision_secret, self.plane.admin_token]
         self.provision_resident()
-        self.fill()
 
     # ── faults ──
 
@@ -124,15 +124,6 @@ class Soak:
     def end(self, kind, workspace=None, **more):
         self.jobs += 1
         return self.scene.end(kind, workspace, timeout=180, **more)
-
-    def fill(self):
-        """From here on memory may not grow."""
-        before = memory(self.agent.process.pid)["Private_Dirty"]
-        for _ in range(OUTCOMES):
-            last = self.scene.order("job.cancel", spec={"job_id": new_id()})
-        self.scene.ended(last, timeout=600)
-        self.jobs += OUTCOMES
-        say(f"{OUTCOMES} jobs are remembered: {memory(self.agent.process.pid)['Private_Dirty']} KiB private, {before} before")
 
     def provision_resident(self):
         secret = f"soak-{random.SystemRandom().getrandbits(120):x}"
@@ -198,12 +189,11 @@ class Soak:
 
     def verdict(self):
         """[(what, value, limit, is well)]"""
-        slope, names = self.weights.slope(), list(LIMITS)
-        if slope:
-            yield names[0], f"{slope[0]:.0f} +- {slope[1]:.0f}", LIMITS[names[0]], slope[0] - 2 * slope[1] <= LIMITS[names[0]]
-        else:
-            yield names[0], "too few weights", LIMITS[names[0]], True
-        for column, name in ((2, names[1]), (3, names[2])):
+        for (when, low, limit), high in zip(GROWTH, (OUTCOMES, self.jobs)):
+            slope = self.weights.slope(low, high)
+            yield (f"KiB of private memory for 1,000 jobs, {when}", f"{slope[0]:.0f} +- {slope[1]:.0f}" if slope else "too few weights", limit,
+                   not slope or slope[0] - 2 * slope[1] <= limit)
+        for column, name in enumerate(LIMITS, 2):
             yield name, self.weights.most(column), LIMITS[name], self.weights.most(column) <= LIMITS[name]
         unknown = sorted(self.codes() - known_codes())
         yield "codes that nobody knows", " ".join(unknown) or "none", "none", not unknown
