@@ -17,7 +17,7 @@ typedef struct Oom { long n; } Oom;             /* n: which allocation fails in 
 
 static long oom_left;                           /* allocations until the one that fails; 0: none fails */
 static bool oom_failed;                         /* it did, in this round */
-static long oom_blocks;                         /* in use now, in the whole program */
+__attribute__((unused)) static long oom_blocks; /* in use now, in the whole program */
 
 static inline bool oom_is_here(void) { return !UNDER_SANITIZER; }
 

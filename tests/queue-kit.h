@@ -122,6 +122,8 @@ static inline void kit_start_at(QueueKit *k, const char *engine_socket) {
 static inline void kit_start(QueueKit *k) { kit_start_at(k, "/nowhere"); }
 
 static inline void kit_stop(QueueKit *k) {
+        if (!k->event)
+                return;
         k->q = queue_free(k->q);
         k->pins = pins_free(k->pins);
         k->images = images_free(k->images);

@@ -32,7 +32,7 @@ static void settle(QueueKit *k, const char *id) {
 /* ── a workspace's ───────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(order_is_by_generation) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         CHECK_STR(SAY(.type = RESTART, .spec = "{}", .generation = 1), "refused:unknown_workspace");
@@ -54,7 +54,7 @@ TEST(order_is_by_generation) {
 }
 
 TEST(an_equal_job_after_its_end) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 5, .job = 5), "accepted");
@@ -71,7 +71,7 @@ TEST(an_equal_job_after_its_end) {
 }
 
 TEST(what_is_refused) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         CHECK_STR(SAY(.type = "host.upgrade", .spec = "{}"), "refused:unsupported_type");
@@ -102,7 +102,7 @@ TEST(what_is_refused) {
 }
 
 TEST(drain_and_holds) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
@@ -139,7 +139,7 @@ TEST(drain_and_holds) {
 /* ── the host's ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(jobs_that_take_time) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         CHECK_STR(SAY(.type = "workspace.console", .spec = "{}"), "refused:unknown_workspace");
@@ -169,7 +169,7 @@ TEST(jobs_that_take_time) {
 }
 
 TEST(teardown_takes_the_slug) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         k.slug = NULL;
@@ -194,7 +194,7 @@ TEST(teardown_takes_the_slug) {
 #define CANCEL(n) "{\"job_id\":\"44444444-4444-4444-8444-0000000000" #n "\"}"
 
 TEST(cancel) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         Entry *e;
 
         kit_start(&k);
@@ -233,7 +233,7 @@ TEST(cancel) {
 /* ── an operator on the host ─────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(by_hand) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         Fault f = {};
 
         kit_start(&k);
@@ -271,7 +271,7 @@ TEST(by_hand) {
 }
 
 TEST(from_a_file) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         _cleanup_json_ cJSON *payload = NULL, *delivery = NULL, *first = NULL, *again = NULL, *bare = NULL;
         TrustedKeys trusted = { .n = 1 };
         Fault f = {}, g = {}, h = {};
@@ -306,7 +306,7 @@ TEST(a_disk_that_takes_nothing) {
                 { PROVISION, KIT_SPEC, .generation = 1, .workspace = W2 }, { "image.ensure", "{\"runtime\":\"codex\"}" },
                 { "host.drain", REASON, .generation = 50 }, { "host.hold", REASON, .generation = 50 }, { "host.redeploy", "{}", .generation = 50 },
         };
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
@@ -346,7 +346,7 @@ TEST(memory_that_ends) {
                 { PROVISION, OWN(KIT_CODEX) }, { RESTART, "{}" }, { REMOVE, KEEP }, { "host.drain", REASON }, { "host.hold", REASON },
                 { "host.release", REASON }, { "image.ensure", "{\"runtime\":\"codex\"}" }, { "host.redeploy", "{}" },
         };
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         uint64_t generation = 10;
 
         if (!oom_is_here())

@@ -144,7 +144,7 @@ static void check_record(const Row *row, const Workspace *w) {
 }
 
 TEST(every_end) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         make_job();
@@ -167,7 +167,7 @@ TEST(every_end) {
 
 /* What is called off goes back to what is settled, by the pin unless its own job named the image. */
 TEST(what_is_called_off_wants_what_there_is) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         make_job();
@@ -186,7 +186,7 @@ TEST(what_is_called_off_wants_what_there_is) {
 
 /* A restart makes good what had failed. */
 TEST(a_success_of_what_had_failed) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         Entry *e;
 
         kit_start(&k);
@@ -203,7 +203,7 @@ TEST(a_success_of_what_had_failed) {
 /* The first failure of a row is told; the pause grows to its limit, and a success ends it. */
 TEST(repairs) {
         static const Row good = { .state = REPORT_SUCCEEDED, .container = true }, bad = { .state = REPORT_FAILED, .code = FAULT_START_FAILED };
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         Entry *e;
 
         kit_start(&k);
@@ -230,7 +230,7 @@ TEST(repairs) {
 /* ── what ends in the middle ─────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(a_disk_that_takes_no_end) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         make_job();
@@ -258,7 +258,7 @@ TEST(a_disk_that_takes_no_end) {
 }
 
 TEST(memory_that_ends) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         if (!oom_is_here())
                 SKIP("the allocator is a sanitizer's");

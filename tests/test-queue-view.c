@@ -85,7 +85,7 @@ static void put(QueueKit *k, const State *s) {
 static void note_glance(const WorkspaceGlance *g, void *userdata) { *(WorkspaceGlance *) userdata = *g; }
 
 TEST(every_status) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         for (size_t i = 0; i < ELEMENTS(states); i++) {
@@ -114,7 +114,7 @@ TEST(who_is_told_of) {
         static const struct { bool wanted, removed, unreadable; int known, held; } table[] = {
                 { false, false, false, 0, 0 }, { true, true, false, 0, 0 }, { true, false, true, 1, 0 }, { true, false, false, 1, 1 },
         };
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         for (size_t i = 0; i < ELEMENTS(table); i++) {
@@ -187,7 +187,7 @@ static const struct { const char *name; cJSON *(*view)(const Queue *q); const ch
 };
 
 TEST(views_say_all_of_it) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
         fill(&k);
@@ -203,7 +203,7 @@ TEST(views_say_all_of_it) {
 
 /* Half a view would be a lie: it is whole, or there is none. */
 TEST(a_view_is_whole_or_none) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
 
         if (!oom_is_here())
                 SKIP("the allocator is a sanitizer's");
@@ -233,7 +233,7 @@ TEST(a_view_is_whole_or_none) {
 
 /* A hold: what is at work waits, and says so. */
 TEST(held_work) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         _cleanup_json_ cJSON *view = NULL, *holds = NULL;
         _cleanup_free_ char *text = NULL;
         Entry *e;
@@ -269,7 +269,7 @@ TEST(held_work) {
 }
 
 TEST(which_images_are_kept) {
-        _cleanup_queue_ QueueKit k;
+        _cleanup_queue_ QueueKit k = {};
         Entry *e;
 
         kit_start(&k);

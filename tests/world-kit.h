@@ -321,7 +321,7 @@ static inline bool world_serve(const ServerRequest *q) {
                         }
                 }
                 if (lockf(world_lock, F_ULOCK, 0) < 0)
-                        _exit(1);
+                        abort();
                 if (world->wrongs != before && wrong == WRONG_LOST)
                         server_reset(q);
         }
