@@ -382,4 +382,48 @@ TEST(memory_that_ends) {
         }
 }
 
+/* A start reads everything or nothing; what is damaged is set aside and stops nobody. */
+TEST(a_start_for_which_there_is_no_memory) {
+        _cleanup_queue_ QueueKit k = {};
+        int failed = 0;
+
+        if (!oom_is_here())
+                SKIP("the allocator is a sanitizer's");
+        kit_start(&k);
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
+        CHECK_STR(SAY(.type = "host.drain", .spec = REASON, .generation = 1), "succeeded");
+        for (Oom o = {}; oom_next(&o) && CHECK(o.n < 3000);) {
+                Fault f = {};
+                int r;
+
+                k.q = queue_free(k.q);
+                oom_begin(&o);
+                r = kit_open(&k, &f);
+                oom_end();
+                failed += r < 0;
+                CHECK((r < 0) == (k.q == NULL) && (r < 0) == f.set);
+                CHECK(r < 0 || oom_failed || (entry(&k, KIT_WORKSPACE) && queue_is_draining(k.q)));
+        }
+        CHECK(failed > 10);
+}
+
+TEST(a_start_among_damage) {
+        static const char *const files[] = { "ws/" KIT_WORKSPACE, "outcomes", "tombstones", "host" };
+        _cleanup_queue_ QueueKit k = {};
+
+        kit_start(&k);
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1, .workspace = W2), "accepted");
+        for (size_t i = 0; i < ELEMENTS(files); i++)
+                test_dir_text(&k.k.d, files[i], "no record\n");
+        kit_restart(&k);
+        CHECK(entry(&k, KIT_WORKSPACE) == NULL && entry(&k, W2) != NULL);
+        CHECK(test_dir_count(&k.k.d, "quarantine") > 0);
+        test_dir_text(&k.k.d, "ws/" W2 ".g1.payload", "no payload");
+        test_dir_text(&k.k.d, "ws/" W2 ".g9.payload", "of a write that a crash cut off");
+        kit_restart(&k);
+        CHECK(entry(&k, W2)->unreadable && entry(&k, W2)->last_error.code == FAULT_SECRET_UNDECRYPTABLE);
+        CHECK(!test_dir_has(&k.k.d, "ws/" W2 ".g9.payload"));
+}
+
 TEST_MAIN

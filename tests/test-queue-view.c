@@ -268,6 +268,40 @@ TEST(held_work) {
         CHECK(queue_now(k.q) > KIT_NOW - (UINT64_C(100000000) * USEC_PER_SEC));
 }
 
+/* What is reported and not at work is no job any more; what the host does is shown as far as it is. */
+TEST(which_jobs_are_shown) {
+        static const struct { State state; bool of_host; int jobs, open; } table[] = {
+                { { .work = true }, false, 1, 1 }, { { .work = true, .local = true }, false, 1, 0 }, { { .work = true, .reported = true }, false, 0, 0 },
+                { { .work = true, .reported = true, .flow = true }, false, 1, 0 }, { { .work = true }, true, 1, 0 }, { {}, false, 0, 0 },
+        };
+        _cleanup_queue_ QueueKit k = {};
+        _cleanup_json_ cJSON *host = NULL;
+        _cleanup_free_ char *text = NULL;
+
+        kit_start(&k);
+        for (size_t i = 0; i < ELEMENTS(table); i++) {
+                _cleanup_json_ cJSON *jobs = NULL, *open = NULL;
+
+                put(&k, &table[i].state);
+                if (entry(&k)->w->work)
+                        entry(&k)->w->work->of_host = table[i].of_host;
+                jobs = queue_jobs_view(k.q);
+                open = queue_open_jobs(k.q);
+                if (!CHECK_INT(cJSON_GetArraySize(jobs), table[i].jobs) || !CHECK_INT(cJSON_GetArraySize(open), table[i].open))
+                        printf("#   row %zu\n", i);
+                queue_remove(k.q, entry(&k));
+        }
+        CHECK_STR(SAY(.type = "image.ensure", .spec = "{\"runtime\":\"codex\"}"), "accepted");
+        CHECK(host_run_begin(k.q, k.q->host->jobs[0], false) != NULL);
+        k.q->runs->pull_bytes = 3;
+        k.q->runs->pull_total = 4;
+        CHECK_INT(queue_jobs_running(k.q), 1);
+        test_dir_text(&k.k.d, "hold", "");
+        host = queue_jobs_view(k.q);
+        text = json_print(host);
+        CHECK(strstr(text, "\"state\":\"held\"") && strstr(text, "\"bytes\":3"));
+}
+
 TEST(which_images_are_kept) {
         _cleanup_queue_ QueueKit k = {};
         Entry *e;
