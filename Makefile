@@ -201,8 +201,8 @@ demo: ## one workspace the whole way, in under a minute; brings its own packages
 demo-now: all
 	@$(binaries) python3 tests/demo/demo.py
 
-bench: ## the agent beside a bare client and a shell loop; brings its own packages
-	@tests/lab/deps.sh build test
+bench: ## the agent beside a bare client, a shell loop, the bare libraries (docs/performance.md); brings its own packages
+	@tests/lab/deps.sh build test bench
 	$(call again,bench-now)
 
 bench-now: tests
