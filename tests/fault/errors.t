@@ -83,13 +83,13 @@ class Life(Trial):
 
     def stays(self, call, error):
         """Each such call fails until it is taken away: after two failures no job is taken, two good probes end that."""
-        wait_for(lambda: self.site.host()["health"]["agent"]["degraded"] == [], 100, "a host that is well", 0.3)
+        wait_for(lambda: self.degraded() == [], 100, "a host that is well", 0.3)
         said = len(self.site.agent.lines(""))
         with Watch(self.site.agent.process.pid, self.trace, Point("stays", call, "1+", error)) as watch:
             for _ in range(2):
                 self.workspace, self.version = new_id(), 1
                 self.order("make")
-            wait_for(lambda: self.site.agent.process.check() and "state_degraded" in self.site.host()["health"]["agent"]["degraded"], 60, "state_degraded", 0.3)
+            wait_for(lambda: self.site.agent.process.check() and "state_degraded" in self.degraded(), 60, "state_degraded", 0.3)
             late = self.order("make")
             time.sleep(2)
             if self.site.plane.job(late)["reports"] or not any("no new job is accepted" in line for line in self.site.agent.lines("")[said:]):
@@ -98,7 +98,7 @@ class Life(Trial):
         for _ in range(2):
             self.lab.docker("POST", f"/containers/{self.settled['Id']}/unpause")
             time.sleep(0.5)
-        wait_for(lambda: self.site.host()["health"]["agent"]["degraded"] == [], 100, "the end of it", 0.3)
+        wait_for(lambda: self.degraded() == [], 100, "the end of it", 0.3)
         self.run("make")
 
     def points_of_jobs(self):

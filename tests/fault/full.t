@@ -131,7 +131,7 @@ class Host(Trial):
         wait_for(lambda: os.path.getsize(f"{self.site.agent.state}/ballast") == BALLAST, 10, "the ballast")
 
     def is_degraded(self):
-        return "state_degraded" in self.site.host()["health"]["agent"]["degraded"]
+        return "state_degraded" in self.degraded()
 
     def ordered(self, job, stage=None):
         """A job, which has come to that stage."""

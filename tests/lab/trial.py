@@ -118,10 +118,17 @@ class Trial:
                 raise LabError(f"/configs/{name} is not that of version {self.version}")
         return True
 
+    def degraded(self):
+        """The codes that the control plane has of it; LabError before there is a heartbeat."""
+        health = (self.site.host() or {}).get("health")
+        if not health:
+            raise LabError("no heartbeat yet")
+        return health["agent"]["degraded"]
+
     def healed(self):
-        """Nothing of the fault stays: no reason to be degraded, no temporary file, no descriptor."""
+        """Nothing of the fault stays: no reason to be degraded, no temporary file."""
         def look():
-            degraded = self.site.host()["health"]["agent"]["degraded"]
+            degraded = self.degraded()
             left = [f"{where}/{name}" for where, _folders, names in os.walk(self.site.agent.state) for name in names if name.startswith(".")]
             if degraded or left:
                 raise LabError(f"degraded: {degraded}, left: {left}")
