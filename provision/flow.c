@@ -75,7 +75,6 @@ static void begin(Flow *f);
 static bool is_undoing(const Flow *f) { return f->way == undo_way; }
 bool flow_touches(const Flow *f) { return !f->ended && f->w->work->phase != WORK_BEGUN; }
 bool flow_is_over(const Flow *f) { return f->ended; }
-Stage flow_stage(const Flow *f) { return steps[flow_step(f)].stage; }
 static LogFields fields(const Flow *f) {
         return (LogFields) { .workspace_id = f->w->id, .job_id = f->w->work->job_id, .stage = steps[flow_step(f)].name };
 }

@@ -65,5 +65,4 @@ void flow_resume(Flow *f);              /* a hold may be over */
 bool flow_pause(Flow *f);
 
 bool  flow_is_over(const Flow *f);      /* done() came: to be freed from the loop */
-Stage flow_stage(const Flow *f);
 bool  flow_touches(const Flow *f);      /* past the point where the old container was stopped */
