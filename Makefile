@@ -202,7 +202,7 @@ demo-now: all
 	@$(binaries) python3 tests/demo/demo.py
 
 bench: ## the agent beside a bare client, a shell loop, the bare libraries (docs/performance.md); brings its own packages
-	@tests/lab/deps.sh build test bench
+	@tests/lab/deps.sh build test
 	$(call again,bench-now)
 
 bench-now: tests

@@ -242,8 +242,10 @@ void queue_accept(Queue *q, Entry *e, const Delivery *d) {
         if (!k || (d->job->type == JOB_PROVISION && !(wanted = version_new(d->job, d->job->spec->image_ref))))
                 return;
         r = check(q, e, d->job, k, &why);
-        if (r == -ENOMEM)
+        if (r == -ENOMEM) {
+                log_error("Job %s stays with the control plane for now: %s", d->job->job_id, why.text);
                 return;
+        }
         if (r < 0) {
                 queue_answer_final(q, d, REPORT_REFUSED, &why, NULL);
                 return;
