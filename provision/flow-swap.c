@@ -88,7 +88,10 @@ static void on_renamed(const EngineAnswer *a, void *userdata) {
         f->names_unknown = a->r != 0;
         if (a->r == 0)
                 note_name(f);
-        if (a->r == -EEXIST) {
+        if (a->r == -EREMOTEIO && a->status < 500 && !TAKE(f->rename_refused, true)) {
+                f->call = NULL;                 /* an earlier one that was taken for lost may have come late: the names say it */
+                flow_again(f, 0);
+        } else if (a->r == -EEXIST) {
                 f->call = NULL;
                 (void) fault(&why, a->r, FAULT_NAME_CONFLICT, "A container that is not this workspace's holds a name it needs.");
                 flow_fail(f, a->r, &why);
