@@ -4,7 +4,7 @@
 # it takes away and with a line
 #       test: FILE NAME
 # FILE is a unit test (tests/test-x.c; all of it is run) or an integration test (tests/integration/x.t; NAME is a pattern for MOLECULE_CASES, only those cases
-# are run). Works on a copy of the tree; MUTANTS chooses patches by a glob.
+# are run) or tests/sim (NAME is the number of seeds; at least one must fail). Works on a copy of the tree; MUTANTS chooses patches by a glob.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$(pwd)
@@ -24,6 +24,9 @@ answer() {                              # answer ok|"not ok" WORDS [FILE-WITH-RE
 # Builds what the test needs and runs it; its TAP goes to $copy/out. Not built is not run.
 run() {                                 # run FILE NAME
         case $1 in
+        tests/sim)
+                make -C "$copy/tree" -j"$(nproc)" build/tests/sim/sim >"$copy/make" 2>&1 || return 2
+                (cd "$copy/tree" && timeout 600 build/tests/sim/sim --first 1 "$2") >"$copy/out" 2>&1 || true ;;
         *.c)
                 local program
                 program=build/tests/$(basename "$1" .c)

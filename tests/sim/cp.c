@@ -21,6 +21,7 @@ char     workspace_ids[8][UUID_SIZE];
 bool     cp_is_up = true;
 
 static char     host_id[UUID_SIZE], key_id[80], public_key[80];
+static bool     knows_host;
 static unsigned deliveries;
 static uint64_t outage_began;
 
@@ -84,7 +85,7 @@ static void add_secret(cJSON *spec, const SimJob *j) {
 
 static cJSON *provision_spec(const SimJob *j) {
         cJSON *spec = kit_json("{\"runtime\":\"langgraph\",\"tier\":2,\"platform_url\":\"https://platform.example.com\",\"env\":{\"DEMO_A\":\"1\"},"
-                               "\"probe\":{\"path\":\"/\",\"timeout_seconds\":60}}");
+                               "\"probe\":{\"path\":\"/\",\"timeout_seconds\":300}}");
         cJSON *files = cJSON_AddObjectToObject(spec, "config_files");
         char content[100];
         _cleanup_free_ char *text = NULL;
@@ -134,10 +135,10 @@ static void hand_out(SimJob *j, cJSON *list) {
 static void look(void *userdata);
 
 /* Until a job is due, or the poll is over. */
-static void park(Request *q) {
+static void park(Request *q, bool has_room) {
         uint64_t at = q->until;
 
-        for (unsigned i = 0; i < n_sim_jobs; i++) {
+        for (unsigned i = 0; has_room && i < n_sim_jobs; i++) {
                 const SimJob *j = &sim_jobs[i];
                 uint64_t due = j->issue_at > j->due ? j->issue_at : j->due;
 
@@ -173,7 +174,7 @@ static void look(void *userdata) {
         }
         if (cJSON_GetArraySize(list) == 0 && sim_now < q->until && strcmp(query_of(q, "pins_etag", text, sizeof text), PINS_ETAG) == 0) {
                 cJSON_Delete(json);
-                park(q);
+                park(q, max > 0);
                 return;
         }
         cp_polls++;
@@ -192,14 +193,30 @@ static void poll_jobs(Request *q) {
 
 static void take(const char *to, size_t size, const cJSON *json, const char *path) { (void) snprintf((char *) to, size, "%s", json_get_string(json, path) ?: ""); }
 
+static bool is_listed(const cJSON *list, const char *id) {
+        const cJSON *item;
+
+        cJSON_ArrayForEach(item, list)
+                if (str_equal(cJSON_GetStringValue(item), id))
+                        return true;
+        return false;
+}
+
+/* Every job without an end is due at once, but those that the host says it has. */
 static void enrol(Request *q) {
         _cleanup_json_ cJSON *json = NULL;
 
         if (json_parse(q->body, q->size, &json, NULL) < 0)
                 wrong("register is no JSON");
+        knows_host = true;
         take(host_id, sizeof host_id, json, "host_id");
         take(key_id, sizeof key_id, json, "sealing_key/key_id");
         take(public_key, sizeof public_key, json, "sealing_key/public_key");
+        for (unsigned i = 0; i < n_sim_jobs; i++)
+                if (!sim_jobs[i].delivered && !is_listed(json_get(json, "open_jobs"), sim_jobs[i].id)) {
+                        sim_jobs[i].reported = false;
+                        sim_jobs[i].due = 0;
+                }
         answer(q, 200, NULL, strdup("{\"heartbeat_seconds\":30,\"wait_seconds\":50,\"max_jobs\":16}"));
 }
 
@@ -268,6 +285,10 @@ void cp_handle(Request *q) {
                 answer(q, chance(500) ? 503 : 502, NULL, strdup("{\"error\":\"unavailable\"}"));
                 return;
         }
+        if (!knows_host && !str_equal(q->path, "/hosts")) {
+                answer(q, 404, NULL, strdup("{\"error\":\"host_unknown\"}"));
+                return;
+        }
         for (size_t i = 0; i < ELEMENTS(ways); i++) {
                 size_t k = strlen(ways[i].end);
 
@@ -284,4 +305,9 @@ void cp_outage(bool begins) {
         cp_is_up = !begins;
         if (begins)
                 outage_began = sim_now;
+}
+
+void cp_forget(void) {
+        trace("---- the control plane forgets the host");
+        knows_host = false;
 }

@@ -224,6 +224,8 @@ int http_send(Http *h, const HttpRequest *r, HttpDone done, void *userdata, Http
                 wrong("the control plane is spoken to without credentials");
         if (q->side == SIDE_CP && strstr(q->path, "/reports"))
                 model_said(q->body);
+        if (q->side == SIDE_ENGINE)
+                engine_asked(q);
         set_out(q);
         if (r->timeout_usec) {
                 q->refs++;

@@ -89,7 +89,6 @@ static void create(Request *q) {
         }
         labels = json_get(json, "Labels");
         copy_label(labels, LABEL_GENERATION, generation, sizeof generation);
-        model_create(cJSON_GetStringValue(json_get(labels, LABEL_WORKSPACE)), strtoull(generation, NULL, 10));
         if (box_find(name)) {
                 answer_words(q, 409, "Conflict. The container name is already in use");
                 return;
@@ -169,11 +168,16 @@ static void rename_box(Request *q, Container *b) {
 static void archive_put(Request *q, const Container *b) {
         Volume *v = configs_of(b->workspace);
         char path[200];
+        bool lies = chance(weather[SIDE_ENGINE].lie);
         TarEntry e;
         size_t offset = 0;
 
+        if (lies) {
+                trace("  what is written is lost");
+                model_hit(b);
+        }
         (void) query_of(q, "path", path, sizeof path);
-        while (v && tar_next(q->body, q->size, &offset, &e, NULL) > 0) {
+        while (v && !lies && tar_next(q->body, q->size, &offset, &e, NULL) > 0) {
                 const char *name = strcmp(path, "/configs") == 0 ? e.name : strncmp(e.name, "configs/", 8) == 0 ? e.name + 8 : NULL;
                 Kept *k;
 
@@ -210,6 +214,22 @@ static void archive_get(Request *q, const Container *b) {
         tar_done(&t);
 }
 
+/* Where it is decided, and not where it comes late. */
+void engine_asked(const Request *q) {
+        _cleanup_json_ cJSON *json = NULL;
+        const cJSON *labels;
+        char id[100] = "";
+        Container *b;
+
+        if (strcmp(q->method, "DELETE") == 0 && sscanf(q->path, "/volumes/ws-%36s", id) == 1)
+                model_erase(id);
+        if (strncmp(q->path, "/containers/create?", 19) == 0 && json_parse(q->body, q->size, &json, NULL) == 0) {
+                labels = json_get(json, "Labels");
+                model_create(cJSON_GetStringValue(json_get(labels, LABEL_WORKSPACE)), json_get_u64_text(labels, LABEL_GENERATION, 0));
+        } else if (sscanf(q->path, "/containers/%99[^/?]", id) == 1 && (b = box_find(id)) && (strcmp(q->method, "DELETE") == 0 || strstr(q->path, "/stop")))
+                model_stop(b);
+}
+
 static void container(Request *q) {
         char id[100] = "", verb[40] = "";
         bool get = strcmp(q->method, "GET") == 0;
@@ -221,8 +241,6 @@ static void container(Request *q) {
                 answer_words(q, 404, "No such container");
                 return;
         }
-        if (strcmp(q->method, "DELETE") == 0 || strcmp(verb, "stop") == 0)
-                model_stop(b);
         if (strcmp(q->method, "DELETE") == 0) {
                 box_remove(b);
                 answer(q, 204, NULL, NULL);
@@ -437,6 +455,7 @@ void probe_handle(Request *q) {
                 answer(q, 503, NULL, strdup("not yet"));
         else {
                 b->probes++;
+                model_engine("probe", NULL);
                 answer(q, 200, NULL, strdup("hello"));
         }
 }

@@ -24,7 +24,7 @@ uint64_t sim_now;
 int64_t  sim_wall_off;
 bool     sim_loud;
 jmp_buf  sim_life;
-unsigned sim_kill_in_writes;
+unsigned sim_kill_in_writes, sim_disk_fails;
 
 static uint64_t world_state, agent_state, boot_id;
 
@@ -125,7 +125,11 @@ static void before_write(void) {
 int fsync(int fd) {
         (void) fd;
         before_write();
-        return 0;
+        if (!chance(sim_disk_fails))
+                return 0;
+        trace("  the disk fails");
+        errno = EIO;
+        return -1;
 }
 int renameat(int from, const char *old, int to, const char *new) {
         before_write();

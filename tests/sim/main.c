@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* One seed: a plan of what goes wrong and when, the agent's lives one after the other, and at the end fair weather, in which all must come right. Many seeds: a
- * process each, two at a time. Usage: sim [--loud] [--jobs N] FIRST [LAST]. */
+ * process each, two at a time. Usage: sim [--loud] [--first] [--jobs N] FIRST [LAST]; --first: not beyond the first that fails. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -148,6 +148,34 @@ static void on_hit(void *userdata) {
                 engine_hit();
 }
 
+static void on_forget(void *userdata) {
+        (void) userdata;
+        if (!over)
+                cp_forget();
+}
+
+static void on_disk_well(void *userdata) {
+        (void) userdata;
+        sim_disk_fails = 0;
+}
+
+static void on_disk_sick(void *userdata) {
+        (void) userdata;
+        if (over)
+                return;
+        sim_disk_fails = (unsigned) between(10, 300);
+        model_may_fail = true;
+        (void) task_after(between(1, 300) * USEC_PER_SEC, on_disk_well, NULL);
+}
+
+static void on_reload(void *userdata) {
+        (void) userdata;
+        if (!alive || over)
+                return;
+        trace("---- SIGHUP");
+        loop_signal(SIGHUP);
+}
+
 static void on_clock(void *userdata) {
         (void) userdata;
         sim_wall_off = chance(300) ? 0 : (int64_t) between(0, 4 * HOUR) - (int64_t) (2 * HOUR);
@@ -173,6 +201,8 @@ static void plan_weather(void) {
                 *c = (Weather) { .refuse = (unsigned) dice(60), .lose_request = (unsigned) dice(60), .lose_answer = (unsigned) dice(150), .fail = (unsigned) dice(100), .late = (unsigned) dice(20), .delay = c->delay };
         if (chance(500))
                 *e = (Weather) { .lose_request = (unsigned) dice(20), .lose_answer = (unsigned) dice(60), .late = (unsigned) dice(10), .delay = e->delay };
+        if (chance(150))
+                e->lie = (unsigned) dice(200);
         if (chance(200)) {
                 e->fail = (unsigned) dice(60);
                 model_may_fail = true;
@@ -193,7 +223,7 @@ static void on_fair(void *userdata) {
         (void) userdata;
         trace("---- fair weather from now on");
         over = true;
-        sim_kill_in_writes = 0;
+        sim_kill_in_writes = sim_disk_fails = 0;
         for (unsigned s = 0; s < _SIDE_MAX; s++)
                 weather[s] = (Weather) { .delay = 2000 };
         if (!engine_is_up)
@@ -215,6 +245,9 @@ static void make_plan(void) {
         (void) plan(400, 3, span, on_cp_down);
         (void) plan(300, 4, span, on_hit);
         (void) plan(200, 4, span, on_clock);
+        (void) plan(100, 3, span, on_disk_sick);
+        (void) plan(150, 2, span, on_forget);
+        (void) plan(150, 3, span, on_reload);
         (void) task_after(span + 5 * MINUTE, on_fair, NULL);
 }
 
@@ -236,8 +269,13 @@ static void live(void) {
 
         alive = true;
         trace("---- the agent starts");
-        if (agent_new(&options, &a, &why) < 0)
-                wrong("the agent does not start: %s", why.text);
+        if (agent_new(&options, &a, &why) < 0) {
+                if (!sim_disk_fails)
+                        wrong("the agent does not start: %s", why.text);
+                trace("it does not start: %s", why.text);
+                down_for = 2 * USEC_PER_SEC;    /* as systemd does */
+                return;
+        }
         (void) agent_run(a);
         alive = false;
         agent_free(a);
@@ -307,11 +345,14 @@ int main(int argc, char **argv) {
         unsigned width = 2, running = 0;
         pid_t pids[64];
         double began = seconds();
+        bool only_first = false;
         int i = 1, status;
 
         for (; i < argc && argv[i][0] == '-'; i++)
                 if (strcmp(argv[i], "--loud") == 0)
                         sim_loud = true;
+                else if (strcmp(argv[i], "--first") == 0)
+                        only_first = true;
                 else if (strcmp(argv[i], "--jobs") == 0 && i + 1 < argc)
                         width = (unsigned) strtoul(argv[++i], NULL, 10);
         first = i < argc ? strtoull(argv[i], NULL, 10) : 1;
@@ -319,10 +360,14 @@ int main(int argc, char **argv) {
         if (hash_init() < 0 || width < 1 || width > 64)
                 return 2;
         for (uint64_t seed = first; seed <= last || running > 0;) {
+                if (only_first && bad)
+                        last = seed - 1;
                 while (running < width && seed <= last) {
                         seeds[running] = seed;
                         pids[running++] = begin(seed++);
                 }
+                if (!running)
+                        break;
                 pid_t pid = wait(&status);
                 for (unsigned k = 0; k < running; k++)
                         if (pids[k] == pid) {

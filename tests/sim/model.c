@@ -12,6 +12,7 @@
 bool model_may_fail;
 
 static uint64_t settled[8];                     /* by workspace: the generation of what served last; 0: nothing */
+static bool     has_data[8];                    /* something served on its volumes, and nobody had them erased */
 
 static unsigned place_of(const char *workspace) {
         for (unsigned w = 0; w < n_workspaces; w++)
@@ -95,6 +96,7 @@ static void note_good(void) {
                         continue;
                 b->was_good = true;
                 settled[place_of(b->workspace)] = b->generation;
+                has_data[place_of(b->workspace)] = true;
                 if (j)
                         j->good = true;
         }
@@ -111,6 +113,8 @@ static void note_gone(void) {
                         if (strcmp(b->workspace, workspace_ids[j->workspace]) == 0)
                                 break;
                 j->gone = !b && (!j->prune || volumes_of(workspace_ids[j->workspace]) == 0);
+                if (j->gone && j->prune)
+                        has_data[j->workspace] = false;
         }
 }
 
@@ -161,12 +165,21 @@ void model_stop(const Container *b) {
                 wrong("I9: %s is stopped, and no job says so", b->name);
 }
 
+void model_erase(const char *workspace) {
+        unsigned w = place_of(workspace);
+
+        for (unsigned i = 0; i < n_sim_jobs; i++)
+                if (sim_jobs[i].workspace == w && sim_jobs[i].kind == DEPROVISION && sim_jobs[i].prune && sim_jobs[i].handed && !sim_jobs[i].end[0])
+                        return;
+        if (has_data[w])
+                wrong("I10: the volumes of workspace %u are erased, and no job says so", w);
+}
+
 /* ── what the agent says ─────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool higher(const SimJob *j, bool restarts) {
+static bool higher(const SimJob *j) {
         for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == j->workspace && sim_jobs[i].generation > j->generation && sim_jobs[i].handed && (restarts || is_spec(&sim_jobs[i])) &&
-                    (sim_jobs[i].what != REFUSED))
+                if (sim_jobs[i].workspace == j->workspace && sim_jobs[i].generation > j->generation && sim_jobs[i].handed && sim_jobs[i].what != REFUSED)
                         return true;
         return false;
 }
@@ -181,7 +194,7 @@ static bool lower_bad(const SimJob *j) {
 /* Whether a job may end so, whatever the order in which jobs came. */
 static bool may_end(const SimJob *j, const char *state) {
         if (strcmp(state, "superseded") == 0)
-                return higher(j, true);
+                return j->kind == RESTART || higher(j);         /* a provision below a restart satisfies it */
         if (strcmp(state, "refused") == 0)
                 return j->what == REFUSED || j->kind == RESTART;
         if (strcmp(state, "succeeded") == 0)
@@ -246,6 +259,8 @@ static bool workspace_is_right(unsigned w, char *why, size_t size) {
                         found = b;
                         n++;
                 }
+        if (newest && newest->kind == DEPROVISION && strcmp(newest->end, "failed") == 0)
+                return true;                    /* half gone: what is left is the next job's */
         if (newest && newest->kind == PROVISION && strcmp(newest->end, "succeeded") == 0 && want != newest->generation)
                 return snprintf(why, size, "workspace %u: generation %llu succeeded, %llu served last", w, (unsigned long long) newest->generation, (unsigned long long) want), false;
         if (!want && n == 0)

@@ -30,6 +30,7 @@ extern int64_t  sim_wall_off;                   /* how wrong the host's wall clo
 extern bool     sim_loud;
 extern jmp_buf  sim_life;                       /* where a killed agent's stack ends */
 extern unsigned sim_kill_in_writes;             /* kill -9 before the so manyth change of the state directory; 0: not */
+extern unsigned sim_disk_fails;                 /* of a thousand writes */
 
 void     sim_seed(uint64_t seed);
 uint64_t dice(uint64_t n);                      /* 0..n-1 */
@@ -69,7 +70,7 @@ typedef struct Request {                        /* of the agent's; outlives its 
 } Request;
 
 /* In so many of a thousand requests. */
-typedef struct Weather { unsigned refuse, lose_request, lose_answer, fail, late; uint64_t delay; } Weather;
+typedef struct Weather { unsigned refuse, lose_request, lose_answer, fail, late, lie; uint64_t delay; } Weather;    /* lie: it says done, and is not */
 
 extern Weather weather[_SIDE_MAX];
 
@@ -105,6 +106,7 @@ extern struct BoxList boxes;
 extern bool engine_is_up;
 
 void        engine_handle(Request *q);
+void        engine_asked(const Request *q);     /* at the moment when it is sent */
 void        probe_handle(Request *q);
 void        engine_down(bool with_boxes);       /* its socket goes, and what it runs */
 void        engine_up(void);
@@ -142,6 +144,7 @@ extern bool     cp_is_up;
 void  jobs_make(uint64_t span);
 void  cp_handle(Request *q);
 void  cp_outage(bool begins);
+void  cp_forget(void);                          /* the host: it must register again */
 void  file_content(const SimJob *j, char *ret, size_t size);
 void  secret_value(const SimJob *j, char *ret, size_t size);
 
@@ -152,5 +155,6 @@ void model_engine(const char *what, const Container *b);      /* the engine did 
 void model_create(const char *workspace, uint64_t generation);  /* is asked for */
 void model_hit(const Container *b);            /* by somebody else */
 void model_stop(const Container *b);                  /* is asked for: stop, kill, remove */
+void model_erase(const char *workspace);         /* is asked for: a volume goes */
 bool model_is_settled(char *why, size_t size);  /* everything is as it should be in the end */
 extern bool model_may_fail;                     /* the weather can make a good job fail */
