@@ -13,7 +13,8 @@
 
 Weather weather[_SIDE_MAX];
 
-static TAILQ_HEAD(, Request) on_their_way = TAILQ_HEAD_INITIALIZER(on_their_way);
+TAILQ_HEAD(RequestList, Request);
+static struct RequestList on_their_way = TAILQ_HEAD_INITIALIZER(on_their_way);
 static unsigned numbers;
 
 typedef struct Piece { Request *q; int error, status; char *etag, *data; size_t size; bool last; } Piece;
@@ -52,7 +53,7 @@ static void tell_error(Request *q, int error) {
 
 static void give_piece(Piece *p) {
         Request *q = p->q;
-        int r = q->chunk(p->data, p->size, q->userdata);
+        int r = q->chunk ? q->chunk(p->data, p->size, q->userdata) : 0;
 
         if (r < 0 && !q->gone)
                 tell_error(q, r);

@@ -264,7 +264,7 @@ static void container(Request *q) {
 /* ── images ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 typedef struct Pulling { Request *q; int image; unsigned part; } Pulling;
-#define PARTS 5
+#define PARTS 5U
 
 static void on_part(void *userdata) {
         Pulling *p = userdata;
@@ -278,7 +278,7 @@ static void on_part(void *userdata) {
         }
         if (p->part < PARTS) {
                 p->part++;
-                (void) snprintf(line, sizeof line, "{\"status\":\"Downloading\",\"id\":\"layer\",\"progressDetail\":{\"current\":%u,\"total\":%u}}\n", p->part * 4000000, PARTS * 4000000);
+                (void) snprintf(line, sizeof line, "{\"status\":\"Downloading\",\"id\":\"layer\",\"progressDetail\":{\"current\":%u,\"total\":%u}}\n", p->part * 4000000U, PARTS * 4000000U);
                 answer_piece(p->q, line);
                 (void) task_after(between(100, 6000) * USEC_PER_MSEC, on_part, p);
                 return;

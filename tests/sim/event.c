@@ -201,8 +201,9 @@ struct sd_event_source {
         void      *fn, *userdata;
 };
 
+TAILQ_HEAD(SourceList, sd_event_source);
 struct sd_event {
-        TAILQ_HEAD(, sd_event_source) sources;
+        struct SourceList sources;
         unsigned refs;
         bool     exiting;
         int      code;

@@ -341,7 +341,7 @@ static pid_t begin(uint64_t seed) {
 }
 
 int main(int argc, char **argv) {
-        uint64_t first = 1, last, bad = 0, seeds[64];
+        uint64_t first, last, n, bad = 0, seeds[64];
         unsigned width = 2, running = 0;
         pid_t pids[64];
         double began = seconds();
@@ -381,7 +381,8 @@ int main(int argc, char **argv) {
                                 break;
                         }
         }
-        printf("# %llu seeds in %.1f s\n", (unsigned long long) (last - first + 1), seconds() - began);
+        n = last - first + 1;
+        printf("# %llu seeds in %.1f s\n", (unsigned long long) n, seconds() - began);
         if (!bad)
                 printf("ok 1 - seeds %llu to %llu\n", (unsigned long long) first, (unsigned long long) last);
         printf("1..%llu\n", (unsigned long long) (bad ?: 1));
