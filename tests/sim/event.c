@@ -471,6 +471,7 @@ int sd_event_exit(sd_event *e, int code) {
 
 /* ── words ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+_printf_(2, 0)
 static void say(const char *prefix, const char *fmt, va_list ap) {
         printf("%s[%9.3f] ", prefix, (double) sim_now / 1e6);
         vprintf(fmt, ap);

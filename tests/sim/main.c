@@ -3,6 +3,7 @@
 /* One seed: a plan of what goes wrong and when, the agent's lives one after the other, and at the end fair weather, in which all must come right. Many seeds: a
  * process each, two at a time. Usage: sim [--loud] [--first] [--jobs N] FIRST [LAST]; --first: not beyond the first that fails. */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -21,6 +22,8 @@
 #include "tests/sim/sim.h"
 
 #define FAIR_USEC (30 * MINUTE)                 /* so long after the last fault everything must have come right: a repair's pause is ten minutes at most */
+
+#define FILES_MAX 24                            /* descriptors of an agent at rest, and the few of this program */
 
 enum { LIFE_KILLED = 1, LIFE_OVER };
 
@@ -209,12 +212,27 @@ static void plan_weather(void) {
         }
 }
 
+static unsigned count_names(const char *path) {
+        DIR *d = opendir(path);
+        unsigned n = 0;
+
+        for (const struct dirent *e; d && (e = readdir(d));)
+                n += e->d_name[0] != '.';
+        if (d)
+                (void) closedir(d);
+        return n;
+}
+
 static void on_end(void *userdata) {
         char why[300] = "";
 
         (void) userdata;
         if (!model_is_settled(why, sizeof why))
                 wrong("I7: %s, %llu minutes after the last fault", why, (unsigned long long) (FAIR_USEC / MINUTE));
+        if (count_names(place("state/outbox")) > 0)
+                wrong("I8: every report was taken, but the outbox is not empty");
+        if (count_names("/proc/self/fd") > FILES_MAX)
+                wrong("I8: %u descriptors are open", count_names("/proc/self/fd"));
         trace("all is as it should be");
         longjmp(sim_life, LIFE_OVER);
 }
@@ -322,8 +340,11 @@ static double seconds(void) {
         return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
 }
 
+extern void __gcov_dump(void) __attribute__((weak));    /* there in a build that measures what is covered */
+
 static pid_t begin(uint64_t seed) {
         pid_t pid;
+        int status;
 
         (void) fflush(stdout);
         pid = fork();
@@ -337,7 +358,10 @@ static pid_t begin(uint64_t seed) {
         }
         if (sim_loud)
                 printf("# seed %llu\n", (unsigned long long) seed);
-        _exit(seed_run(seed));
+        status = seed_run(seed);
+        if (__gcov_dump)
+                __gcov_dump();
+        _exit(status);
 }
 
 int main(int argc, char **argv) {
