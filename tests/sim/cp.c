@@ -114,7 +114,8 @@ static void payload_make(SimJob *j) {
 
 /* ── the poll ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool is_due(const SimJob *j) { return !j->reported && j->issue_at <= sim_now && j->due <= sim_now; }
+/* A host without a key can be sent no secret. */
+static bool is_due(const SimJob *j) { return !j->reported && j->issue_at <= sim_now && j->due <= sim_now && (!j->secret || key_id[0]); }
 
 static void hand_out(SimJob *j, cJSON *list) {
         Signer s = signer(1);
@@ -142,7 +143,7 @@ static void park(Request *q, bool has_room) {
                 const SimJob *j = &sim_jobs[i];
                 uint64_t due = j->issue_at > j->due ? j->issue_at : j->due;
 
-                if (!j->reported && due < at)
+                if (!j->reported && due < at && (!j->secret || key_id[0]))
                         at = due;
         }
         q->refs++;
@@ -169,7 +170,7 @@ static void look(void *userdata) {
         for (unsigned i = 0, first = (unsigned) dice(n_sim_jobs); i < n_sim_jobs; i++) {
                 SimJob *j = &sim_jobs[chance(500) ? i : (first + i) % n_sim_jobs];
 
-                if ((unsigned long) cJSON_GetArraySize(list) < max && (is_due(j) || (j->handed && chance(5))))
+                if ((unsigned long) cJSON_GetArraySize(list) < max && (is_due(j) || (j->payload && chance(5))))
                         hand_out(j, list);
         }
         if (cJSON_GetArraySize(list) == 0 && sim_now < q->until && strcmp(query_of(q, "pins_etag", text, sizeof text), PINS_ETAG) == 0) {
