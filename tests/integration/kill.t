@@ -7,7 +7,6 @@ request leaves, once after the other side has done it but before the agent hears
 had been, once, and the engine must hold just what the outcome says. MOLECULE_KILL is a pattern for a run with fewer points, such as
 'replace badly: .*start'; without it every fourth is tried, and with MOLECULE_LONG none is left out."""
 
-import hashlib
 import json
 import os
 import queue
@@ -20,20 +19,16 @@ import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import tap  # noqa: E402
-from lab import Lab, LabError, wait_for  # noqa: E402
+from lab import Lab, wait_for  # noqa: E402
+from lives import FINALS, JOBS, Life, images  # noqa: E402
 from proc import end_now  # noqa: E402
 from proxy import Closed  # noqa: E402
-from world import b64, member, new_id, spec, volumes  # noqa: E402
+from world import new_id, spec  # noqa: E402
 
 SITES = int(os.environ.get("MOLECULE_KILL_SITES", "8"))
 CHOSEN = re.compile(os.environ.get("MOLECULE_KILL", ""))
 SHARE = 1 if os.environ.get("MOLECULE_LONG") or os.environ.get("MOLECULE_KILL") else 4          # one point in so many is tried
 LIMIT = 700                                                 # seconds until it gives up
-FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
-JOBS = ("make", "replace", "replace badly", "remove")
-FILES = {1: {"config.yaml": b"version: one\n", "prompts/a.md": b"first\n"},
-         2: {"config.yaml": b"version: two, and longer\n", "prompts/a.md": b"first\n", "prompts/b.md": b"new\n"},
-         3: {"config.yaml": b"version: three\n", "prompts/a.md": b"third\n", "prompts/b.md": b"third\n"}}
 # How often these happen is a matter of timing: a run may have fewer of them than the reference run.
 FLICKERING = ("GET /containers/NEW/json", "report running")
 
@@ -67,7 +62,7 @@ class Trap:
             return None
         if self.old and path == f"/containers/{self.old}/json":
             return None
-        path = path.replace(self.site.workspace, "ID").replace(self.site.network, "NETWORK")
+        path = path.replace(self.site.life.workspace, "ID").replace(self.site.life.network, "NETWORK")
         path = path.replace(self.old, "OLD") if self.old else path
         path = re.sub(r"^(/images/)\S+(/json)$|^(/images/create\?fromImage=).*$", r"\1\3IMAGE\2", path)
         return f"{method} {re.sub('[0-9a-f]{64}', 'NEW', path)}"
@@ -104,96 +99,33 @@ class Trap:
             exchange.relay()
 
 
-class Life:
-    """One site, and one workspace after the other on it."""
+class TrappedLife(Life):
+    """A life with a trap on its way to the engine and to the control plane."""
 
-    def __init__(self, lab, images, number):
-        network = f"molecule-kill-{number}"
-        self.site = lab.site(plane_proxy=True, engine_proxy=True, crash_loop_restarts="2", network=network)
-        self.lab, self.images, self.earlier, self.last = lab, images[number], frozenset(), None
-        self.site.trap, self.site.workspace, self.site.network = Trap(self.site, None), new_id(), network
+    def __init__(self, lab, versions, number):
+        super().__init__(lab, versions, f"kill-{number}", plane_proxy=True, engine_proxy=True)
+        self.earlier, self.last, self.site.life = frozenset(), None, self
+        self.site.trap = Trap(self.site, None)
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
             self.site.dock.on(method, ".", lambda x: self.site.trap.at_engine(x), times=None)
             self.site.cp.on(method, ".", lambda x: self.site.trap.at_plane(x), times=None)
         self.site.start(0)
 
-    def order(self, job):
-        host = self.site.host()["host_id"]
-        if job == "remove":
-            return self.site.plane.order(host, "workspace.deprovision", self.site.workspace, spec={"prune": True})
-        version = JOBS.index(job) + 1
-        files = {name: b64(data) for name, data in FILES[version].items()}
-        return self.site.plane.order(host, "workspace.provision", self.site.workspace, spec=spec(
-            image_ref=self.images[version], env={"DEMO_VERSION": str(version)}, config_files=files))
-
     def run(self, job, point=None, late=False):
         """One job, with the agent dying at the point; the names of all that was asked. LabError when the end is not as it must be."""
         self.earlier |= {self.last}
-        if job == "make":
-            self.site.workspace = new_id()
-            self.lab.docker("DELETE", f"/networks/{self.site.network}")
-        if job != "remove":                                 # so that there is something to pull
-            self.lab.docker("DELETE", f"/images/{urllib.parse.quote(self.images[JOBS.index(job) + 1], safe='')}")
-        old = self.site.container(self.site.workspace)
-        trap = self.site.trap = Trap(self.site, old and old["Id"], self.earlier, point, late)
+        self.prepare(job)
+        trap = self.site.trap = Trap(self.site, self.old, self.earlier, point, late)
         order = self.last = self.order(job)
         wait_for(lambda: trap.sprung.is_set() or (trap.final and trap.is_quiet()), 60, "the point or the job's end")
         if trap.sprung.is_set():
             self.site.agent.wait()
-            self.site.trap = Trap(self.site, old and old["Id"], self.earlier)
+            self.site.trap = Trap(self.site, self.old, self.earlier)
             self.site.agent.start()
             if not self.site.plane.job(order)["final"]:
                 wait_for(lambda: self.site.trap.final, 60, "the job's end after the restart", 0.1)
-        final = self.site.plane.final(order, 5)
-        wait_for(lambda: self.agrees(job, final, old), 12, f"a world that agrees with '{final['state']}'", 0.2)
-        finals = [report for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS]
-        if len(finals) != 1:
-            raise LabError(f"{len(finals)} final reports: {finals}")
+        self.ended(job, order)
         return trap.names if not point else trap.sprung.is_set()
-
-    def agrees(self, job, final, old):
-        """Raises what does not; wait_for() asks again for a while, since tidying is the sweep's."""
-        want = "failed" if job == "replace badly" else "succeeded"
-        if final["state"] != want:
-            raise LabError(f"{final['state']}: {final.get('error')}")
-        found = self.site.containers(self.site.workspace)
-        if job == "remove":
-            if found or volumes(self.lab.engine, self.site.workspace):
-                raise LabError(f"left: {found} {list(volumes(self.lab.engine, self.site.workspace))}")
-            return True
-        names = [(name, row["State"]) for row in found for name in row["Names"]]
-        if names != [(f"/ws-{self.site.workspace}", "running")]:
-            raise LabError(f"containers: {names}")
-        version = 1 if job == "make" else 2
-        if (found[0]["Id"] == (old and old["Id"])) != (job == "replace badly"):
-            raise LabError("the old container and not the new one" if job == "replace" else "another container than before")
-        for name, data in FILES[version].items():
-            if member(self.lab.engine, found[0]["Id"], f"/configs/{name}")[1] != data:
-                raise LabError(f"/configs/{name} is not that of version {version}")
-        now = self.lab.engine.inspect(found[0]["Id"])
-        if f"DEMO_VERSION={version}" not in now["Config"]["Env"]:
-            raise LabError(f"env: {now['Config']['Env']}")
-        digests = self.lab.engine.get(f"/images/{now['Image']}/json")["RepoDigests"]
-        if self.images[version] not in digests:
-            raise LabError(f"runs {digests}, not {self.images[version]}")
-        if job == "replace badly" and final["error"]["code"] != "rolled_back":
-            raise LabError(f"error {final['error']}")
-        result = final.get("result") or {}
-        if job != "replace badly" and (result["running_image"], result["verified_on_target"]) != (self.images[version].split("@")[1], True):
-            raise LabError(f"result {result}")
-        return True
-
-
-def push_copies(lab, image, number):
-    """The same image under a name for each site, so that one site can forget it and pull it again while another runs it."""
-    ident = lab.docker("GET", f"/images/{urllib.parse.quote(image, safe='')}/json")[1]["Id"]
-    name = f"{lab.registry.address}/molecule/site{number}"
-    tag = hashlib.sha256(image.encode()).hexdigest()[:12]
-    status, body = lab.docker("POST", f"/images/{ident}/tag", repo=name, tag=tag)
-    if status != 201:
-        raise LabError(f"tag: {status} {body}")
-    lines = lab.engine.stream("POST", f"/images/{name}/push", headers=lab.registry.header(), tag=tag)
-    return f"{name}@{next(line['aux']['Digest'] for line in lines if 'Digest' in line.get('aux', {}))}"
 
 
 class Work:
@@ -266,9 +198,8 @@ def live(life, work):
 
 
 def test(lab, began):
-    bases = {version: lab.image(variant, page=f"version-{version}", keep=True) for version, variant in ((1, "ok"), (2, "ok"), (3, "crash"))}
-    images = [{version: push_copies(lab, base, number) for version, base in bases.items()} for number in range(SITES)]
-    lives = [Life(lab, images, number) for number in range(SITES)]
+    versions = images(lab, SITES)
+    lives = [TrappedLife(lab, versions[number], number) for number in range(SITES)]
     for life in lives:
         wait_for(life.site.host, 30, "the host's registration")
     work = Work()
@@ -278,7 +209,7 @@ def test(lab, began):
         work.fill(job, names)
     tap.diag(f"{work.left()} points, known after {time.monotonic() - began:.1f} s")
     threads = [threading.Thread(target=live, args=(life, work), daemon=True) for life in lives]
-    threads.append(threading.Thread(target=reboot_or_say, args=(lab, bases[1], work), daemon=True))
+    threads.append(threading.Thread(target=reboot_or_say, args=(lab, versions[0][1], work), daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every point of every job: a reference run of each job gives its points (trace), then workspaces live through the jobs again and again
+(lives) while the agent meets its end at another point each time. Several sites side by side; each is a Victim, whose crash() says what
+the end is like.
+
+MOLECULE_QUICK=1 tries a sample, whose seed is printed and may be given as MOLECULE_SEED; MOLECULE_POINT is a pattern for points by hand,
+such as 'make renameat:3 ' or 'xfs .*state/ws/ID '."""
+
+import itertools
+import os
+import queue
+import random
+import re
+import threading
+import time
+import traceback
+
+import tap
+from lab import LabError, wait_for
+from lives import Life
+from proc import end_now
+from promises import Memory, tidy
+from trace import Places, Strace
+
+QUICK = bool(os.environ.get("MOLECULE_QUICK"))
+SEED = os.environ.get("MOLECULE_SEED") or str(random.randrange(10**6))
+CHOSEN = re.compile(os.environ.get("MOLECULE_POINT", "."))
+PATIENCE = 45                                               # seconds for any one thing to come
+JOBS = ("make", "replace", "remove")
+starting = threading.RLock()
+
+
+class Victim(Life):
+    signal = None                                           # that it gets at the point
+
+    def __init__(self, lab, versions, place, name):
+        self.place, self.name = place, name
+        super().__init__(lab, versions, name)
+        self.strace = f"{self.site.where}/strace"
+        self.prepared()
+        self.site.start()
+        self.places = Places({"state": self.site.agent.state, "run": self.site.agent.runtime}, self.site.plane.port)
+
+    def prepared(self):
+        """Before the agent's first start."""
+
+    def reached(self, strace):
+        """Whether the signal came."""
+        raise NotImplementedError
+
+    def crash(self, how):
+        """From the point to an agent that does not run, and a state directory that can be read. how: the point's own words."""
+        raise NotImplementedError
+
+    def points(self):
+        return self.places.points(self.strace)
+
+    def is_quiet(self, order):
+        """The job has ended, and nothing more was written or sent for a while."""
+        return time.time() - os.stat(self.strace).st_mtime > 0.5 and self.site.plane.job(order)["final"]
+
+    def run(self, job, point=None, how=None):
+        """One job; the points that it came by, the last of them the one where it ended. LabError when something is not as it must be."""
+        self.prepare(job)
+        strace = Strace(self.site.agent.process.pid, self.strace, point, self.signal)
+        try:
+            order = self.order(job)
+            wait_for(lambda: self.reached(strace) or self.is_quiet(order), PATIENCE, "the point or the job's end", 0.02)
+            hit, points = self.reached(strace), self.points()
+            if hit:
+                self.crash(how)
+        finally:
+            strace.end()
+        if hit:
+            Memory(self.site).keeps()
+            self.site.agent.start()
+        self.ended(job, order, PATIENCE)
+        wait_for(lambda: tidy(self.site, self.workspace), 12, "a tidy state directory", 0.1)
+        return points if hit or not point else []
+
+
+class Sweep:
+    """points: (place, job) → those to be tried. The answers are kept by the same key."""
+
+    def __init__(self, make, places, sample, hows=(None,)):
+        """make(place, slot): a Victim; no two alive have the same slot. sample: how many points of a job at each place are tried when in a hurry. hows: what each point is
+        tried with."""
+        self.make, self.places, self.sample, self.hows = make, places, sample, hows
+        self.lock, self.random = threading.Lock(), random.Random(SEED)
+        self.queues, self.known, self.tried, self.hit, self.failed = {}, {}, {}, {}, {}
+
+    def reference(self, life):
+        """Goes through the jobs twice: the first time some things are done that are not done again."""
+        for job in JOBS * 2:
+            self.known[job] = life.run(job)
+
+    def fill(self):
+        for place, job in itertools.product(self.places, JOBS):
+            chosen = [point for point in self.known[job] if CHOSEN.search(self.name(place, job, point))]
+            if QUICK and "MOLECULE_POINT" not in os.environ:
+                chosen = sorted(self.random.sample(chosen, min(self.sample, len(chosen))), key=chosen.index)
+            waiting = self.queues[place, job] = queue.Queue()
+            for point, how in itertools.product(chosen, self.hows):
+                waiting.put((point, how))
+            self.tried[place, job], self.hit[place, job], self.failed[place, job] = waiting.qsize(), [], 0
+
+    @staticmethod
+    def name(place, job, point):
+        return f"{place} {job} {point}".strip()
+
+    def left(self, place, job=None):
+        return sum(self.queues[place, one].qsize() for one in JOBS if job in (one, None))
+
+    def take(self, place, job):
+        try:
+            return self.queues[place, job].get_nowait()
+        except queue.Empty:
+            return None, None
+
+    def way(self, place):
+        """The jobs of one workspace; a replacement may follow another."""
+        yield "make"
+        yield "replace"
+        while self.left(place, "replace") > self.left(place, "remove"):
+            yield "replace"
+        yield "remove"
+
+    def attempt(self, life, job):
+        """False where the site is no good any more."""
+        point, how = self.take(life.place, job)
+        try:
+            came = life.run(job, point, how)
+        except Exception as error:
+            self.say(life, job, point, error)
+            return False
+        if point and came:
+            with self.lock:
+                self.hit[life.place, job].append(came[-1])
+        return True
+
+    def say(self, life, job, point, error):
+        words = self.name(life.place, job, point or "left alone")
+        with self.lock:
+            self.failed[life.place, job] += 1
+            tap.diag(f"failed: {words}: {error}")
+            tap.diag(f"again: MOLECULE_POINT='^{re.escape(words)}'" + (f" MOLECULE_SEED={SEED}" if QUICK else ""))
+            if not isinstance(error, LabError) or os.environ.get("MOLECULE_POINT"):
+                tap.diag(traceback.format_exc() + life.site.tail(60))
+
+    def live(self, place, slot):
+        """Workspace after workspace until no point is left. After a failure the site is another one."""
+        life, bad = None, 0
+        while self.left(place) and bad < 5:
+            try:
+                life = life or self.born(place, slot)
+                if not all(self.attempt(life, job) for job in self.way(place)):
+                    bad += 1
+                    end_now(life.site.end)
+                    life = None
+            except Exception as error:
+                bad += 1
+                with self.lock:
+                    tap.diag(f"{place}: {error!r}")
+                life = None
+
+    def born(self, place, slot):
+        with starting:
+            return self.make(place, slot)
+
+    def run(self, side_by_side, limit):
+        """All that is to be tried, by so many sites at each place."""
+        began = time.monotonic()
+        first = self.born(self.places[0], 0)
+        self.reference(first)
+        end_now(first.site.end)
+        self.fill()
+        for job, points in self.known.items():
+            tap.diag(f"{job}: {len(points)} points")
+        tap.diag(f"{sum(self.tried.values())} to be tried, known after {time.monotonic() - began:.1f} s; MOLECULE_SEED={SEED}")
+        threads = [threading.Thread(target=self.live, args=(place, slot), daemon=True)
+                   for slot, place in enumerate(self.places * side_by_side)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(limit - (time.monotonic() - began), 1))
+        for place, job in self.queues:
+            self.judge(place, job)
+        tap.diag(f"done after {time.monotonic() - began:.1f} s")
+
+    def judge(self, place, job):
+        """Almost every point that was tried must have been met: what comes between is a matter of timing."""
+        tried, hit, left = self.tried[place, job], len(self.hit[place, job]), self.left(place, job)
+        if not tried:
+            return
+        good = not self.failed[place, job] and not left and hit >= min(tried * 0.9, tried - 1)
+        tap.ok(good, f"{self.name(place, job, '')}: {tried} points, {hit} met, {self.failed[place, job]} failed, {left} not tried")
