@@ -66,7 +66,7 @@ class Life:
         final = self.site.plane.final(order, timeout)
         if final["state"] == "succeeded":
             self.version = self.wanted
-        wait_for(lambda: self.agrees(job, final), 12, f"a world that agrees with '{final['state']}'", 0.2)
+        wait_for(lambda: self.agrees(job, final), 20, f"a world that agrees with '{final['state']}'", 0.2)
         finals = [report for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS]
         if len(finals) != 1:
             raise LabError(f"{len(finals)} final reports: {finals}")

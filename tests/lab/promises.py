@@ -34,6 +34,7 @@ class Memory:
     def __init__(self, site):
         self.site, self.state = site, site.agent.state
         self.outcomes = {row["job_id"]: row["state"] for row in (record(f"{self.state}/outcomes") or {"outcomes": []})["outcomes"]}
+        self.graves = {line.split()[0]: int(line.split()[1]) for line in (record(f"{self.state}/tombstones") or {"tombstones": []})["tombstones"]}
         self.workspaces = {name: record(f"{self.state}/ws/{name}") for name in os.listdir(f"{self.state}/ws") if re.fullmatch(r"[0-9a-f-]{36}", name)}
 
     def keeps(self):
@@ -45,6 +46,8 @@ class Memory:
                 self.final(row)
             elif any(report["state"] == "accepted" for report in reports):
                 self.accepted(row)
+            if row["final"] or reports:
+                self.floor(row)
         for container in self.site.lab.engine.containers(**{"molecule.agent.org": self.site.plane.org_id}):
             self.container(container)
 
@@ -67,6 +70,12 @@ class Memory:
     def accepted(self, row):
         if row["job_id"] not in json.dumps(self.workspaces.get(row["workspace_id"])) and row["job_id"] not in self.outcomes:
             raise LabError(f"devcp was told that job {row['job_id']} is accepted, and the disk does not know of it")
+
+    def floor(self, row):
+        """A generation that was heard of is not gone below again, also when the workspace is gone."""
+        known = self.workspaces.get(row["workspace_id"])
+        if (int(known["spec_floor"]) if known else self.graves.get(row["workspace_id"], 0)) < int(row["generation"]):
+            raise LabError(f"generation {row['generation']} of workspace {row['workspace_id']} was heard of, and the disk would go below it")
 
     def container(self, container):
         """First the disk, then the world: no container of a job that the disk has not heard of."""

@@ -26,6 +26,10 @@ class Point(typing.NamedTuple):
     number: int                                             # of this name, since strace came
     what: str                                               # what it is done to, the same words in every run
 
+    @property
+    def kind(self):
+        return f"{self.call} {self.what}"
+
     def __str__(self):
         return f"{self.call}:{self.number} {self.what}"
 
