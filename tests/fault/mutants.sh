@@ -4,7 +4,9 @@
 # it takes away and with a line
 #       test: FILE NAME
 # FILE is a unit test (tests/test-x.c; all of it is run) or an integration test (tests/integration/x.t; NAME is a pattern for MOLECULE_CASES, only those cases
-# are run) or tests/sim (NAME is the number of seeds; at least one must fail). Works on a copy of the tree; MUTANTS chooses patches by a glob.
+# are run), a sweep (tests/fault/x.t; NAME is a pattern for MOLECULE_POINT, and more than one answer may fail) or tests/sim (NAME is the number of seeds; at
+# least one must fail). Works on a copy of the tree. MUTANTS chooses patches by a glob; with MOLECULE_QUICK a few are drawn by lot (MOLECULE_SEED draws the
+# same again) from those that need no host.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$(pwd)
@@ -34,7 +36,7 @@ run() {                                 # run FILE NAME
                 (cd "$copy/tree" && timeout 180 "$program") >"$copy/out" 2>&1 || true ;;
         *.t)
                 make -C "$copy/tree" -j"$(nproc)" all >"$copy/make" 2>&1 || return 2
-                (cd "$copy/tree" && MOLECULE_CASES="$2" timeout 300 "$1") >"$copy/out" 2>&1 || true ;;
+                (cd "$copy/tree" && MOLECULE_CASES="$2" MOLECULE_POINT="$2" timeout 600 "$1") >"$copy/out" 2>&1 || true ;;
         esac
         grep -q '^1\.\.' "$copy/out" || printf 'not ok 0 - the test did not end\n' >>"$copy/out"
 }
@@ -45,9 +47,20 @@ git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$copy/tree"
 git -C "$copy/tree" init -q
 declare -A clean
 
-for patch in tests/fault/mutants/${MUTANTS:-*.patch}; do
+chosen() {
+        local seed=${MOLECULE_SEED:-$RANDOM}
+        if [ -z "${MOLECULE_QUICK:-}" ]; then
+                printf '%s\n' tests/fault/mutants/${MUTANTS:-*.patch}
+        else
+                echo "# MOLECULE_SEED=$seed" >&3
+                grep -lE '^test: tests/(test-|sim)' tests/fault/mutants/${MUTANTS:-*.patch} | shuf -n 6 --random-source=<(yes "$seed")
+        fi
+}
+
+exec 3>&1
+for patch in $(chosen); do
         read -r file name < <(sed -n 's/^test: //p' "$patch" | head -n 1)
-        words="$(basename "$patch" .patch): $file $name"
+        words="$(basename "$patch" .patch): caught by $file, $name"
         if ! git -C "$copy/tree" apply --check "$root/$patch" 2>"$copy/why"; then
                 answer "not ok" "$words: the patch does not fit any more; make it anew" "$copy/why"
                 continue
@@ -68,7 +81,9 @@ for patch in tests/fault/mutants/${MUTANTS:-*.patch}; do
         else
                 bad=$(grep -c '^not ok' "$copy/out" || true)
                 if [ "$bad" = 0 ]; then
-                        answer "not ok" "$words: nobody noticed" "$copy/out"
+                        answer "not ok" "${words/caught/not caught}" "$copy/out"
+                elif [[ $file == tests/fault/*.t ]]; then
+                        answer ok "$words"
                 elif [[ $file == *.t ]] && { [ "$bad" != 1 ] || ! grep -q '^not ok 1 - ' "$copy/out" || ! grep -q '^ok 2 - the cases side by side ended in time' "$copy/out"; }; then
                         answer "not ok" "$words: not just that case fails" <(grep '^\(not \)\?ok' "$copy/out")
                 elif [[ $file == *.c ]] && { [ "$bad" != 1 ] || ! grep -q "^not ok [0-9]* - $name\$" "$copy/out"; }; then
