@@ -5,11 +5,11 @@ or when it got its name. A later fsync of something else may save it on one file
 import os
 import re
 
-from trace import BY_FILE, CALLS
+from trace import BY_FILE, CALLS, OPENING
 
 
 class Order:
-    """Of one trace, and one directory. files: written and not yet durable. names: given, and not yet durable in their directory."""
+    """Of one trace, and one directory. files: made or written, and not yet durable. names: given, and not yet durable in their directory."""
 
     def __init__(self, root, places):
         self.root, self.places, self.files, self.names, self.wrong = os.path.realpath(root), places, set(), set(), []
@@ -33,6 +33,8 @@ class Order:
             self.rename(words)
         elif call == "mkdirat" and self.here(self.places.named(words)):
             self.names.add(self.places.named(words))
+        elif call in OPENING and "O_CREAT" in words and self.here(self.places.named(words)):
+            self.files.add(self.places.named(words))
         elif call in BY_FILE and self.here(words.partition("<")[2]):
             self.file(call, re.match(r"\d+<(.*?)>(?=[,)])", words)[1])
 

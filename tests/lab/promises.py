@@ -22,8 +22,8 @@ def record(path):
     except FileNotFoundError:
         return None
     head, _, body = data.partition(b"\n")
-    words = head.split()
-    if len(words) != 5 or words[0] != b"molecule-agent" or int(words[3]) != len(body) or words[4].decode() != hashlib.blake2b(body, digest_size=16).hexdigest():
+    words, sealed = head.split(), [b"%d" % len(body), hashlib.blake2b(body, digest_size=16).hexdigest().encode()]
+    if len(words) != 5 or words[0] != b"molecule-agent" or words[3:] != sealed:
         raise LabError(f"{path} is damaged: {data[:200]!r}")
     return json.loads(body)
 
@@ -86,7 +86,8 @@ class Memory:
 
 
 def untidy(site, workspace):
-    """What lies about once the job of that workspace has ended: words, or "". Sets and hand-overs of an older generation may wait for the next sweep."""
+    """What lies about once the job of that workspace has ended: words, or "". Sets and hand-overs of an older
+    generation may wait for the next sweep."""
     state, left = site.agent.state, []
     for where, folders, files in os.walk(state):
         folders[:] = [name for name in folders if not (where == state and name in ("rescue", "lost+found"))]

@@ -12,13 +12,15 @@ from proc import Process, end_now, tail
 
 BY_NAME = ("mkdirat", "unlinkat", "renameat", "renameat2", "linkat", "symlinkat", "fchmodat", "fchownat", "mkdir", "unlink", "rmdir", "rename",
            "link", "symlink", "chmod", "chown", "truncate", "mknodat", "mount", "umount2")
-BY_FILE = ("write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync", "ftruncate", "fallocate", "fchmod", "fchown", "copy_file_range", "sendfile")
+BY_FILE = ("write", "writev", "pwrite64", "pwritev", "fsync", "fdatasync", "ftruncate", "fallocate", "fchmod", "fchown",
+           "copy_file_range", "sendfile")
 OPENING = ("openat", "open", "creat")
 SENDING = ("sendto", "sendmsg", "sendmmsg")
 CALLS = OPENING + BY_NAME + BY_FILE + SENDING
 UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 SHORT = ((UUID, "ID"), (re.compile(r"\.[0-9a-f]{16}$"), ".*"), (re.compile(r"\bg\d+\b"), "gN"), (re.compile(r"/ID/\d+"), "/ID/N"),
-         (re.compile(r"[0-9a-f]{64}"), "HASH"), (re.compile(r"^(GET|POST) /images/.*"), r"\1 /images/…"), (re.compile(r"\?.*"), ""))
+         (re.compile(r"[0-9a-f]{64}"), "HASH"), (re.compile(r"^(GET|POST) /images/.*"), r"\1 /images/…"), (re.compile(r"\?.*"), ""),
+         (re.compile(r"/networks/.*"), "/networks/…"))
 
 
 class Point(typing.NamedTuple):
