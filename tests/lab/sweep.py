@@ -219,7 +219,7 @@ class Sweep:
         unmet = tried.difference(hit)
         if not tried:
             return
-        good = len(hit) >= min(len(tried) * 0.9, len(tried) - 1) and (self.sample or BY_HAND or len(unmet) <= len(tried) / 10)
+        good = len(hit) >= max(1, min(len(tried) * 0.9, len(tried) - 1)) and (self.sample or BY_HAND or len(unmet) <= len(tried) / 10)
         tap.ok(good and not self.failed[place, job] and not left, f"{self.name(place, job, '')}: {len(tried)} points, {len(tried - unmet)} met in "
                f"{self.runs[place, job]} runs, {self.failed[place, job]} failed, {left} not tried")
         if unmet:
