@@ -48,19 +48,20 @@ git -C "$copy/tree" init -q
 declare -A clean
 
 chosen() {
-        local seed=${MOLECULE_SEED:-$RANDOM}
+        local seed=${MOLECULE_SEED:-$RANDOM} among
+        mapfile -t among < <(compgen -G "tests/fault/mutants/${MUTANTS:-*.patch}")
         if [ -z "${MOLECULE_QUICK:-}" ]; then
-                printf '%s\n' tests/fault/mutants/${MUTANTS:-*.patch}
+                printf '%s\n' "${among[@]}"
         else
                 echo "# MOLECULE_SEED=$seed" >&3
-                grep -lE '^test: tests/(test-|sim)' tests/fault/mutants/${MUTANTS:-*.patch} | shuf -n 6 --random-source=<(yes "$seed")
+                grep -lE '^test: tests/(test-|sim)' "${among[@]}" | shuf -n 6 --random-source=<(yes "$seed")
         fi
 }
 
 exec 3>&1
 for patch in $(chosen); do
         read -r file name < <(sed -n 's/^test: //p' "$patch" | head -n 1)
-        words="$(basename "$patch" .patch): caught by $file, $name"
+        words="$(basename "$patch" .patch): $file $name"
         if ! git -C "$copy/tree" apply --check "$root/$patch" 2>"$copy/why"; then
                 answer "not ok" "$words: the patch does not fit any more; make it anew" "$copy/why"
                 continue
@@ -81,15 +82,15 @@ for patch in $(chosen); do
         else
                 bad=$(grep -c '^not ok' "$copy/out" || true)
                 if [ "$bad" = 0 ]; then
-                        answer "not ok" "${words/caught/not caught}" "$copy/out"
+                        answer "not ok" "$words: nobody noticed" "$copy/out"
                 elif [[ $file == tests/fault/*.t ]]; then
-                        answer ok "$words"
+                        answer ok "$words: caught"
                 elif [[ $file == *.t ]] && { [ "$bad" != 1 ] || ! grep -q '^not ok 1 - ' "$copy/out" || ! grep -q '^ok 2 - the cases side by side ended in time' "$copy/out"; }; then
                         answer "not ok" "$words: not just that case fails" <(grep '^\(not \)\?ok' "$copy/out")
                 elif [[ $file == *.c ]] && { [ "$bad" != 1 ] || ! grep -q "^not ok [0-9]* - $name\$" "$copy/out"; }; then
                         answer "not ok" "$words: other tests fail, too" <(grep '^not ok' "$copy/out")
                 else
-                        answer ok "$words"
+                        answer ok "$words: caught"
                 fi
         fi
         git -C "$copy/tree" apply -R "$root/$patch"
