@@ -49,6 +49,7 @@ class Lab:
         os.chmod(self.where, 0o755)
         self.short = self.where if len(self.where) <= 50 else tempfile.mkdtemp(prefix="mlab-", dir="/tmp")
         self.sites, self.images, self._end = 0, {}, self.end
+        at_end(self.remove)
         at_end(self._end)
         self.engine = engine(f"{self.where}/e", f"{self.short}/e", registry)
         self.registry = Registry(f"{self.where}/r", auth, registry)
@@ -69,6 +70,9 @@ class Lab:
             end_now(self.engine.end)
         if self.registry.process:
             self.registry.stop()
+
+    def remove(self):
+        """The last thing of all: what sites have mounted is gone."""
         for path in {self.where, self.short}:
             if not os.environ.get("MOLECULE_LAB_KEEP"):
                 shutil.rmtree(path, ignore_errors=True)
