@@ -20,7 +20,7 @@ from trace import Strace  # noqa: E402
 
 SITES = 4 if sweep.QUICK else 6
 STATES = 1 if sweep.QUICK else 17                           # of each job, whose recovery is killed
-AGAIN = 2 if sweep.QUICK else 4                             # starts that are killed before the one that is not
+AGAIN = 1 if sweep.QUICK else 4                             # starts that are killed before the one that is not
 HELD = ("sh", "-c", 'kill -STOP $$; exec "$@"', "sh")       # so that strace is there from the first call on
 
 
@@ -83,7 +83,7 @@ def main():
 
         def make(place, slot):
             return Killed(lab, versions[slot], place, f"killed-{slot}")
-        once = sweep.Sweep(make, ("",), 5 if sweep.QUICK else 0)
+        once = sweep.Sweep(make, ("",), 4 if sweep.QUICK else 0)
         known = once.run(SITES, 2400)
         twice = Twice(make, once.known)
         if known and any(twice.chosen("again", job) for job in once.known):
