@@ -204,6 +204,17 @@ static bool may_end(const SimJob *j, const char *state) {
         return false;
 }
 
+/* Somebody stopped it just when it had served: between the gate and the name nobody looked. */
+static void note_stopped(SimJob *j) {
+        Container *b;
+
+        TAILQ_FOREACH(b, &boxes, link)
+                if (j->hit && !j->good && is_current(b) && strcmp(b->job, j->id) == 0) {
+                        b->was_good = j->good = has_data[j->workspace] = true;
+                        settled[j->workspace] = b->generation;
+                }
+}
+
 static void said_final(SimJob *j, const cJSON *r, const char *state) {
         if (j->end[0]) {
                 if (strcmp(j->end, state) != 0)
@@ -218,6 +229,8 @@ static void said_final(SimJob *j, const cJSON *r, const char *state) {
                 wrong("%s (%u.%llu) must not end %s: %s", j->id, j->workspace, (unsigned long long) j->generation, state, json_get_string(r, "message"));
         if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION && !j->gone)
                 wrong("I3: %s is done, but workspace %u was there all the time", j->id, j->workspace);
+        if (strcmp(state, "succeeded") == 0)
+                note_stopped(j);
         if (strcmp(state, "succeeded") == 0 && j->kind != DEPROVISION && !j->good)
                 wrong("I3: %s is done, but nothing of it ever served", j->id);
         if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION)
