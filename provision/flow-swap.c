@@ -168,7 +168,10 @@ static void on_started(const EngineAnswer *a, void *userdata) {
                 port_conflict(f);
                 return;
         }
-        (void) fault(&why, a->r, FAULT_START_FAILED, "The container could not be started: %s", a->fault.text);
+        if (a->r == -ENOMEM)                    /* ours, and no word on the container */
+                why = a->fault;
+        else
+                (void) fault(&why, a->r, FAULT_START_FAILED, "The container could not be started: %s", a->fault.text);
         flow_fail(f, a->r, &why);
 }
 
