@@ -34,7 +34,10 @@ static bool is_readable(Queue *q, Entry *e, uint64_t generation, Fault *ret_why)
 
         if (r == -EBADMSG)
                 set_payload_aside(q, e, generation, ret_why);
-        return r == 0 || r == -ENOKEY;
+        if (r != -EMFILE && r != -ENFILE && r != -ENOMEM)
+                return r == 0 || r == -ENOKEY;
+        log_error("The payload of workspace %s is not looked at now: %s", e->w->id, ret_why->text);     /* it is us, not the payload */
+        return true;
 }
 
 static void say_lost(Entry *e, const Fault *why) {
