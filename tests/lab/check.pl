@@ -25,9 +25,14 @@ sub command {
         return ['echo', '1..0 # SKIP needs root, or sudo without a password'];
 }
 
-# Unit tests and pages side by side: they share nothing, and mostly wait. What runs a whole host has the machine to itself, as its times are judged.
-my $harness = TAP::Harness->new({exec => \&command, verbosity => $ENV{V} ? 1 : 0, failures => 1, comments => 1, timer => 1, jobs => 4,
-                                 rules => {seq => [{par => ['**/tests/test-*', '**/tests/fuzz/*', 'tests/*.t', 'tests/layers.sh']}, {seq => '**'}]}});
+# Unit tests and pages side by side: they share nothing, and mostly wait. What runs a whole host has the machine to itself, as its times are judged; but for
+# those that wait longest and judge order rather than time: they go in two lanes.
+my $harness = TAP::Harness->new({exec => \&command, verbosity => $ENV{V} ? 1 : 0, failures => 1, comments => 1, timer => 1, jobs => 4, rules => {seq => [
+        {par => ['**/tests/test-*', '**/tests/fuzz/*', 'tests/*.t', 'tests/layers.sh']},
+        {par => ['tests/integration/engine-faults.t', 'tests/integration/hostile.t']},
+        {par => [{seq => ['tests/fault/kill.t', 'tests/fault/malloc.t', 'tests/fault/full.t']},
+                 {seq => ['tests/fault/power.t', 'tests/fault/errors.t', 'tests/fault/mutants.sh']}]},
+        {seq => '**'}]}});
 my $all = $harness->runtests(@ARGV);
 
 my ($passed, $failed, $skipped) = (0, 0, 0);
