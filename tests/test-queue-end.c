@@ -139,7 +139,7 @@ static void check_record(const Row *row, const Workspace *w) {
         CHECK_STR(json_get_string(w->roll, "phase"), row->phase);
         CHECK_STR(w->roll_image_ref, row->rolled ? KIT_CODEX2 : NULL);
         CHECK(w->port == (w->settled || w->work ? 21000 : 0));
-        if (row->container)
+        if (row->container && w->settled)
                 CHECK_STR(w->settled->image_ref, KIT_CODEX2);
 }
 
