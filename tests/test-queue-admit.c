@@ -408,7 +408,7 @@ TEST(a_start_for_which_there_is_no_memory) {
 }
 
 TEST(a_start_among_damage) {
-        static const char *const files[] = { "ws/" KIT_WORKSPACE, "outcomes", "tombstones", "host" };
+        static const char *const files[] = { ("ws/" KIT_WORKSPACE), "outcomes", "tombstones", "host" };
         _cleanup_queue_ QueueKit k = {};
 
         kit_start(&k);
