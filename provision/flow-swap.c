@@ -180,6 +180,7 @@ void step_start(Flow *f) { flow_sent(f, engine_container_start(f->context->engin
 /* ── gate ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static int take_container(Flow *f, const EngineContainer *c) {
+        engine_container_done(&f->container);   /* a settling that the disk did not take is judged once more */
         f->container = (EngineContainer) { .running = c->running, .restart_count = c->restart_count, .health = c->health };
         f->container.id = strdup(c->id);
         f->container.image_id = c->image_id ? strdup(c->image_id) : NULL;

@@ -260,7 +260,7 @@ def main():
         tap.diag(f"seed {SEED}")
         chosen = random.Random(SEED).sample(chosen, 3)
     with Lab("full", engine=StandIn, memory=True) as lab:
-        cases.run(lab, chosen, side_by_side=12, limit=80 if QUICK else 500)
+        cases.run(lab, chosen, side_by_side=12, limit=170 if QUICK else 500)
     tap.done()
 
 

@@ -36,7 +36,8 @@ run() {                                 # run FILE NAME
                 (cd "$copy/tree" && timeout 180 "$program") >"$copy/out" 2>&1 || true ;;
         *.t)
                 make -C "$copy/tree" -j"$(nproc)" all >"$copy/make" 2>&1 || return 2
-                (cd "$copy/tree" && MOLECULE_CASES="$2" MOLECULE_POINT="$2" timeout 600 "$1") >"$copy/out" 2>&1 || true ;;
+                (cd "$copy/tree" && env -u MOLECULE_AGENTD -u MOLECULE_AGENTCTL -u MOLECULE_DEVCP -u MOLECULE_LAUNCH -u MOLECULE_QUICK -u MOLECULE_SEED \
+                        MOLECULE_CASES="$2" MOLECULE_POINT="$2" timeout 600 "$1") >"$copy/out" 2>&1 || true ;;
         esac
         grep -q '^1\.\.' "$copy/out" || printf 'not ok 0 - the test did not end\n' >>"$copy/out"
 }

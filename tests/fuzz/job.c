@@ -124,10 +124,11 @@ static void in_an_envelope(const Job *j, bool is_signed) {
 }
 
 static void keep(Job *j, const uint8_t *data, size_t size) {
-        char *copy = malloc(size);
+        char *copy = malloc(size + 1);          /* what signs it takes text */
 
         MUST(copy);
         memcpy(copy, data, size);
+        copy[size] = 0;
         job_keep(j, copy, size);
 }
 

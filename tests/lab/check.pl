@@ -11,7 +11,7 @@ use TAP::Harness;
 my $root = $> == 0;
 my $sudo = !$root && system('sudo -n true >/dev/null 2>&1') == 0;
 my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP MOLECULE_LAUNCH MOLECULE_LONG MOLECULE_QUICK MOLECULE_SEED MOLECULE_POINT MUTANTS MOLECULE_PACKAGE MOLECULE_ROOT ASAN_OPTIONS UBSAN_OPTIONS);
-my %seconds = (integration => 900, instance => 1800, fault => $ENV{MOLECULE_QUICK} ? 900 : 12 * 3600);
+my %seconds = (integration => 900, instance => 1800, fault => $ENV{MOLECULE_QUICK} ? 240 : 12 * 3600);
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
 sub command {

@@ -39,7 +39,7 @@ def skip(name, reason):
 
 def done():
     plan(count)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed or not count else 0)
 
 def run(tests, tail=None):
     """tests: functions without parameters, or (name, function) pairs. tail(): text added to a failure, such as the end of a log."""
