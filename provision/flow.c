@@ -179,6 +179,7 @@ static void undo(Flow *f, const Fault *cause) {
         f->way = undo_way;
         f->at = 0;
         f->tries = 0;
+        f->rename_refused = false;
         f->trouble_since = 0;
         begin(f);
 }

@@ -224,10 +224,11 @@ static int write_it(Queue *q, Entry *e, const Delivery *d, Work *k, Version *wan
 
 static Entry *make_entry(Queue *q, const Job *j) {
         Workspace *w = workspace_new(j->workspace_id, j->generation);
+        Entry *e = w ? queue_add(q, w) : NULL;
 
-        if (w)
-                (void) tombstones_take(q->tombstones, w);
-        return w ? queue_add(q, w) : NULL;
+        if (e)                                  /* not before: it leaves the tombstones */
+                (void) tombstones_take(q->tombstones, e->w);
+        return e;
 }
 
 /* A write that failed leaves the job with the control plane, which delivers it again; so does memory that ends. */

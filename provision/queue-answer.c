@@ -50,7 +50,7 @@ void queue_answer_final(Queue *q, const Delivery *d, ReportState state, const Fa
         }
         log_answer(d, state, why);
         if (!names_anything(&d->label)) {
-                cJSON_Delete(report);
+                capture(q, report);             /* whoever stands here with a file is told all the same */
                 return;
         }
         if (report)
