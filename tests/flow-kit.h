@@ -100,7 +100,8 @@ static inline void stop(void) {
 static uint64_t generation;
 
 static inline void say(const char *type, const char *spec) {
-        _cleanup_json_ cJSON *delivery = kit_delivery(&(Say) { .type = type, .spec = spec, .generation = ++generation });
+        uint64_t next = ++generation;
+        _cleanup_json_ cJSON *delivery = kit_delivery(&(Say) { .type = type, .spec = spec, .generation = next });
 
         entry()->w->port = (uint16_t) server.port;
         queue_admit(k.q, delivery, k.time);
