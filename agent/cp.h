@@ -17,7 +17,7 @@ typedef struct CpCall CpCall;
 typedef enum CpKind {
         CP_OK,                          /* 2xx with JSON (or 304, to if_none_match only) */
         CP_UNREACHABLE,                 /* transport, 5xx, something that is not the control plane: try again */
-        CP_LATER,                       /* 429, 503: not before Retry-After */
+        CP_LATER,                       /* 429, 503: not before Retry-After; status 0: not sent, for another was told to come later still */
         CP_AUTH,                        /* 401, 403 */
         CP_HOST_UNKNOWN,                /* 404 host_unknown: register again */
         CP_NOT_FOUND,                   /* any other 404 */
