@@ -8,9 +8,7 @@ stay: after two failures in a row no job is taken, and two good probes end that.
 
 MOLECULE_POINT is a pattern of what is tried ('replace:fsync:12:EIO', which needs no reference run; 'stays:fsync:EIO'); MOLECULE_QUICK tries a sample, MOLECULE_SEED says which."""
 
-import collections
 import os
-import queue
 import random
 import re
 import sys
@@ -26,6 +24,7 @@ from lab import Lab, LabError, wait_for  # noqa: E402
 from proc import Ended  # noqa: E402
 from standin import StandIn  # noqa: E402
 from trial import JOBS, Trial  # noqa: E402
+from work import Work  # noqa: E402
 from world import new_id  # noqa: E402
 
 QUICK = bool(os.environ.get("MOLECULE_QUICK"))
@@ -118,39 +117,15 @@ class Life(Trial):
             raise LabError("the workspace was touched")
 
 
-class Work:
-    """The points that are still to be tried, job by job, and the answers."""
+def answer(work, point, word, why=""):
+    work.answer((point.job, point.error), word, f"MOLECULE_POINT='^{inject.words(point)}$' tests/fault/errors.t: {why}")
 
-    def __init__(self):
-        self.points = {job: queue.Queue() for job in (*JOBS, "start")}
-        self.over, self.lock, self.ends = threading.Event(), threading.Lock(), collections.defaultdict(collections.Counter)
 
-    def fill(self, found):
-        found = [point for point in found if CHOSEN.search(inject.words(point))]
-        random.Random(SEED).shuffle(found)
-        for point in found[:SAMPLE] if QUICK else found:
-            self.points[point.job].put(point)
-
-    def take(self, job):
-        try:
-            return self.points[job].get_nowait()
-        except queue.Empty:
-            return None
-
-    def left(self, *jobs):
-        return sum(self.points[job].qsize() for job in jobs or self.points)
-
-    def answer(self, point, word, why=""):
-        with self.lock:
-            self.ends[point.job, point.error][word] += 1
-            if word == "bad":
-                tap.diag(f"bad: MOLECULE_POINT='^{inject.words(point)}$' tests/fault/errors.t: {why}")
-
-    def judge(self):
-        for (job, error), ends in sorted(self.ends.items()):
-            tried = ends["hit"] + ends["bad"]
-            tap.ok(not ends["bad"] and (tried or QUICK) and ends["missed"] <= 4 + tried // 2,
-                   f"{job}: {error} at {tried} points" + (f", {ends['bad']} bad" if ends["bad"] else "") + (f", {ends['missed']} not reached" if ends["missed"] else ""))
+def judge(work):
+    for (job, error), ends in sorted(work.ends.items()):
+        tried = ends["hit"] + ends["bad"]
+        tap.ok(not ends["bad"] and (tried or QUICK) and ends["missed"] <= 4 + tried // 2,
+               f"{job}: {error} at {tried} points" + (f", {ends['bad']} bad" if ends["bad"] else "") + (f", {ends['missed']} not reached" if ends["missed"] else ""))
 
 
 def way(work):
@@ -176,12 +151,12 @@ def attempt(life, work, point, call):
         if not life.site.agent.process.running():
             life.site.agent.start()
     if point and not inject.hit(inject.read(life.trace), point, life.site.agent.state):
-        work.answer(point, "missed")
+        answer(work, point, "missed")
     elif error:
         long = "".join(traceback.format_exception(error)) + life.site.tail(LINES) if CHOSEN.pattern else ""
-        work.answer(point or Point("nothing", "", 0, ""), "bad", f"{str(error).splitlines()[0]}\n{long}")
+        answer(work, point or Point("nothing", "", 0, ""), "bad", f"{str(error).splitlines()[0]}\n{long}")
     elif point:
-        work.answer(point, "hit")
+        answer(work, point, "hit")
         if life.endings:
             tap.diag(f"{inject.words(point)}: the daemon ended with words and was started again")
     life.endings = 0
@@ -219,7 +194,7 @@ def plan(work, lives):
     other.join(60)
     for error in inject.ERRORS:
         tap.diag(f"{error}: " + ", ".join(f"{job} {sum((p.job, p.error) == (job, error) for p in found)}" for job in (*JOBS, "start")))
-    work.fill(found)
+    work.fill([(point.job, point) for point in found if CHOSEN.search(inject.words(point))], SEED, SAMPLE if QUICK else None)
 
 
 # Not write, by which the daemon would tell of it.
@@ -242,21 +217,13 @@ def test(lab, began):
     *lives, stubborn = [Life(lab, number) for number in range(SITES + 1)]
     for life in lives:
         wait_for(life.site.host, 30, "the host's registration")
-    work = Work()
+    work = Work((*JOBS, "start"))
     plan(work, lives)
     tap.diag(f"seed {SEED}: {work.left()} points, known after {time.monotonic() - began:.1f} s")
-    threads = [threading.Thread(target=starts if number >= SITES - 2 else live, args=(life, work), daemon=True) for number, life in enumerate(lives)]
-    for thread in threads:
-        thread.start()
+    work.start((starts if number >= SITES - 2 else live, life, work) for number, life in enumerate(lives))
     faults_that_stay(stubborn)
-    for thread in threads:
-        thread.join(max(LIMIT - (time.monotonic() - began), 1))
-    work.over.set()
-    if QUICK:
-        tap.diag(f"{work.left()} of the sample are left for want of time")
-    else:
-        tap.ok(work.left() == 0 and not any(thread.is_alive() for thread in threads), "the whole of it ended in time")
-    work.judge()
+    work.finish(began + LIMIT, QUICK)
+    judge(work)
 
 
 def main():

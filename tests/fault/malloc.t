@@ -7,16 +7,13 @@ next start goes on.
 
 MOLECULE_POINT is a pattern of what is tried ('replace:malloc:812:ENOMEM'); MOLECULE_QUICK tries a sample, MOLECULE_SEED says which."""
 
-import collections
 import mmap
 import os
-import queue
 import random
 import re
 import struct
 import subprocess
 import sys
-import threading
 import time
 import traceback
 
@@ -25,6 +22,7 @@ import tap  # noqa: E402
 from lab import TREE, Lab, LabError, wait_for  # noqa: E402
 from standin import StandIn  # noqa: E402
 from trial import JOBS, Trial  # noqa: E402
+from work import Work  # noqa: E402
 
 QUICK = bool(os.environ.get("MOLECULE_QUICK"))
 SITES = int(os.environ.get("MOLECULE_SITES", "16"))
@@ -111,36 +109,10 @@ class Life(Trial):
             raise LabError(f"the release: {final}")
 
 
-class Work:
-    def __init__(self):
-        self.points = {job: queue.Queue() for job in ("hold", *JOBS)}
-        self.over, self.lock, self.ends = threading.Event(), threading.Lock(), collections.defaultdict(collections.Counter)
-
-    def fill(self, counts):
-        found = [(job, n) for job, count in counts.items() for n in range(1, count + 1) if CHOSEN.search(f"{job}:malloc:{n}:ENOMEM")]
-        random.Random(SEED).shuffle(found)
-        for job, n in found[:SAMPLE] if QUICK else found:
-            self.points[job].put(n)
-
-    def take(self, job):
-        try:
-            return self.points[job].get_nowait()
-        except queue.Empty:
-            return None
-
-    def left(self, *jobs):
-        return sum(self.points[job].qsize() for job in jobs or self.points)
-
-    def answer(self, job, n, word, why=""):
-        with self.lock:
-            self.ends[job][word] += 1
-            if word == "bad":
-                tap.diag(f"bad: MOLECULE_POINT='^{job}:malloc:{n}:ENOMEM$' tests/fault/malloc.t: {why}")
-
-    def judge(self):
-        for job, ends in self.ends.items():
-            tap.ok(not ends["bad"] and ends["hit"], f"{job}: no memory at {ends['hit'] + ends['bad']} allocations" + "".join(f", {ends[word]} {word}" for word in
-                   ("bad", "missed") if ends[word]))
+def judge(work):
+    for job, ends in work.ends.items():
+        tap.ok(not ends["bad"] and ends["hit"], f"{job}: no memory at {ends['hit'] + ends['bad']} allocations" + "".join(f", {ends[word]} {word}" for word in
+               ("bad", "missed") if ends[word]))
 
 
 def attempt(life, work, job, n):
@@ -155,9 +127,9 @@ def attempt(life, work, job, n):
         if not life.site.agent.process.running():
             life.site.agent.start(env=life.env)
         long = "".join(traceback.format_exception(error)) + life.site.tail(30) if CHOSEN.pattern else ""
-        work.answer(job, n, "bad", f"{str(error).splitlines()[0]}; asked: {life.memory.who(maps)}\n{long}")
+        work.answer(job, "bad", f"MOLECULE_POINT='^{job}:malloc:{n}:ENOMEM$' tests/fault/malloc.t: {str(error).splitlines()[0]}; asked: {life.memory.who(maps)}\n{long}")
     elif n:
-        work.answer(job, n, "hit" if life.memory.failed else "missed")
+        work.answer(job, "hit" if life.memory.failed else "missed")
         if pid != life.site.agent.process.pid:
             tap.diag(f"{job}:malloc:{n}: the daemon ended with words and was started again; asked: {life.memory.who(maps)}")
     return not error
@@ -187,22 +159,15 @@ def test(lab, began):
     lives = [Life(lab, number, library) for number in range(SITES)]
     for life in lives:
         wait_for(life.site.host, 60, "the host's registration")
-    work = Work()
+    work = Work(("hold", *JOBS))
     counts = {job: lives[0].run_at(job) for job in ("hold", *JOBS)}
     tap.diag("allocations: " + ", ".join(f"{job} {count}" for job, count in counts.items()))
-    work.fill(counts)
+    work.fill([(job, n) for job, count in counts.items() for n in range(1, count + 1) if CHOSEN.search(f"{job}:malloc:{n}:ENOMEM")], SEED,
+              SAMPLE if QUICK else None)
     tap.diag(f"seed {SEED}: {work.left()} points, known after {time.monotonic() - began:.1f} s")
-    threads = [threading.Thread(target=live, args=(life, work), daemon=True) for life in lives]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(LIMIT - (time.monotonic() - began), 1))
-    work.over.set()
-    if QUICK:
-        tap.diag(f"{work.left()} of the sample are left for want of time")
-    else:
-        tap.ok(work.left() == 0 and not any(thread.is_alive() for thread in threads), "the whole of it ended in time")
-    work.judge()
+    work.start((live, life, work) for life in lives)
+    work.finish(began + LIMIT, QUICK)
+    judge(work)
 
 
 def main():
