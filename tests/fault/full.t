@@ -124,7 +124,7 @@ class Host(Trial):
         with cases.lock:
             super().__init__(stage.lab, stage.lab.sites, prepare=disk.prepare)
         stage.sites.append(self.site)
-        self.disk, self.at_once = disk, QUICK
+        self.disk = disk
         wait_for(self.site.host, 30, "the host's registration")
         self.run("make")
         self.bystander, self.before = self.workspace, self.site.container(self.workspace)
