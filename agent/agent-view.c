@@ -67,9 +67,15 @@ static bool add_code(cJSON *list, const Fault *f) {
         return !f || !f->set || cJSON_AddItemToArray(list, cJSON_CreateString(fault_code_name(f->code)));
 }
 
+/* Whatever else keeps the agent from its control plane is over when this is read there. */
+static const Fault *control_trouble(const Agent *a) {
+        const Fault *f = control_fault(a->control);
+
+        return f && f->code == FAULT_SEALING_KEY_CONFLICT ? f : NULL;
+}
+
 cJSON *agent_degraded_view(const Agent *a) {
         _cleanup_json_ cJSON *list = cJSON_CreateArray();
-        const Fault *control = control_fault(a->control);
         Fault state = {}, torn = {};
 
         if (!queue_is_degraded(a->queue, &state) && audit_fault(a->audit))
@@ -77,8 +83,7 @@ cJSON *agent_degraded_view(const Agent *a) {
         if (queue_is_torn_down(a->queue))
                 (void) fault(&torn, -ESHUTDOWN, FAULT_TORN_DOWN, "This host was torn down.");
         if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, &torn) || !add_code(list, engine_fault(a->engine)) ||
-            !add_code(list, vault_fault(a->vault)) ||
-            (control && control->code == FAULT_SEALING_KEY_CONFLICT && !add_code(list, control)))
+            !add_code(list, vault_fault(a->vault)) || !add_code(list, control_trouble(a)))
                 return NULL;
         return TAKE_PTR(list);
 }
@@ -94,7 +99,7 @@ cJSON *agent_error_view(const Fault *f) {
 }
 
 static const Fault *worst(const Agent *a) {
-        return a->config_fault.set ? &a->config_fault : vault_fault(a->vault) ?: control_fault(a->control) ?: engine_fault(a->engine);
+        return a->config_fault.set ? &a->config_fault : vault_fault(a->vault) ?: control_trouble(a) ?: engine_fault(a->engine);
 }
 
 cJSON *agent_health_view(void *userdata) {

@@ -134,6 +134,7 @@ static void on_refresh(const CpAnswer *a, void *userdata) {
         c->call = NULL;
         if (secret)
                 c->events.refreshed(secret, c->events.userdata);
+        c->refresh_tried = !cp_is_unsent(a);
         arm(c, in_race_window(c) ? RACE_PAUSE_USEC : 0);
 }
 
@@ -327,7 +328,7 @@ static void on_pins(const CpAnswer *a, void *userdata) {
                 log_write(LOG_WARNING, &(LogFields) { .fault = &a->fault }, "The pin table could not be fetched: %s", a->fault.text);
         c->pins_bad[0] = 0;
         /* Also when the table has another ETag than the poll said: a pin moved between the two, and the next poll will say so. */
-        if (r < 0 || a->kind != CP_OK || control_pins_behind(c)) {
+        if (!cp_is_unsent(a) && (r < 0 || a->kind != CP_OK || control_pins_behind(c))) {
                 memcpy(c->pins_bad, c->pins_etag, sizeof c->pins_bad);
                 c->pins_retry_at = now_boottime() + PINS_PAUSE_USEC;
         }

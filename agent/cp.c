@@ -34,6 +34,7 @@ struct Cp {
         uint64_t        deprecation_logged_at;
         RetryBucket     bucket;
         bool            was_connected;
+        Backoff         lost;                   /* nobody could be reached: for all loops together */
         Fault           fault;
 };
 
@@ -172,20 +173,30 @@ bool cp_clock_skew(const Cp *cp, double *ret) {
         return true;
 }
 
+/* The spread is the first wait of the back-off, so that those who come too early do not knock all the more often. What else was on its way is
+ * no second failure. */
+static void note_lost(Cp *cp, uint64_t now) {
+        if (TAKE(cp->was_connected, false))
+                cp->lost.previous = jitter_uniform(0, SPREAD_USEC, random_u64());
+        else if (now < cp->not_before)
+                return;
+        else
+                (void) backoff_failure(&cp->lost, random_u64());
+        if (now + cp->lost.previous > cp->not_before)
+                cp->not_before = now + cp->lost.previous;
+}
+
 static void note_pace(Cp *cp, const HttpAnswer *a, CpKind kind) {
         uint64_t now = now_boottime(), wait = a->error ? 0 : retry_after_parse(a->retry_after, cp_time(cp), random_u64());
 
         if (wait && (kind == CP_LATER || kind == CP_UNREACHABLE) && now + wait > cp->not_before)
                 cp->not_before = now + wait;
-        if (a->error && cp->was_connected) {
-                uint64_t until = now + jitter_uniform(0, SPREAD_USEC, random_u64());
-
-                cp->was_connected = false;
-                if (until > cp->not_before)
-                        cp->not_before = until;
-        }
-        if (!a->error)
+        if (a->error)
+                note_lost(cp, now);
+        else {
+                backoff_success(&cp->lost);
                 cp->was_connected = true;
+        }
         if (kind == CP_OK)
                 retry_bucket_success(&cp->bucket);
 }
@@ -297,7 +308,7 @@ static int transmit(CpCall *c) {
                       on_http, c, &c->http);
 }
 
-/* What waited is told to come later still: its owner paces itself anew, lest its loop be taken for dead. */
+/* What waited has to wait longer still: its owner paces itself anew, lest its loop be taken for dead. */
 static void give_back(CpCall *c) {
         Cp *cp = c->cp;
         CpAnswer answer = { .kind = CP_LATER, .body = "", .etag = "" };
@@ -305,7 +316,7 @@ static void give_back(CpCall *c) {
         void *their = c->userdata;
 
         call_free(c);
-        (void) fault(&answer.fault, -EAGAIN, FAULT_CONTROL_PLANE_UNREACHABLE, "%s asks to come later.", cp_host(cp));
+        (void) fault(&answer.fault, -EAGAIN, FAULT_CONTROL_PLANE_UNREACHABLE, "%s is to be asked later.", cp_host(cp));
         cp->fault = answer.fault;
         done(&answer, their);
 }
@@ -434,6 +445,7 @@ int cp_new(sd_event *event, Http *http, const Identity *identity, Cp **ret) {
         cp->http = http;
         cp->identity = identity;
         cp->bucket = (RetryBucket) RETRY_BUCKET_FULL;
+        cp->lost = (Backoff) BACKOFF_DEFAULT;
         *ret = cp;
         return 0;
 }

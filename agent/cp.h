@@ -17,7 +17,7 @@ typedef struct CpCall CpCall;
 typedef enum CpKind {
         CP_OK,                          /* 2xx with JSON (or 304, to if_none_match only) */
         CP_UNREACHABLE,                 /* transport, 5xx, something that is not the control plane: try again */
-        CP_LATER,                       /* 429, 503: not before Retry-After; status 0: not sent, for another was told to come later still */
+        CP_LATER,                       /* 429, 503: not before Retry-After; status 0: not sent, cp_is_unsent() */
         CP_AUTH,                        /* 401, 403 */
         CP_HOST_UNKNOWN,                /* 404 host_unknown: register again */
         CP_NOT_FOUND,                   /* any other 404 */
@@ -37,6 +37,9 @@ typedef struct CpAnswer {               /* borrowed during the callback */
         size_t       size;
 } CpAnswer;
 typedef void (*CpDone)(const CpAnswer *a, void *userdata);
+
+/* It waited, and was given back without having been sent. */
+static inline bool cp_is_unsent(const CpAnswer *a) { return a->kind == CP_LATER && a->status == 0; }
 
 typedef enum CpAuth { CP_AUTH_HOST, CP_AUTH_TENANT, CP_AUTH_NONE } CpAuth;      /* provision + admin; admin token as bearer; nothing */
 
@@ -65,7 +68,8 @@ CpCall *cp_call_cancel(CpCall *c);
 uint64_t cp_time(const Cp *cp);         /* its clock now, from the last Date of a 2xx and CLOCK_BOOTTIME since; 0: unknown */
 bool     cp_clock_skew(const Cp *cp, double *ret_seconds);      /* ours minus its; false: unknown */
 
-/* How long a loop must wait before its next request after `kind`; keeps the loop's own back-off. 0: at once. */
+/* How long a loop must wait before its next request after `kind`; keeps the loop's own back-off. 0: at once. Where nobody could be reached, all
+ * loops together wait for one back-off of the host's, which begins with the spread after a connection was lost. */
 typedef struct CpPace { Backoff backoff; } CpPace;
 #define CP_PACE_INIT { .backoff = BACKOFF_DEFAULT }
 uint64_t cp_pace(Cp *cp, CpPace *pace, CpKind kind);

@@ -31,6 +31,7 @@ struct Health {
         char             sent[HASH_TEXT_SIZE], acked[HASH_TEXT_SIZE];
         bool             sent_full, acked_once;
         uint64_t         full_at;               /* boottime of the last acked full beat */
+        uint64_t         due;                   /* boottime of the next beat that comes without a change */
         bool             open, changed, failing;
 };
 
@@ -100,9 +101,29 @@ static int hash_view(const cJSON *view, char ret[static HASH_TEXT_SIZE]) {
 /* ── the beat ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void next_beat(Health *h, uint64_t wait) {
-        uint64_t beat = h->changed ? SOON_USEC : jitter_around(h->heartbeat_usec, JITTER_PERCENT, random_u64());
+        uint64_t beat = jitter_around(h->heartbeat_usec, JITTER_PERCENT, random_u64()), first = h->changed ? SOON_USEC : beat;
 
-        arm(h, wait > beat ? wait : beat, h->changed || wait ? USEC_PER_MSEC : SLACK_USEC);
+        h->due = now_boottime() + (wait > beat ? wait : beat);
+        arm(h, wait > first ? wait : first, h->changed || wait ? USEC_PER_MSEC : SLACK_USEC);
+}
+
+/* A beat with nothing new, at a time when nobody is to be asked: the next one will do. If all waited for that time's end, each host of a fleet that
+ * comes back from an outage would knock twice at once. */
+static bool is_left_out(Health *h) {
+        if (h->changed || !h->acked_once || !cp_held_back(h->cp))
+                return false;
+        next_beat(h, 0);
+        return true;
+}
+
+/* A change that changed nothing: what it came from is over, or is not told. */
+static bool is_told(Health *h) {
+        uint64_t now = now_boottime();
+
+        if (h->sent_full || now + SLACK_USEC >= h->due)
+                return false;
+        arm(h, h->due - now, SLACK_USEC);
+        return true;
 }
 
 static void on_answer(const CpAnswer *a, void *userdata) {
@@ -149,10 +170,12 @@ static void beat(Health *h) {
         _cleanup_free_ char *body = NULL;
         char path[80];
 
-        if (!h->open || h->call)
+        if (!h->open || h->call || is_left_out(h))
                 return;
         h->changed = false;
         body = body_of(h);
+        if (body && is_told(h))
+                return;
         (void) snprintf(path, sizeof path, "/hosts/%s/health", h->identity->host_id);
         if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body, .call = METRIC_CALL_HEALTH }, on_answer, h, &h->call) < 0)
                 next_beat(h, USEC_PER_SEC);
@@ -183,8 +206,10 @@ void health_changed(Health *h) {
 void health_open(Health *h, bool open, uint64_t heartbeat_usec) {
         if (heartbeat_usec)
                 h->heartbeat_usec = heartbeat_usec;
-        if (open && !h->open)
+        if (open && !h->open) {
+                h->due = 0;
                 arm(h, 0, USEC_PER_MSEC);
+        }
         if (!open) {
                 h->call = cp_call_cancel(h->call);
                 (void) sd_event_source_set_enabled(h->timer, SD_EVENT_OFF);

@@ -153,8 +153,19 @@ static bool says_taken(const HttpAnswer *a, const char *words) {
         return a->status == 409 || (a->status == 500 && (strcasestr(words, "already in use") || strcasestr(words, "already exists")));
 }
 
+/* An engine that ends, or has just begun, answers for the runtime beneath it: containerd's word is the last, and not about the container. */
+static bool says_away(const HttpAnswer *a, const char *words) {
+        static const char word[] = ": unavailable";
+        size_t n = strlen(words);
+
+        return a->status >= 500 && n >= sizeof word && strcmp(words + n - (sizeof word - 1), word) == 0;
+}
+
 static int judge_refusal(const EngineCall *c, const HttpAnswer *a, const char *words, Fault *reterr) {
         KindFlags flags = c->kind->flags;
+
+        if (says_away(a, words))
+                return fault(reterr, -ENOTCONN, FAULT_ENGINE_UNREACHABLE, "cannot %s '%s': %s", c->kind->words, c->thing, words);
 
         if (a->status == 404 && (flags & KIND_ABSENT_OK))
                 return 0;

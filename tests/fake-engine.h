@@ -163,6 +163,8 @@ static inline bool fake_thing(const ServerRequest *q, const char *name) {
                 server_answer(q, 200, "Content-Type: text/html\r\n", "<html>no engine</html>");
         else if (strncmp(name, "port-", 5) == 0)
                 fake_refuse(q, 500, FAKE_PORT_WORDS);
+        else if (strncmp(name, "away-", 5) == 0)        /* dockerd's words while it and its containerd end */
+                fake_refuse(q, 500, "cannot start container 'x': transport is closing: unavailable");
         else if (strncmp(name, "taken-", 6) == 0)
                 fake_refuse(q, 500, "creating container storage: the container name is already in use by abc");
         else if (sscanf(name, "s%u-", &status) == 1 && status >= 300) {

@@ -390,4 +390,32 @@ TEST(a_lost_connection_spreads_the_fleet) {
         CHECK(most > 5 * USEC_PER_SEC);                 /* all twelve within the first five of thirty seconds: once in 10^9 runs */
 }
 
+/* Nobody there: all loops together wait longer each time, and what was on its way meanwhile does not count. */
+TEST(nobody_there_is_the_whole_host_s_back_off) {
+        _cleanup_(cp_freep) Cp *cp = new_cp();
+        uint64_t before, wait = USEC_PER_SEC;
+        int done = 0;
+
+        rule("GET /api/v1/good", -1, 200, CP_JSON, "{}");
+        rule("GET /api/v1/lost", -1, CP_CLOSE, "", "");
+        for (int i = 0; i < 6; i++) {
+                before = wait;
+                done = 0;
+                for (int n = 0; n < 3; n++)
+                        CHECK_INT(cp_send(cp, &(CpRequest) { .path = "/lost" }, on_count, &done, NULL), 0);
+                CHECK(loop_until(event, &done, 3, 3000));
+                wait = cp_held_back(cp);
+                CHECK(wait > USEC_PER_SEC / 2 && wait <= 60 * USEC_PER_SEC && wait <= 3 * before + USEC_PER_SEC);
+                pass(wait / USEC_PER_SEC + 1);
+        }
+        (void) get(cp, "/good");
+        (void) get(cp, "/good");
+        (void) get(cp, "/lost");
+        before = cp_held_back(cp);
+        CHECK(before <= 30 * USEC_PER_SEC);
+        pass(31);
+        (void) get(cp, "/lost");
+        CHECK(cp_held_back(cp) <= (before > USEC_PER_SEC ? 3 * before : 3 * USEC_PER_SEC) + USEC_PER_SEC);
+}
+
 int main(void) { return cp_kit_main(); }

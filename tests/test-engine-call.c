@@ -163,6 +163,7 @@ TEST(answers_become_numbers) {
                 { START,         "s304-x",      0,              0 },
                 { START,         "s404-x",      -ENOENT,        FAULT_ENGINE_ERROR },
                 { START,         "s500-x",      -EREMOTEIO,     FAULT_ENGINE_ERROR },
+                { START,         "away-x",      -ENOTCONN,      FAULT_ENGINE_UNREACHABLE },
                 { STOP,          "s304-x",      0,              0 },
                 { STOP,          "s404-x",      -ENOENT,        FAULT_ENGINE_ERROR },
                 { REMOVE,        "s204-x",      0,              0 },

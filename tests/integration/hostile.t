@@ -228,6 +228,8 @@ def holds_back(kind, status):
     """Retry-After: 3, and no request of any kind but those on their way comes sooner."""
     def case(stage):
         host = cases.own(stage.lab, lambda own: Host(own, case.first))
+        host.restarted()                                    # what it was played before has cost it its budget for retries
+        host.undrained()
         moments, later = [], reply(status, {"Retry-After": "3"}, '{"error":"later"}')
 
         def act(exchange):
