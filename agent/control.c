@@ -29,6 +29,7 @@
 #define PINS_MAX            (1024 * 1024)
 #define MAX_JOBS            16
 #define WAIT_SECONDS        50
+#define AGAIN_SECONDS       10                          /* the first poll after trouble: that all is well again must not wait for its end */
 
 struct Control {
         Cp              *cp;
@@ -408,7 +409,8 @@ static void query_escape(const char *s, char *ret, size_t size) {
 static void poll_jobs(Control *c) {
         /* While a table cannot be fetched, or has no row, its ETag is named as if we had it, lest every poll be answered at once. */
         const char *etag = is_bad_for_now(c) ? c->pins_etag : etag_here(c);
-        unsigned wait = c->once || c->now ? 0 : c->wait_seconds;
+        unsigned most = c->once || c->now ? 0 : c->wait_seconds;
+        unsigned wait = c->fault.set && most > AGAIN_SECONDS ? (unsigned) jitter_uniform(0, AGAIN_SECONDS, random_u64()) : most;
         char escaped[800], path[1000];
 
         c->asked = c->events.room(c->max_jobs, c->events.userdata);

@@ -34,6 +34,7 @@ struct Cp {
         uint64_t        deprecation_logged_at;
         RetryBucket     bucket;
         bool            was_connected;
+        uint64_t        crowded_until;          /* boottime */
         Backoff         lost;                   /* nobody could be reached: for all loops together */
         Fault           fault;
 };
@@ -176,9 +177,10 @@ bool cp_clock_skew(const Cp *cp, double *ret) {
 /* The spread is the first wait of the back-off, so that those who come too early do not knock all the more often. What else was on its way is
  * no second failure. */
 static void note_lost(Cp *cp, uint64_t now) {
-        if (TAKE(cp->was_connected, false))
+        if (TAKE(cp->was_connected, false)) {
                 cp->lost.previous = jitter_uniform(0, SPREAD_USEC, random_u64());
-        else if (now < cp->not_before)
+                cp->crowded_until = now + SPREAD_USEC;
+        } else if (now < cp->not_before)
                 return;
         else
                 (void) backoff_failure(&cp->lost, random_u64());
@@ -428,6 +430,8 @@ uint64_t cp_held_back(const Cp *cp) {
         uint64_t now = now_boottime();
         return cp->not_before > now ? cp->not_before - now : 0;
 }
+
+bool cp_is_crowded(const Cp *cp) { return cp_held_back(cp) || now_boottime() < cp->crowded_until; }
 
 const Fault *cp_fault(const Cp *cp) { return cp->fault.set ? &cp->fault : NULL; }
 

@@ -107,22 +107,18 @@ static void next_beat(Health *h, uint64_t wait) {
         arm(h, wait > first ? wait : first, h->changed || wait ? USEC_PER_MSEC : SLACK_USEC);
 }
 
-/* A beat with nothing new, at a time when nobody is to be asked: the next one will do. If all waited for that time's end, each host of a fleet that
- * comes back from an outage would knock twice at once. */
+/* A beat with nothing new: before its time, where what changed has left nothing to tell, or where a fleet comes back from an outage. */
 static bool is_left_out(Health *h) {
-        if (h->changed || !h->acked_once || !cp_held_back(h->cp))
-                return false;
-        next_beat(h, 0);
-        return true;
-}
-
-/* A change that changed nothing: what it came from is over, or is not told. */
-static bool is_told(Health *h) {
         uint64_t now = now_boottime();
 
-        if (h->sent_full || now + SLACK_USEC >= h->due)
+        if (h->sent_full)
                 return false;
-        arm(h, h->due - now, SLACK_USEC);
+        if (now + SLACK_USEC < h->due)
+                arm(h, h->due - now, SLACK_USEC);
+        else if (cp_is_crowded(h->cp))
+                next_beat(h, 0);
+        else
+                return false;
         return true;
 }
 
@@ -170,11 +166,11 @@ static void beat(Health *h) {
         _cleanup_free_ char *body = NULL;
         char path[80];
 
-        if (!h->open || h->call || is_left_out(h))
+        if (!h->open || h->call)
                 return;
         h->changed = false;
         body = body_of(h);
-        if (body && is_told(h))
+        if (body && is_left_out(h))
                 return;
         (void) snprintf(path, sizeof path, "/hosts/%s/health", h->identity->host_id);
         if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body, .call = METRIC_CALL_HEALTH }, on_answer, h, &h->call) < 0)
