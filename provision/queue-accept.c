@@ -192,8 +192,7 @@ static void accepted(Queue *q, Entry *e, const Work *k, Workspace *old) {
         r.stage = STAGE_LAUNCHING;
         log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .job_id = k->job_id, .event = EVENT_JOB_ACCEPTED }, "Job %s accepted, generation %llu.",
                   job_type_name(k->type), (unsigned long long) k->generation);
-        if (old->wanted && old->wanted != e->w->wanted)         /* it failed or is overtaken, and never ends again */
-                workspace_tidy(&q->dir, e->w, old->wanted->generation);
+        workspace_tidy_after(&q->dir, e->w, old);               /* what failed or is overtaken never ends again */
         if (old->next)
                 queue_supersede_waiting(q, e, old->next);
         if (old->wanted != e->w->wanted)

@@ -244,16 +244,6 @@ static void after_final(Queue *q, Entry *e) {
         e->final = NULL;
 }
 
-/* The generations whose files may have lost their last mention. */
-static void tidy_after(const Queue *q, const Entry *e, const Workspace *old) {
-        const Version *versions[] = { old->settled, old->wanted };
-
-        workspace_tidy(&q->dir, e->w, old->work->generation);
-        for (size_t i = 0; i < ELEMENTS(versions); i++)
-                if (versions[i])
-                        workspace_tidy(&q->dir, e->w, versions[i]->generation);
-}
-
 static ReportState state_of(const cJSON *final) {
         ReportState s = REPORT_FAILED;
         (void) report_state_find(json_get_string(final, "state"), &s);
@@ -274,7 +264,7 @@ static int store_end(Queue *q, Entry *e, ReportState state, Version *settled, bo
                 *e->w = old;
                 return r;
         }
-        tidy_after(q, e, &old);
+        workspace_tidy_after(&q->dir, e->w, &old);
         free_parts(&old, e->w, true, true);
         work_free(old.work);
         return 0;

@@ -196,17 +196,19 @@ static void quarantine(Queue *q, const char *name, const Fault *why) {
                 log_error("Cannot move the record %s to quarantine: %s", name, strerror(-r));
 }
 
-/* What a crash left beside the records. */
+/* What a crash left beside the records. Of a workspace without a record nothing is named. */
 static int tidy_one(int dirfd, const char *name, void *userdata) {
         const Queue *q = userdata;
-        char id[UUID_SIZE] = {};
+        Workspace nobody = {};
         const Entry *e;
 
         if (strlen(name) < UUID_SIZE)
                 return 0;
-        memcpy(id, name, UUID_SIZE - 1);
-        e = uuid_is_valid(id) ? queue_find(q, id) : NULL;
-        if (e && !workspace_names(e->w, name))
+        memcpy(nobody.id, name, UUID_SIZE - 1);
+        if (!uuid_is_valid(nobody.id))
+                return 0;
+        e = queue_find(q, nobody.id);
+        if (!workspace_names(e ? e->w : &nobody, name))
                 (void) unlinkat(dirfd, name, 0);        /* ignoring: the next start finds it again */
         return 0;
 }

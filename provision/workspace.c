@@ -357,6 +357,20 @@ void workspace_tidy(const WorkspaceDir *d, const Workspace *w, uint64_t generati
                         (void) unlinkat(d->fd, name, 0);        /* ignoring: the next start finds it again */
 }
 
+void workspace_tidy_after(const WorkspaceDir *d, const Workspace *w, const Workspace *old) {
+        const Version *versions[] = { old->settled, old->wanted };
+        const Work *works[] = { old->work, old->next };
+
+        for (size_t i = 0; i < ELEMENTS(versions); i++)
+                if (versions[i])
+                        workspace_tidy(d, w, versions[i]->generation);
+        for (size_t i = 0; i < ELEMENTS(works); i++)
+                if (works[i]) {
+                        workspace_tidy(d, w, works[i]->generation);
+                        workspace_tidy(d, w, works[i]->spec_generation);
+                }
+}
+
 /* ── objects ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 Workspace *workspace_new(const char *id, uint64_t first_generation) {

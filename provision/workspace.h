@@ -109,5 +109,6 @@ bool workspace_names(const Workspace *w, const char *file);
 
 /* Removes the payloads and undo sets of one generation if the record does not name them (any more). */
 void workspace_tidy(const WorkspaceDir *d, const Workspace *w, uint64_t generation);
+void workspace_tidy_after(const WorkspaceDir *d, const Workspace *w, const Workspace *old);     /* of all that `old`, the same before, named */
 
 uint64_t workspace_generation(const Workspace *w);      /* of the wanted state, else settled's, else 0 */

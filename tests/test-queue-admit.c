@@ -421,9 +421,11 @@ TEST(a_start_among_damage) {
         CHECK(test_dir_count(&k.k.d, "quarantine") > 0);
         test_dir_text(&k.k.d, "ws/" W2 ".g1.payload", "no payload");
         test_dir_text(&k.k.d, "ws/" W2 ".g9.payload", "of a write that a crash cut off");
+        test_dir_text(&k.k.d, "ws/" KIT_WORKSPACE ".g9.undo", "of a workspace that has no record any more");
         kit_restart(&k);
         CHECK(entry(&k, W2)->unreadable && entry(&k, W2)->last_error.code == FAULT_SECRET_UNDECRYPTABLE);
         CHECK(!test_dir_has(&k.k.d, "ws/" W2 ".g9.payload"));
+        CHECK(!test_dir_has(&k.k.d, "ws/" KIT_WORKSPACE ".g9.undo") && !test_dir_has(&k.k.d, "ws/" KIT_WORKSPACE ".g1.payload"));
 }
 
 TEST_MAIN
