@@ -257,6 +257,26 @@ TEST(a_disk_that_takes_no_end) {
         }
 }
 
+/* A restart is of a generation that may not be its own, nor wanted any more. */
+TEST(the_payload_that_only_a_restart_named_goes) {
+        static const Row row = { "a restart overtaken", JOB_RESTART, REPORT_SUPERSEDED, "superseded" };
+        _cleanup_queue_ QueueKit k = {};
+        Entry *e;
+
+        kit_start(&k);
+        make_job();
+        e = put(&k, &row);
+        CHECK_INT(payload_save(&k.q->dir, e->w->id, job, NULL), 0);
+        CHECK_INT(faccessat(k.q->dir.fd, KIT_WORKSPACE ".g7.payload", F_OK, 0), 0);
+        e->w->work->generation = 8;
+        e->w->wanted->generation = 9;
+        end_it(&k, e, &row);
+        CHECK_STR(kit_told(&k), "superseded");
+        CHECK(faccessat(k.q->dir.fd, KIT_WORKSPACE ".g7.payload", F_OK, 0) < 0 && errno == ENOENT);
+        clear(&k, e);
+        job = job_free(job);
+}
+
 TEST(memory_that_ends) {
         _cleanup_queue_ QueueKit k = {};
 
