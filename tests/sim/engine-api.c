@@ -423,6 +423,17 @@ static const struct { const char *method, *path; void (*fn)(Request *q); bool fi
         { "", "/networks/", network, false },
 };
 
+/* A call for a container or a volume, or for what has a workspace's label, is that workspace's. */
+static void stumble(Request *q) {
+        char id[100] = "";
+        const Container *b;
+
+        (void) sscanf(q->path, "/containers/%99[^/?]", id);
+        b = box_find(id);
+        model_stumbles(b ? b->workspace : q->path);
+        answer_words(q, 500, "the engine stumbles");
+}
+
 void engine_handle(Request *q) {
         if (!engine_is_up) {
                 answer_break(q, -ECONNREFUSED);
@@ -433,7 +444,7 @@ void engine_handle(Request *q) {
                         continue;
                 trace("  engine: %s %.110s", q->method, q->path);
                 if (!ways[i].firm && chance(weather[SIDE_ENGINE].fail))
-                        answer_words(q, 500, "the engine stumbles");
+                        stumble(q);
                 else
                         ways[i].fn(q);
                 return;

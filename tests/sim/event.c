@@ -123,11 +123,15 @@ static void before_write(void) {
 
 /* Nothing here outlives a power cut: that is tests/fault's business. */
 int fsync(int fd) {
-        (void) fd;
+        char path[40], name[300] = "";
+
         before_write();
         if (!chance(sim_disk_fails))
                 return 0;
-        trace("  the disk fails");
+        (void) snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        (void) !readlink(path, name, sizeof name - 1);
+        model_stumbles(name);
+        trace("  the disk fails at %s", name);
         errno = EIO;
         return -1;
 }

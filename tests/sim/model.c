@@ -9,10 +9,9 @@
 
 #include "tests/sim/sim.h"
 
-bool model_may_fail;
-
 static uint64_t settled[8];                     /* by workspace: the generation of what served last; 0: nothing */
 static bool     has_data[8];                    /* something served on its volumes, and nobody had them erased */
+static bool     half_gone[8];                   /* its removal failed, and nothing has served since: what is left is the next job's */
 
 static unsigned place_of(const char *workspace) {
         for (unsigned w = 0; w < n_workspaces; w++)
@@ -47,10 +46,12 @@ static const SimJob *provision_of(unsigned workspace, uint64_t generation) {
         return NULL;
 }
 
-/* A job that the agent has, as far as anyone can know, and that has not ended. */
+/* The agent has it, as far as anyone can know, and it has not ended. */
+static bool is_open(const SimJob *j) { return j->handed && !j->end[0]; }
+
 static bool has_open_job(unsigned workspace) {
         for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == workspace && sim_jobs[i].handed && !sim_jobs[i].end[0])
+                if (sim_jobs[i].workspace == workspace && is_open(&sim_jobs[i]))
                         return true;
         return false;
 }
@@ -95,6 +96,7 @@ static void note_good(void) {
                 if (b->was_good || b->probes < 2 || !serves(b))
                         continue;
                 b->was_good = true;
+                half_gone[place_of(b->workspace)] = false;
                 settled[place_of(b->workspace)] = b->generation;
                 has_data[place_of(b->workspace)] = true;
                 if (j)
@@ -140,8 +142,20 @@ void model_engine(const char *what, const Container *b) {
 /* Somebody else laid hands on the workspace: what is at work on it may fail. */
 void model_hit(const Container *b) {
         for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (strcmp(workspace_ids[sim_jobs[i].workspace], b->workspace) == 0 && sim_jobs[i].handed && !sim_jobs[i].end[0])
+                if (strcmp(workspace_ids[sim_jobs[i].workspace], b->workspace) == 0 && is_open(&sim_jobs[i]))
                         sim_jobs[i].hit = true;
+}
+
+/* What is at work on the workspace that is named may fail; where none is, all that is at work. */
+void model_stumbles(const char *what) {
+        const char *workspace = NULL;
+
+        for (unsigned w = 0; w < n_workspaces && !workspace; w++)
+                if (strstr(what, workspace_ids[w]))
+                        workspace = workspace_ids[w];
+        for (unsigned i = 0; i < n_sim_jobs; i++)
+                if (is_open(&sim_jobs[i]) && (!workspace || workspace == workspace_ids[sim_jobs[i].workspace]))
+                        sim_jobs[i].stumbled = true;
 }
 
 void model_create(const char *workspace, uint64_t generation) {
@@ -184,10 +198,15 @@ static bool higher(const SimJob *j) {
         return false;
 }
 
+/* It may have left nothing that can be made anew: a provision that cannot serve, a removal that stopped half-way. */
 static bool lower_bad(const SimJob *j) {
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == j->workspace && sim_jobs[i].generation < j->generation && sim_jobs[i].what == BAD)
+        for (unsigned i = 0; i < n_sim_jobs; i++) {
+                const SimJob *other = &sim_jobs[i];
+
+                if (other->workspace == j->workspace && other->generation < j->generation &&
+                    (other->what == BAD || (other->kind == DEPROVISION && strcmp(other->end, "failed") == 0)))
                         return true;
+        }
         return false;
 }
 
@@ -200,7 +219,7 @@ static bool may_end(const SimJob *j, const char *state) {
         if (strcmp(state, "succeeded") == 0)
                 return j->what == GOOD;
         if (strcmp(state, "failed") == 0)
-                return j->what == BAD || (j->kind == RESTART && lower_bad(j)) || model_may_fail || j->hit;
+                return j->what == BAD || (j->kind == RESTART && lower_bad(j)) || j->stumbled || j->hit;
         return false;
 }
 
@@ -235,6 +254,8 @@ static void said_final(SimJob *j, const cJSON *r, const char *state) {
                 wrong("I3: %s is done, but nothing of it ever served", j->id);
         if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION)
                 settled[j->workspace] = 0;
+        if (strcmp(state, "failed") == 0 && j->kind == DEPROVISION)
+                half_gone[j->workspace] = true;
 }
 
 void model_said(const char *body) {
@@ -272,8 +293,8 @@ static bool workspace_is_right(unsigned w, char *why, size_t size) {
                         found = b;
                         n++;
                 }
-        if (newest && newest->kind == DEPROVISION && strcmp(newest->end, "failed") == 0)
-                return true;                    /* half gone: what is left is the next job's */
+        if (half_gone[w])
+                return true;
         if (newest && newest->kind == PROVISION && strcmp(newest->end, "succeeded") == 0 && want != newest->generation)
                 return snprintf(why, size, "workspace %u: generation %llu succeeded, %llu served last", w, (unsigned long long) newest->generation, (unsigned long long) want), false;
         if (!want && n == 0)

@@ -132,7 +132,8 @@ typedef struct SimJob {
         char    *payload;
         unsigned handed;                        /* so many times */
         bool     reported, delivered;           /* at the control plane: a word of it, its end */
-        bool     accepted, good, gone, hit;     /* model.c: it said so; it was seen to serve; nothing was left of the workspace; somebody meddled */
+        bool     accepted, good, gone;          /* model.c: it said so; it was seen to serve; nothing was left of the workspace */
+        bool     hit, stumbled;                 /* model.c: while it was open, somebody meddled; a call or a write of its workspace failed */
         char     end[16];                       /* as it was said first; "" */
 } SimJob;
 
@@ -154,7 +155,7 @@ void model_said(const char *body);              /* reports leave the agent */
 void model_engine(const char *what, const Container *b);      /* the engine did that; NULL: nothing that has a name */
 void model_create(const char *workspace, uint64_t generation);  /* is asked for */
 void model_hit(const Container *b);            /* by somebody else */
+void model_stumbles(const char *what);         /* the engine or the disk says no to something with this in its name */
 void model_stop(const Container *b);                  /* is asked for: stop, kill, remove */
 void model_erase(const char *workspace);         /* is asked for: a volume goes */
 bool model_is_settled(char *why, size_t size);  /* everything is as it should be in the end */
-extern bool model_may_fail;                     /* the weather can make a good job fail */
