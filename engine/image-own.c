@@ -68,7 +68,7 @@ static int save(ImageOwn *o, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         cJSON *list = cJSON_CreateArray();
 
-        if (!json || !json_add_item(json, "images", list))
+        if (!json_add_item(json, "images", list))
                 return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the list of images.");
         for (size_t i = 0; i < o->n; i++) {
                 cJSON *item = cJSON_CreateObject();

@@ -82,7 +82,7 @@ int outcomes_save(const Outcomes *o, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         cJSON *list = cJSON_CreateArray();
 
-        if (!json || !json_add_item(json, "outcomes", list))
+        if (!json_add_item(json, "outcomes", list))
                 return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the outcomes.");
         for (size_t i = 0; i < o->n; i++)
                 if (!cJSON_AddItemReferenceToArray(list, o->reports[(o->oldest + i) % OUTCOMES_MAX]))

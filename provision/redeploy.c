@@ -155,11 +155,11 @@ static bool add_result(cJSON *list, const HostRun *r, const Entry *e, const char
 }
 
 static bool add_unknown(cJSON *list, const char *workspace_id) {
-        cJSON *item = cJSON_CreateObject(), *error = cJSON_CreateObject();
+        cJSON *item = cJSON_CreateObject(), *error;
 
         return cJSON_AddItemToArray(list, item) && json_add_string(item, "workspace_id", workspace_id) &&
                json_add_string(item, "phase", "failed") && json_add_bool(item, "verified_on_target", false) &&
-               json_add_item(item, "error", error) && json_add_string(error, "code", fault_code_name(FAULT_UNKNOWN_WORKSPACE)) &&
+               (error = cJSON_AddObjectToObject(item, "error")) && json_add_string(error, "code", fault_code_name(FAULT_UNKNOWN_WORKSPACE)) &&
                json_add_string(error, "message", "It is not on this host, or not of these runtimes.");
 }
 

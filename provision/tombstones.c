@@ -141,7 +141,7 @@ int tombstones_save(const Tombstones *t, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         cJSON *list = cJSON_CreateArray();
 
-        if (!json || !json_add_item(json, "tombstones", list))
+        if (!json_add_item(json, "tombstones", list))
                 return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the tombstones.");
         for (size_t i = 0; i < t->n; i++)
                 if (!cJSON_AddItemToArray(list, cJSON_CreateStringReference(t->lines[i])))

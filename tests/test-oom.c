@@ -107,7 +107,8 @@ TEST(records) {
                 SKIP(NO_OOM);
         CHECK_INT(record_write(d.fd, "r", "pins", json, NULL), 0);
         for (Oom o = {}; oom_next(&o);) {
-                _cleanup_json_ cJSON *back = NULL;
+                long before = oom_blocks;
+                cJSON *back = NULL;
                 Fault f = {};
                 int w, r;
 
@@ -120,6 +121,8 @@ TEST(records) {
                 CHECK_STR(kit_code(&f), oom_failed ? "state_degraded" : "");
                 CHECK((back != NULL) == (r == 0));
                 CHECK(is_whole(&d, "r"));               /* the old one, or the new one */
+                cJSON_Delete(back);
+                CHECK_INT(oom_blocks, before);
         }
         CHECK(failed > 5);
 }
@@ -132,6 +135,7 @@ TEST(a_record_of_another_version) {
         if (!oom_is_here())
                 SKIP(NO_OOM);
         for (Oom o = {}; oom_next(&o);) {
+                long before = oom_blocks;
                 int r;
 
                 record_set_version(RECORD_VERSION - 1);
@@ -143,6 +147,7 @@ TEST(a_record_of_another_version) {
                 failed += r < 0;
                 CHECK_INT(r, oom_failed ? -ENOMEM : 0);
                 CHECK_INT(record_version_of(d.fd, "r", 4096), r < 0 ? RECORD_VERSION - 1 : RECORD_VERSION);
+                CHECK_INT(oom_blocks, before);
         }
         CHECK(failed > 0);
 }
