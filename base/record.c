@@ -145,6 +145,13 @@ int record_read(int dirfd, const char *name, const char *kind, size_t max, cJSON
         return r < 0 ? fault_prefix(reterr, r, "record '%s'", name) : 0;
 }
 
+int record_start(int state_fd, const char *name, int r, const Fault *why) {
+        if (r != -EBADMSG && r != -EPROTONOSUPPORT)
+                return r == -ENOENT ? 0 : r;
+        (void) file_set_aside(state_fd, state_fd, name, name, why->text);       /* ignoring: it can be read no more, wherever it lies */
+        return 0;
+}
+
 /* ── from one version to the next ────────────────────────────────────────────────────────────────────────────── */
 
 typedef struct Whole {

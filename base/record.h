@@ -32,6 +32,10 @@ int record_write(int dirfd, const char *name, const char *kind, const cJSON *jso
  * read; the words say which. max bounds the file: what is larger is damaged. Limits of json_check() hold for what is inside. */
 int record_read(int dirfd, const char *name, const char *kind, size_t max, cJSON **ret, Fault *reterr);
 
-/* The same in memory, for tests and fuzzing. */
+/* What a start makes of a record that was read with r: 0 also where there is none, and where it is damaged: then it goes to quarantine/, with why it
+ * is. Otherwise r: what cannot be read now is not damaged. */
+int record_start(int state_fd, const char *name, int r, const Fault *why);
+
+/* Reading and writing in memory, for tests and fuzzing. */
 int record_format(const char *kind, const cJSON *json, char **ret, size_t *ret_size);   /* -ENOMEM */
 int record_parse(const char *text, size_t size, const char *kind, cJSON **ret, Fault *reterr);

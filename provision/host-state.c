@@ -147,11 +147,9 @@ int host_state_open(int state_fd, const JobRules *rules, HostState **ret, Fault 
 
         if (!h)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
-        r = state_read(state_fd, rules, h, reterr);
-        if (r < 0 && r != -ENOENT && r != -EBADMSG && r != -EPROTONOSUPPORT)
+        r = record_start(state_fd, HOST_FILE, state_read(state_fd, rules, h, reterr), reterr);
+        if (r < 0)
                 return r;
-        if (r < 0 && r != -ENOENT)
-                (void) file_set_aside(state_fd, state_fd, HOST_FILE, HOST_FILE, reterr->text);
         h->state_fd = state_fd;
         if (!h->finals && !(h->finals = cJSON_CreateArray()))
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");

@@ -41,7 +41,8 @@ int outcomes_open(int state_fd, Outcomes **ret, Fault *reterr) {
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         o->state_fd = state_fd;
         r = record_read(state_fd, OUTCOMES_FILE, "outcomes", OUTCOMES_FILE_MAX, &json, reterr);
-        if (r == -ENOMEM)
+        r = record_start(state_fd, OUTCOMES_FILE, r, reterr);
+        if (r < 0)
                 return r;
         list = (cJSON *) json_get(json, "outcomes");
         while (list && (item = cJSON_DetachItemFromArray(list, 0)))

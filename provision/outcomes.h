@@ -10,7 +10,8 @@
 
 typedef struct Outcomes Outcomes;
 
-/* Reads the record below state_fd; a damaged one is reported and starts empty (the workspaces' records give the recent ones back). */
+/* A damaged record is set aside and reported; the ring starts empty (the workspaces' records give the recent ones back). Negative: it cannot be read
+ * now, and must not be written over. */
 int       outcomes_open(int state_fd, Outcomes **ret, Fault *reterr);
 Outcomes *outcomes_free(Outcomes *o);
 DEFINE_CLEANUP(Outcomes *, outcomes_free)

@@ -271,9 +271,9 @@ static int open_rest(Queue *q, Fault *reterr) {
 
         r = outcomes_open(q->o.state_fd, &q->outcomes, &damaged);
         if (r < 0)
-                return fault(reterr, r, FAULT_INTERNAL, "%s", damaged.text);
+                return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the outcomes: %s", damaged.text);
         if (damaged.set)
-                log_warning("The record of outcomes is damaged and starts anew: %s", damaged.text);
+                log_warning("The record of outcomes is damaged and set aside: %s", damaged.text);
         damaged = (Fault) {};
         r = tombstones_open(q->o.state_fd, &q->tombstones, &damaged);
         if (r < 0)

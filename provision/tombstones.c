@@ -111,11 +111,9 @@ int tombstones_open(int state_fd, Tombstones **ret, Fault *reterr) {
         if (!t)
                 return fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
         t->state_fd = state_fd;
-        r = read_all(t, reterr);
-        if (r < 0 && r != -ENOENT && r != -EBADMSG && r != -EPROTONOSUPPORT)
+        r = record_start(state_fd, TOMBSTONES_FILE, read_all(t, reterr), reterr);
+        if (r < 0)
                 return r;
-        if (r < 0 && r != -ENOENT)
-                (void) file_set_aside(state_fd, state_fd, TOMBSTONES_FILE, TOMBSTONES_FILE, reterr->text);
         *ret = TAKE_PTR(t);
         return 0;
 }

@@ -3,6 +3,7 @@
 /* provision/outcomes: a thousand last words, over restarts and damage. */
 
 #include <errno.h>
+#include <sys/resource.h>
 
 #include "base/hash.h"
 #include "base/record.h"
@@ -189,18 +190,41 @@ TEST(a_damaged_record_starts_empty_and_says_so) {
         test_dir_text(&d, "outcomes", "molecule-agent outcomes v1 3 0123\n{}\n");
         CHECK_INT(outcomes_open(d.fd, &o, &f), 0);
         CHECK(f.set);
+        CHECK(test_dir_has(&d, "quarantine/outcomes") && test_dir_has(&d, "quarantine/outcomes.reason"));
         CHECK_INT(add(o, 1, "goes on"), 0);
         (void) outcomes_free(o);
         o = reopen(&d);
         CHECK(outcomes_find(o, job_id(1)));
 }
 
-TEST(what_cannot_be_written_is_kept_in_memory) {
-        _cleanup_(outcomes_freep) Outcomes *o = NULL;
-        _cleanup_json_ cJSON *json = report(1, "words");
-        Fault f = {}, g = {};
+/* What the record says is not known to be nothing: a start that began with an empty ring would write it over. */
+TEST(what_cannot_be_read_now_stops_the_start) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+        struct rlimit l, none;
+        Fault f = {};
 
-        CHECK_INT(outcomes_open(-1, &o, &f), 0);
+        CHECK_INT(add(o, 1, "one"), 0);
+        o = outcomes_free(o);
+        CHECK_INT(getrlimit(RLIMIT_NOFILE, &l), 0);
+        none = l;
+        none.rlim_cur = 0;
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+        CHECK_INT(outcomes_open(d.fd, &o, &f), -EMFILE);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &l), 0);
+        CHECK(o == NULL && f.set);
+        CHECK(!test_dir_has(&d, "quarantine"));
+        o = reopen(&d);
+        CHECK(outcomes_find(o, job_id(1)));
+}
+
+TEST(what_cannot_be_written_is_kept_in_memory) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+        _cleanup_json_ cJSON *json = report(1, "words");
+        Fault g = {};
+
+        CHECK_INT(mkdirat(d.fd, "outcomes", 0700), 0);          /* no file takes its place */
         CHECK(outcomes_add(o, json, &g) < 0);
         CHECK_STR(kit_code(&g), "state_degraded");
         CHECK(outcomes_find(o, job_id(1)));
