@@ -91,7 +91,7 @@ int outcomes_save(const Outcomes *o, Fault *reterr) {
         return record_write(o->state_fd, OUTCOMES_FILE, "outcomes", json, reterr);
 }
 
-int outcomes_recall(Outcomes *o, const cJSON *report) {
+static int remember(Outcomes *o, const cJSON *report, uint64_t added) {
         const char *job_id = json_get_string(report, "job_id");
         cJSON *copy;
 
@@ -101,12 +101,21 @@ int outcomes_recall(Outcomes *o, const cJSON *report) {
         if (!copy)
                 return -ENOMEM;
         cJSON_DeleteItemFromObjectCaseSensitive(copy, "result");
-        put(o, copy, now_boottime());
+        put(o, copy, added);
         return 1;
 }
 
+/* Older than all that is here: it was here and gave way. With more workspaces than the ring has room for, each start would push out what it alone knows. */
+static bool gave_way(const Outcomes *o, const cJSON *report) {
+        const cJSON *oldest = o->n == OUTCOMES_MAX ? o->reports[o->oldest] : NULL;
+
+        return oldest && strcmp(json_get_string(report, "at") ?: "", json_get_string(oldest, "at") ?: "") < 0;
+}
+
+int outcomes_recall(Outcomes *o, const cJSON *report) { return gave_way(o, report) ? 0 : remember(o, report, 0); }
+
 int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
-        int r = outcomes_recall(o, report);
+        int r = remember(o, report, now_boottime());
 
         if (r < 0)
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "Out of memory for an outcome.");

@@ -25,7 +25,7 @@ cJSON *outcomes_since(const Outcomes *o, uint64_t boottime_usec, size_t max);
  * the same). What is there already is not written again. */
 int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr);
 
-/* The same for what a start finds in other records, in memory alone: 1 where it was not there yet; -ENOMEM. outcomes_save() then makes
- * them durable in one write. */
+/* The same for what a start finds in other records, in memory alone, and as from before it: 1 where it was not there yet, 0 also where it is older than
+ * a full ring; -ENOMEM. outcomes_save() then makes them durable in one write. */
 int outcomes_recall(Outcomes *o, const cJSON *report);
 int outcomes_save(const Outcomes *o, Fault *reterr);

@@ -182,6 +182,30 @@ TEST(what_a_start_recalls_is_written_once) {
         CHECK(outcomes_find(o, job_id(1)) && outcomes_find(o, job_id(2)));
 }
 
+static int recall_at(Outcomes *o, unsigned n, const char *at) {
+        _cleanup_json_ cJSON *json = report(n, "words");
+
+        (void) cJSON_ReplaceItemInObjectCaseSensitive(json, "at", cJSON_CreateString(at));
+        return outcomes_recall(o, json);
+}
+
+/* More workspaces than the ring has room for: what gave way before does not come back in place of what only the ring knows. */
+TEST(what_gave_way_is_not_recalled) {
+        _cleanup_dir_ TestDir d = test_dir();
+        _cleanup_(outcomes_freep) Outcomes *o = reopen(&d);
+        _cleanup_json_ cJSON *since = NULL;
+        uint64_t before = now_boottime();
+
+        for (unsigned i = 0; i < OUTCOMES_MAX; i++)
+                CHECK_INT(recall_at(o, i, "2026-01-02T03:04:05.000Z"), 1);
+        CHECK_INT(recall_at(o, 5000, "2026-01-02T03:04:04.999Z"), 0);
+        CHECK(outcomes_find(o, job_id(0)) && !outcomes_find(o, job_id(5000)));
+        CHECK_INT(recall_at(o, 5001, "2026-01-02T03:04:05.001Z"), 1);   /* a crash came between its record and the ring */
+        CHECK(!outcomes_find(o, job_id(0)) && outcomes_find(o, job_id(5001)));
+        since = outcomes_since(o, before, 10);
+        CHECK_INT(cJSON_GetArraySize(since), 0);                        /* all of them ended before this start */
+}
+
 TEST(a_damaged_record_starts_empty_and_says_so) {
         _cleanup_dir_ TestDir d = test_dir();
         _cleanup_(outcomes_freep) Outcomes *o = NULL;
