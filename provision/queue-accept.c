@@ -225,8 +225,8 @@ static Entry *make_entry(Queue *q, const Job *j) {
         Workspace *w = workspace_new(j->workspace_id, j->generation);
         Entry *e = w ? queue_add(q, w) : NULL;
 
-        if (e)                                  /* not before: it leaves the tombstones */
-                (void) tombstones_take(q->tombstones, e->w);
+        if (e)
+                (void) tombstones_look(q->tombstones, e->w->id, e->w);  /* no tombstone, no floors */
         return e;
 }
 
@@ -267,9 +267,6 @@ void queue_accept(Queue *q, Entry *e, const Delivery *d) {
         else
                 log_write(LOG_ERR, &(LogFields) { .workspace_id = d->job->workspace_id, .job_id = d->job->job_id, .fault = &why },
                           "The job is not accepted: %s", why.text);
-        if (made) {
-                if (e->w->spec_floor)
-                        (void) tombstones_add(q->tombstones, e->w);
+        if (made)
                 queue_remove(q, e);
-        }
 }

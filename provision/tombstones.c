@@ -59,16 +59,9 @@ static int line_parse(const char *line, Workspace *ret) {
         return 0;
 }
 
-static int put(Tombstones *t, char *line) {
-        char **bigger;
+static int append(Tombstones *t, char *line) {
+        char **bigger = line ? reallocarray(t->lines, t->n + 1, sizeof *bigger) : NULL;
 
-        if (!line)
-                return -ENOMEM;
-        if (t->n == TOMBSTONES_MAX) {
-                free(t->lines[0]);
-                memmove(t->lines, t->lines + 1, --t->n * sizeof *t->lines);
-        }
-        bigger = reallocarray(t->lines, t->n + 1, sizeof *bigger);
         if (!bigger) {
                 free(line);
                 return -ENOMEM;
@@ -78,13 +71,9 @@ static int put(Tombstones *t, char *line) {
         return 0;
 }
 
-static void drop(Tombstones *t, const char *workspace_id) {
-        for (size_t i = 0; i < t->n; i++)
-                if (is_of(t->lines[i], workspace_id)) {
-                        free(t->lines[i]);
-                        memmove(&t->lines[i], &t->lines[i + 1], (--t->n - i) * sizeof *t->lines);
-                        return;
-                }
+static void drop(Tombstones *t, size_t i) {
+        free(t->lines[i]);
+        memmove(&t->lines[i], &t->lines[i + 1], (--t->n - i) * sizeof *t->lines);
 }
 
 static int read_all(Tombstones *t, Fault *reterr) {
@@ -98,7 +87,7 @@ static int read_all(Tombstones *t, Fault *reterr) {
         cJSON_ArrayForEach(item, json_get(json, "tombstones")) {
                 if (!cJSON_IsString(item) || line_parse(item->valuestring, &ignored) < 0)
                         return fault(reterr, -EBADMSG, FAULT_BAD_JSON, "A tombstone is not what this program writes.");
-                if (put(t, strdup(item->valuestring)) < 0)
+                if (append(t, strdup(item->valuestring)) < 0)
                         return -ENOMEM;
         }
         return 0;
@@ -128,9 +117,19 @@ Tombstones *tombstones_free(Tombstones *t) {
         return NULL;
 }
 
+/* The new one first: without memory the older one stays. */
 int tombstones_add(Tombstones *t, const Workspace *w) {
-        drop(t, w->id);
-        return put(t, line_make(w));
+        size_t older = 0;
+
+        if (append(t, line_make(w)) < 0)
+                return -ENOMEM;
+        while (!is_of(t->lines[older], w->id))
+                older++;
+        if (older + 1 < t->n)
+                drop(t, older);
+        else if (t->n > TOMBSTONES_MAX)
+                drop(t, 0);
+        return 0;
 }
 
 size_t tombstones_count(const Tombstones *t) { return t->n; }
@@ -152,11 +151,4 @@ bool tombstones_look(const Tombstones *t, const char *workspace_id, Workspace *r
                 if (is_of(t->lines[i], workspace_id))
                         return line_parse(t->lines[i], ret) == 0;
         return false;
-}
-
-bool tombstones_take(Tombstones *t, Workspace *w) {
-        if (!tombstones_look(t, w->id, w))
-                return false;
-        drop(t, w->id);
-        return true;
 }

@@ -63,8 +63,8 @@ static void bury(Queue *q) {
         if (is_being_torn_down(q))
                 return;                         /* its receipt counts the records */
         for (size_t i = 0; i < q->n_entries; i++)
-                if (is_dead(q->entries[i]) && tombstones_add(q->tombstones, q->entries[i]->w) >= 0)
-                        any = true;
+                if (is_dead(q->entries[i]) && !(any = tombstones_add(q->tombstones, q->entries[i]->w) >= 0))
+                        break;                  /* none goes without its tombstone: all of them after the next sweep */
         if (!any)
                 return;
         if (tombstones_save(q->tombstones, &why) < 0) {

@@ -450,4 +450,73 @@ TEST(a_start_among_damage) {
         CHECK(!test_dir_has(&k.k.d, "ws/" KIT_WORKSPACE ".g9.undo") && !test_dir_has(&k.k.d, "ws/" KIT_WORKSPACE ".g1.payload"));
 }
 
+/* ── tombstones ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* A workspace that was removed; only its record is left. */
+static void make_dead(QueueKit *k, const char *id, uint64_t generation) {
+        Entry *e;
+
+        CHECK_STR(kit_say(k, &(Say) { PROVISION, KIT_SPEC, .generation = generation, .workspace = id }), "accepted");
+        e = entry(k, id);
+        e->w->work = work_free(e->w->work);
+        e->w->removed = true;
+        e->untidy = false;
+        CHECK_INT(queue_save(k->q, e, NULL), 0);
+}
+
+static bool is_known(QueueKit *k, const char *id, uint64_t floor) {
+        Workspace space = {};
+
+        return entry(k, id) || (tombstones_look(k->q->tombstones, id, &space) && space.spec_floor == floor);
+}
+
+TEST(no_record_goes_without_its_tombstone) {
+        static const char *const ids[] = { KIT_WORKSPACE, W2 };
+        _cleanup_queue_ QueueKit k = {};
+        uint64_t floor = 1;
+
+        if (!oom_is_here())
+                SKIP("the allocator is a sanitizer's");
+        kit_start(&k);
+        for (Oom o = {}; oom_next(&o) && CHECK(o.n < 2000); floor++) {
+                for (size_t i = 0; i < ELEMENTS(ids); i++)
+                        make_dead(&k, ids[i], floor);
+                oom_begin(&o);
+                upkeep(k.q);
+                oom_end();
+                CHECK(is_known(&k, ids[0], floor) && is_known(&k, ids[1], floor));
+                upkeep(k.q);
+                CHECK(!entry(&k, ids[0]) && !entry(&k, ids[1]));
+                k.q->degraded = (Fault) {};
+                k.q->write_failures = 0;
+                kit_restart(&k);
+                CHECK(is_known(&k, ids[0], floor) && is_known(&k, ids[1], floor));
+        }
+        CHECK(floor > 3);
+}
+
+TEST(what_is_not_accepted_leaves_the_tombstone) {
+        _cleanup_queue_ QueueKit k = {};
+
+        kit_start(&k);
+        make_dead(&k, W2, 5);
+        upkeep(k.q);
+        CHECK(!entry(&k, W2) && is_known(&k, W2, 5));
+        for (Oom o = {}; oom_next(&o) && CHECK(o.n < 2000);) {
+                _cleanup_json_ cJSON *delivery = kit_delivery(&(Say) { PROVISION, KIT_SPEC, .generation = 9, .workspace = W2 });
+
+                kit_disk_full(true);
+                oom_begin(&o);
+                queue_admit(k.q, delivery, KIT_NOW);
+                oom_end();
+                kit_disk_full(false);
+                CHECK_STR(kit_told(&k), "");
+                CHECK(!entry(&k, W2) && is_known(&k, W2, 5));
+                k.q->degraded = (Fault) {};
+                k.q->write_failures = 0;
+        }
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 4, .workspace = W2), "superseded");
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 6, .workspace = W2), "accepted");
+}
+
 TEST_MAIN

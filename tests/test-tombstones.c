@@ -69,18 +69,18 @@ TEST(a_newer_one_takes_the_place_of_an_older) {
         CHECK_INT(seen.spec_floor, 12);
 }
 
-TEST(a_record_takes_its_floors_and_the_stone_goes) {
+TEST(a_record_takes_its_floors_and_the_stone_stays) {
         _cleanup_dir_ TestDir d = test_dir();
         Fault why = {};
         _cleanup_(tombstones_freep) Tombstones *t = open_stones(&d, &why);
         _cleanup_(workspace_freep) Workspace *w = workspace_new(id(1), 1), *other = workspace_new(id(2), 1);
 
         add(t, 1, 7, 9);
-        CHECK(tombstones_take(t, w));
+        CHECK(tombstones_look(t, w->id, w));
         CHECK_INT(w->spec_floor, 7);
         CHECK_INT(w->restart_floor, 9);
-        CHECK_INT(tombstones_count(t), 0);
-        CHECK(!tombstones_take(t, w) && !tombstones_take(t, other));
+        CHECK_INT(tombstones_count(t), 1);
+        CHECK(!tombstones_look(t, other->id, other) && other->spec_floor == 0);
 }
 
 TEST(ten_thousand_and_the_oldest_gives_way) {
@@ -93,6 +93,9 @@ TEST(ten_thousand_and_the_oldest_gives_way) {
                 add(t, n, n, 0);
         CHECK_INT(tombstones_count(t), TOMBSTONES_MAX);
         CHECK(!tombstones_look(t, id(1), &seen) && tombstones_look(t, id(2), &seen));
+        add(t, 3, 5, 0);                                /* in place of its own: nobody else's gives way */
+        CHECK_INT(tombstones_count(t), TOMBSTONES_MAX);
+        CHECK(tombstones_look(t, id(2), &seen));
         CHECK_INT(tombstones_save(t, NULL), 0);
         t = (tombstones_free(t), open_stones(&d, &why));
         CHECK(!why.set);
