@@ -79,7 +79,8 @@ cJSON *outcomes_since(const Outcomes *o, uint64_t since, size_t max) {
         return TAKE_PTR(list);
 }
 
-int outcomes_save(const Outcomes *o, Fault *reterr) {
+/* last: one more, that is not here yet; or NULL. */
+static int save(const Outcomes *o, const cJSON *last, Fault *reterr) {
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
         cJSON *list = cJSON_CreateArray();
 
@@ -88,8 +89,12 @@ int outcomes_save(const Outcomes *o, Fault *reterr) {
         for (size_t i = 0; i < o->n; i++)
                 if (!cJSON_AddItemReferenceToArray(list, o->reports[(o->oldest + i) % OUTCOMES_MAX]))
                         return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the outcomes.");
+        if (last && !cJSON_AddItemReferenceToArray(list, (cJSON *) last))
+                return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for the outcomes.");
         return record_write(o->state_fd, OUTCOMES_FILE, "outcomes", json, reterr);
 }
+
+int outcomes_save(const Outcomes *o, Fault *reterr) { return save(o, NULL, reterr); }
 
 static int remember(Outcomes *o, const cJSON *report, uint64_t added) {
         const char *job_id = json_get_string(report, "job_id");
@@ -120,4 +125,12 @@ int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr) {
         if (r < 0)
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "Out of memory for an outcome.");
         return r > 0 ? outcomes_save(o, reterr) : 0;
+}
+
+int outcomes_promise(Outcomes *o, const cJSON *report, Fault *reterr) {
+        int r = save(o, report, reterr);
+
+        if (r >= 0 && remember(o, report, now_boottime()) < 0)
+                return fault(reterr, -ENOMEM, FAULT_STATE_DEGRADED, "Out of memory for an outcome.");
+        return r;
 }

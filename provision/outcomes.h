@@ -25,6 +25,9 @@ cJSON *outcomes_since(const Outcomes *o, uint64_t boottime_usec, size_t max);
  * the same). What is there already is not written again. */
 int outcomes_add(Outcomes *o, const cJSON *report, Fault *reterr);
 
+/* The same for what nothing else will remember, and is answered from here alone: kept only where it is durable. */
+int outcomes_promise(Outcomes *o, const cJSON *report, Fault *reterr);
+
 /* The same for what a start finds in other records, in memory alone, and as from before it: 1 where it was not there yet, 0 also where it is older than
  * a full ring; -ENOMEM. outcomes_save() then makes them durable in one write. */
 int outcomes_recall(Outcomes *o, const cJSON *report);

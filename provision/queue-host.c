@@ -69,18 +69,21 @@ static void raise_floor(HostFloor *f, const Job *j) {
 static int keep_final(Queue *q, const Delivery *d, HostFloor *floor, ReportState state, const Fault *why, cJSON *result) {
         HostFloor old = floor ? *floor : (HostFloor) {};
         Report p = queue_answer_head(d);
-        cJSON *report;
+        cJSON *report, *kept;
         int r;
 
         p.state = state;
         p.fault = why;
         p.stage = state == REPORT_FAILED ? STAGE_FAILED : STAGE_NONE;
         report = report_make(&p, result);
-        if (!report)
+        kept = cJSON_Duplicate(report, true);
+        if (!kept) {
+                cJSON_Delete(report);
                 return -ENOMEM;
+        }
         if (floor)
                 raise_floor(floor, d->job);
-        host_state_keep_final(q->host, cJSON_Duplicate(report, true));
+        host_state_keep_final(q->host, kept);
         r = host_save(q, NULL);
         if (r < 0) {
                 bool found;
@@ -153,18 +156,17 @@ static int cancel_waiting(Queue *q, Entry *e) {
         Work *k = e->w->next;
         Report r = queue_report_head(e, k);
         cJSON *report;
-        int saved;
+        int saved = -ENOMEM;
 
+        r.state = REPORT_CANCELLED;
+        report = report_make(&r, NULL);         /* before the record forgets it: nobody could say it later */
         e->w->next = NULL;
-        saved = queue_save(q, e, NULL);
-        if (saved < 0) {
+        if (!report || (saved = queue_save(q, e, NULL)) < 0) {
                 e->w->next = k;
+                cJSON_Delete(report);
                 return saved;
         }
-        r.state = REPORT_CANCELLED;
-        report = report_make(&r, NULL);
-        if (report)
-                (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: as in queue_answer_final() */
+        (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: as in queue_answer_final() */
         queue_tell(q, report, true);
         work_free(k);
         return 0;
@@ -184,15 +186,20 @@ static int cancel_work(Queue *q, Entry *e, Fault *reterr) {
 }
 
 static int cancel_run(Queue *q, HostRun *r, Fault *reterr) {
+        bool was;
+
         if (r->j->job->type == JOB_TEARDOWN)
                 return too_late(reterr, r->j->job->job_id);
         if (r->j->job->type != JOB_REDEPLOY) {
                 host_run_end(r, REPORT_CANCELLED, NULL, NULL);
                 return 0;
         }
+        was = r->j->cancelled;
         r->j->cancelled = true;
-        if (host_save(q, reterr) < 0)
+        if (host_save(q, reterr) < 0) {
+                r->j->cancelled = was;
                 return -EIO;
+        }
         for (size_t i = 0; i < q->n_entries; i++)
                 if (q->entries[i]->flow && host_part_is_at_work(q->entries[i], r->j->job->job_id))
                         (void) flow_cancel(q->entries[i]->flow);        /* ignoring: past its swap it runs to its end, and the roll ends then */
@@ -224,7 +231,7 @@ int queue_cancel(Queue *q, const char *job_id, Fault *reterr) {
 /* A job that was not seen here is remembered as cancelled, and never runs. */
 static int remember_cancelled(Queue *q, const char *job_id, Fault *reterr) {
         _cleanup_json_ cJSON *report = report_make(&(Report) { .job_id = job_id, .state = REPORT_CANCELLED, .progress = -1 }, NULL);
-        int r = report ? outcomes_add(q->outcomes, report, reterr) : fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
+        int r = report ? outcomes_promise(q->outcomes, report, reterr) : fault(reterr, -ENOMEM, FAULT_INTERNAL, "Out of memory.");
 
         queue_wrote(q, r, reterr);
         return r;
@@ -368,11 +375,23 @@ static void take_teardown(Queue *q, const Delivery *d, Job **job, HostFloor *flo
 
 /* ── judgement ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* Its floor could not be made. Out of memory it stays with the control plane; among so many holds there would be no room the next time either. */
+static void refuse_hold(Queue *q, const Delivery *d) {
+        Fault why = {};
+
+        if (q->host->n_holds < HOST_HOLDS_MAX)
+                return;
+        (void) fault(&why, -ENOSPC, FAULT_TOO_LARGE, "This host keeps %d holds already; release some.", HOST_HOLDS_MAX);
+        queue_answer_final(q, d, REPORT_REFUSED, &why, NULL);
+}
+
 static void take_ordered(Queue *q, const Delivery *d, Job **job) {
         HostFloor *floor = host_state_floor(q->host, d->job);
 
-        if (!floor)
+        if (!floor) {
+                refuse_hold(q, d);
                 return;
+        }
         switch (job_type_line(d->job->type)) {
         case LINE_REDEPLOY:
                 take_redeploy(q, d, job, floor);

@@ -519,4 +519,77 @@ TEST(what_is_not_accepted_leaves_the_tombstone) {
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 6, .workspace = W2), "accepted");
 }
 
+/* ── what is promised ────────────────────────────────────────────────────────────────────────────────────────── */
+
+TEST(a_cancel_that_is_not_on_disk_was_not_said) {
+        _cleanup_queue_ QueueKit k = {};
+
+        kit_start(&k);
+        kit_disk_full(true);
+        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(99)), "");
+        kit_disk_full(false);
+        CHECK(outcomes_find(k.q->outcomes, kit_job_id(99)) == NULL);
+        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(99)), "succeeded");
+        kit_restart(&k);
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 9, .job = 99), "again:cancelled");
+
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 10), "accepted");
+        settle(&k, KIT_WORKSPACE);
+        CHECK_STR(SAY(.type = "host.redeploy", .spec = "{}", .generation = 1, .job = 61), "accepted");
+        kit_disk_full(true);
+        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(61)), "");
+        kit_disk_full(false);
+        CHECK(!k.q->host->jobs[0]->cancelled);          /* it goes on, as after a restart */
+}
+
+/* What is called off, or done at once, has its final on the disk or is as it was. */
+TEST(no_final_is_lost_for_want_of_memory) {
+        static const Say jobs[] = { { "job.cancel", CANCEL(12) }, { "host.drain", REASON }, { "job.cancel", CANCEL(99) } };
+        _cleanup_queue_ QueueKit k = {};
+        uint64_t generation = 1;
+
+        if (!oom_is_here())
+                SKIP("the allocator is a sanitizer's");
+        kit_start(&k);
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = generation++), "accepted");
+        for (size_t i = 0; i < ELEMENTS(jobs); i++)
+                for (Oom o = {}; oom_next(&o) && CHECK(o.n < 2000); generation++) {
+                        Say say = jobs[i];
+                        _cleanup_json_ cJSON *delivery = NULL;
+                        Entry *e = entry(&k, KIT_WORKSPACE);
+                        const char *told;
+
+                        if (!e->w->next)
+                                CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = generation, .job = 12), "accepted");
+                        say.generation = i == 1 ? generation : 0;
+                        delivery = kit_delivery(&say);
+                        oom_begin(&o);
+                        queue_admit(k.q, delivery, KIT_NOW);
+                        oom_end();
+                        told = kit_told(&k);
+                        if (!CHECK(e->w->next || strstr(told, "cancelled")) || !CHECK(oom_failed || strstr(told, "succeeded")))
+                                printf("#   %s, allocation %ld: %s\n", say.type, o.n, told);
+                        CHECK(!strstr(told, "succeeded") || cJSON_GetArraySize(k.q->host->finals) == 1);
+                        CHECK_INT(k.q->host->drain.generation == generation, i == 1 && strstr(told, "succeeded"));
+                        forget(&k);
+                }
+}
+
+TEST(more_holds_than_are_kept) {
+        _cleanup_queue_ QueueKit k = {};
+        HostState *h;
+
+        kit_start(&k);
+        h = k.q->host;
+        for (unsigned n = 0; n < HOST_HOLDS_MAX; n++) {
+                char id[UUID_SIZE];
+
+                (void) snprintf(id, sizeof id, "%08x-3333-4333-8333-333333333333", n);
+                host_state_hold_make(h, id)->held = true;
+        }
+        CHECK_STR(SAY(.type = "host.hold", .spec = REASON, .generation = 1), "refused:too_large");
+        h->holds[0].held = false;
+        CHECK_STR(SAY(.type = "host.hold", .spec = REASON, .generation = 1), "succeeded");
+}
+
 TEST_MAIN
