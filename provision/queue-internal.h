@@ -81,6 +81,7 @@ struct Queue {
         sd_event_source *run;                   /* defer: begin what may begin, free what ended */
         bool             recovered, stopping, stopped;
         unsigned         write_failures, good_probes;
+        bool             wanting;               /* a job could not begin for want of memory or descriptors, and that was said */
         Fault            degraded;
         Sweep            sweep;
         cJSON           *foreign;
@@ -94,6 +95,7 @@ struct Queue {
 };
 
 /* queue.c */
+bool   queue_is_ours(int r);                                    /* a failure for want of memory or descriptors: it says nothing about what was opened */
 Entry *queue_find(const Queue *q, const char *workspace_id);
 Entry *queue_add(Queue *q, Workspace *w);                       /* owns w; NULL when out of memory (w is freed) */
 void   queue_remove(Queue *q, Entry *e);

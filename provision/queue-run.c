@@ -111,13 +111,21 @@ static void drop_local(Queue *q, Entry *e) {
                 (void) queue_save(q, e, NULL);          /* ignoring: a record with `next` alone is read as this one */
 }
 
-static void begin(Queue *q, Entry *e) {
+static void say_wanting(Queue *q, const Entry *e, const Fault *why) {
+        if (!q->wanting)
+                log_write(LOG_WARNING, &(LogFields) { .workspace_id = e->w->id, .job_id = e->w->work->job_id, .fault = why },
+                          "Jobs wait until the agent has what it takes: %s", why->set ? why->text : "Out of memory.");
+        q->wanting = true;
+}
+
+/* False: nothing can begin now, for want of memory or descriptors. What was accepted stays so. */
+static bool begin(Queue *q, Entry *e) {
         Job *job = NULL;
         Fault why = {};
         int r;
 
         r = load_job(q, e, &job, &why);
-        if (r < 0 && e->w->work->phase != WORK_BEGUN) {
+        if (r < 0 && !queue_is_ours(r) && e->w->work->phase != WORK_BEGUN) {
                 if (e->w->work->phase == WORK_SWAPPING)
                         e->w->work->cause = why;        /* what was begun cannot be ended: back to the old version */
                 e->w->work->phase = WORK_UNDOING;
@@ -125,17 +133,21 @@ static void begin(Queue *q, Entry *e) {
         }
         if (r >= 0 && (r = flow_new(&q->context, e->w, job, &e->flow)) < 0)
                 (void) fault(&why, r, FAULT_INTERNAL, "Cannot begin the job: %m");
+        if (queue_is_ours(r)) {
+                say_wanting(q, e, &why);
+                return false;
+        }
+        q->wanting = false;
         if (r >= 0) {
                 if (e->w->next)                 /* taken up after a restart: what came later is known already */
                         flow_supersede(e->flow, e->w->next->type == JOB_DEPROVISION);
                 flow_begin(e->flow);
-                return;
-        }
-        if (e->w->work->local) {
+        } else if (e->w->work->local) {
                 (void) queue_repair_ended(e, false, &why);
                 drop_local(q, e);
         } else
                 queue_end_unbegun(q, e, REPORT_FAILED, &why);
+        return true;
 }
 
 /* An undo that failed was reported long ago; a newer job takes over from it. */
@@ -191,10 +203,9 @@ static void begin_lane(Queue *q, bool removals) {
                 running += q->entries[i]->flow && !flow_is_held(q->entries[i]->flow) &&
                            (q->entries[i]->w->work && q->entries[i]->w->work->type == JOB_DEPROVISION) == removals;
         while (running < q->o.settings->max_parallel_jobs && (e = next_entry(q, removals))) {
-                begin(q, e);
+                if (!begin(q, e) || (!e->flow && e->final))
+                        break;                  /* nor does the disk take its end: with the next sweep */
                 running += e->flow != NULL;
-                if (!e->flow && e->final)
-                        break;                  /* the disk does not take its end: with the next sweep */
         }
 }
 

@@ -25,9 +25,6 @@ static void set_payload_aside(Queue *q, const Entry *e, uint64_t generation, con
                 log_error("Cannot move %s to quarantine: %s", name, strerror(-r));
 }
 
-/* A failure that says nothing about the file. */
-static bool is_ours(int r) { return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EINTR; }
-
 /* Whether it can be read, or cannot be judged now. What is damaged goes to quarantine; what the disk does not give, or what is whole but no
  * payload that this host takes any more, stays where it is. */
 static bool is_readable(Queue *q, Entry *e, uint64_t generation, Fault *ret_why) {
@@ -37,7 +34,7 @@ static bool is_readable(Queue *q, Entry *e, uint64_t generation, Fault *ret_why)
 
         if (r == -EBADMSG)
                 set_payload_aside(q, e, generation, ret_why);
-        if (!is_ours(r))
+        if (!queue_is_ours(r))
                 return r == 0 || r == -ENOKEY;
         log_error("The payload of workspace %s is not looked at now: %s", e->w->id, ret_why->text);
         return true;

@@ -25,6 +25,8 @@
 #define RESCUE_DIR     "rescue"
 #define DEGRADED_AFTER 2
 
+bool queue_is_ours(int r) { return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EINTR; }
+
 static int by_id(const void *a, const void *b) { return strcmp(*(const char *const *) a, *(const char *const *) b); }
 
 Entry *queue_find(const Queue *q, const char *workspace_id) {

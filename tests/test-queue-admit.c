@@ -592,4 +592,39 @@ TEST(more_holds_than_are_kept) {
         CHECK_STR(SAY(.type = "host.hold", .spec = REASON, .generation = 1), "succeeded");
 }
 
+/* ── what cannot begin now ───────────────────────────────────────────────────────────────────────────────────── */
+
+static void no_descriptors(bool none) {
+        struct rlimit l;
+
+        (void) getrlimit(RLIMIT_NOFILE, &l);
+        l.rlim_cur = none ? 0 : l.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &l);
+}
+
+/* A word that was given is not taken back because the agent is out of descriptors for a moment. */
+TEST(without_descriptors_a_job_waits) {
+        static const WorkPhase phases[] = { WORK_BEGUN, WORK_SWAPPING };
+
+        for (size_t i = 0; i < ELEMENTS(phases); i++) {
+                _cleanup_queue_ QueueKit k = {};
+                const Work *w;
+
+                kit_start(&k);
+                CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
+                CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1, .workspace = W2), "accepted");
+                w = entry(&k, KIT_WORKSPACE)->w->work;
+                entry(&k, KIT_WORKSPACE)->w->work->phase = phases[i];
+                k.q->recovered = true;
+                no_descriptors(true);
+                queue_run(k.q);
+                queue_run(k.q);
+                no_descriptors(false);
+                CHECK_STR(kit_told(&k), "");
+                CHECK(entry(&k, KIT_WORKSPACE)->w->work == w && w->phase == phases[i] && !w->cause.set && queue_jobs_running(k.q) == 0);
+                queue_run(k.q);                 /* as after each sweep */
+                CHECK_INT(queue_jobs_running(k.q), 2);
+        }
+}
+
 TEST_MAIN
