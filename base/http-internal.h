@@ -55,6 +55,7 @@ struct Http {
         uint64_t         due;           /* when libcurl wants to be woken, CLOCK_BOOTTIME; UINT64_MAX: it does not */
         bool             in_curl;       /* libcurl is on the stack */
         bool             telling;       /* a done() is on the stack */
+        bool             broken;        /* libcurl cannot go on: it is only taken apart */
         struct CallList  calls[_CALL_STATE_MAX];
 
         char            *user_agent, *ca_file, *proxy, *no_proxy;

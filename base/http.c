@@ -43,7 +43,7 @@ static void call_end(HttpCall *c) {
 }
 
 /* libcurl cannot go on from an error of its own here: all transfers are lost, or (7.88, after ENOMEM) its table of sockets is half made and the next
- * use of it divides by zero. So the loop ends in order, and whoever looks after the process starts it again. */
+ * use of it divides by zero. So nothing is begun or told any more, the loop ends with this turn, and whoever looks after the process starts it again. */
 static void action(Http *h, curl_socket_t fd, int what) {
         CURLMcode e;
         int running;
@@ -56,6 +56,7 @@ static void action(Http *h, curl_socket_t fd, int what) {
 
                 (void) fault(&why, -ENOMEM, FAULT_INTERNAL, "libcurl cannot go on (%s); the process ends, to be started anew.", curl_multi_strerror(e));
                 log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
+                h->broken = true;
                 (void) sd_event_exit(h->event, 1);
         }
 }
@@ -94,6 +95,8 @@ static void settle(Http *h) {
 
         assert(!h->in_curl);
         do {
+                if (h->broken)
+                        return;
                 while ((c = first(h, CALL_DEAD)))
                         call_end(c);
                 while ((m = curl_multi_info_read(h->multi, &left))) {
@@ -116,7 +119,7 @@ static void tell(Http *h) {
         HttpCall *c;
 
         h->telling = true;
-        for (settle(h); (c = first(h, CALL_FINISHED)); settle(h)) {
+        for (settle(h); !h->broken && (c = first(h, CALL_FINISHED)); settle(h)) {
                 call_move(c, CALL_TELLING);
                 call_tell(c);
                 call_end(c);
@@ -201,6 +204,8 @@ int http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata, Http
         int r;
 
         assert(h && q && q->url && done);
+        if (h->broken)
+                return -ENOMEM;
         r = call_new(h, q, done, userdata, &c);
         if (r < 0)
                 return r;
@@ -229,7 +234,7 @@ HttpCall *http_call_cancel(HttpCall *c) {
 void http_call_resume(HttpCall *c) {
         Http *h = c ? c->http : NULL;
 
-        if (!c || !c->paused || c->state != CALL_LIVE || h->in_curl)
+        if (!c || !c->paused || c->state != CALL_LIVE || h->in_curl || h->broken)
                 return;
         c->paused = false;
         h->in_curl = true;

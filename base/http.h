@@ -9,7 +9,12 @@
  *   - plain http only over a unix socket, to a loopback or link-local address with the flag that says so, or never;
  *   - TLS 1.2 or newer, verification on; no compression is asked for; the answer's size is counted by us;
  *   - done() is called exactly once, from the loop, never from inside http_send(), and not after http_call_cancel();
- *     chunk() comes from the loop, too, but the first may come from inside the http_send() of its own call. Both may send and cancel. */
+ *     chunk() comes from the loop, too, but the first may come from inside the http_send() of its own call. Both may send and cancel;
+ *   - a request is made once, but for one case: a kept connection that breaks within a second, before any of the answer has come, is taken for one that
+ *     had been closed, and libcurl makes the request again on another. So the other side may see it twice.
+ *
+ * Where libcurl itself cannot go on (it is out of memory inside), no done() comes any more: that is logged and the loop ends with 1, so that systemd
+ * starts the process anew. What is on the disk then counts, as after any other end. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -85,7 +90,8 @@ int   http_configure(Http *h, const HttpOptions *options);      /* copied; for c
  * text) are borrowed until the next call of this function that returns 0, or http_free(): their owner knows where secrets may lie. -EINVAL: not http(s), with user info, query or fragment, or plain http to something other than loopback. */
 int   http_set_credentials(Http *h, const char *url, const char *const *headers, Fault *reterr);
 
-/* 0: done() will be called. Negative: it will not; -EINVAL/-EPERM for a URL that is not allowed, -ENOMEM. ret_call may be NULL. */
+/* 0: done() will be called. Negative: it will not; -EINVAL/-EPERM for a URL that is not allowed, -ENOMEM (also once libcurl cannot go on). ret_call may
+ * be NULL. */
 int       http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata, HttpCall **ret_call);
 void      http_call_resume(HttpCall *c);        /* not from inside a chunk(); a chunk() may come from inside it. NULL, and one that is not paused, is fine */
 HttpCall *http_call_cancel(HttpCall *c);        /* NULL is fine; returns NULL */

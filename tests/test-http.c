@@ -3,6 +3,7 @@
 /* base/http: what comes back, and the bad manners of servers that it is guaranteed against. */
 
 #include "tests/http-kit.h"
+#include "tests/oom.h"
 
 /* ── the good ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -278,6 +279,46 @@ TEST(a_request_costs_few_turns_of_the_loop) {
         CHECK(turns <= 3);
         printf("# turns for one request on a kept connection: %d\n", turns);
         CHECK_INT(sd_event_run(event, 300000), 0);              /* and afterwards the loop sleeps */
+}
+
+/* ── the end of libcurl ──────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool is_ending(sd_event *e) { return sd_event_get_exit_code(e, &(int) { 0 }) >= 0; }
+
+/* Two requests, since what one may not do to the half made thing the other's end might. */
+TEST(once_libcurl_cannot_go_on_nothing_is_begun_or_told) {
+        int ended = 0, told = 0;
+
+        if (!oom_is_here())
+                SKIP("the allocator is a sanitizer's");
+        for (Oom o = {}; oom_next(&o) && CHECK(o.n < 3000);) {
+                HttpRequest q = request("/ok");
+                Result r[2] = {};
+                sd_event *loop = NULL;
+                Http *h = NULL;
+                int before = 0, sent = 0;
+
+                if (!CHECK(sd_event_new(&loop) >= 0 && http_new(loop, &h) >= 0))
+                        return;
+                oom_begin(&o);
+                for (size_t i = 0; i < ELEMENTS(r); i++)
+                        sent += http_send(h, &q, on_done, &r[i], NULL) >= 0;
+                while (!is_ending(loop) && r[0].done + r[1].done < sent) {
+                        before = r[0].done + r[1].done;
+                        (void) sd_event_run(loop, UINT64_MAX);
+                }
+                oom_end();
+                if (is_ending(loop)) {
+                        ended++;
+                        CHECK_INT(r[0].done + r[1].done, before);
+                        CHECK(http_send(h, &q, on_done, &r[0], NULL) < 0);
+                } else
+                        told++;
+                (void) http_free(h);
+                (void) sd_event_unref(loop);
+        }
+        printf("# ended %d times, told %d times\n", ended, told);
+        CHECK(ended > 0 && told > 0);
 }
 
 int main(void) {
