@@ -133,26 +133,17 @@ check-faults-now: tests
 # The two that are left out are about memory that valgrind has in its own hands: what is locked, what freed blocks hold.
 check-valgrind: tests ## the unit tests under valgrind
 	@tests/lab/deps.sh build test
-	@$(binaries) MOLECULE_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
+	@env -u MOLECULE_LONG $(binaries) MOLECULE_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect" \
 		perl tests/lab/check.pl $(filter-out %/test-arena %/test-heap,$(UNIT))
 
 analyze: ## gcc -fanalyzer over what is shipped; every finding that is not judged in tests/lab/analyzer.txt is an error
 	@tests/lab/analyze.sh "$(subst ",\",$(ALLCPPFLAGS)) -std=gnu17" $(filter-out tests/%,$(SOURCES)) $(LAUNCH)
 
-check-all: ## everything there is, in its long version: a day
-	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check
-	@MOLECULE_LONG=1 $(MAKE) --no-print-directory check-instance
-	@$(MAKE) --no-print-directory check-contract
-	@$(MAKE) --no-print-directory check-package
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory analyze
-	@$(MAKE) --no-print-directory check-valgrind
-	@$(MAKE) --no-print-directory coverage
-	@$(MAKE) --no-print-directory check-sim SEEDS=100000
-	@$(MAKE) --no-print-directory fuzz RUNS=10000000
-	@$(MAKE) --no-print-directory bench-fleet
-	@$(MAKE) --no-print-directory check-faults
-	@$(MAKE) --no-print-directory soak HOURS=8
+check-all: ## everything there is, in its long version: a day; goes on behind what fails, and names it at the end
+	@failed=; for part in check check-instance check-contract check-package lint analyze check-valgrind coverage \
+		"check-sim SEEDS=100000" "fuzz RUNS=10000000" bench-fleet check-faults "soak HOURS=8"; do \
+		MOLECULE_LONG=1 $(MAKE) --no-print-directory $$part || failed="$$failed$${failed:+, }$$part"; \
+	done; echo "check-all: $${failed:+failed: }$${failed:-all passed}"; [ -z "$$failed" ]
 
 deb: ## the Debian package of what is committed, in build/deb; brings its own packages
 	@tests/lab/deps.sh build package
