@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A fleet on one control plane, which is killed three times. Called by `make bench-fleet`. $AGENTS of them (5000) are tests/tools/crowd, the daemon's
 own code without an engine; DAEMONS more are daemons as they are, with a real engine. In a network namespace of its own, whose loopback counts the
-bytes. A missed target is printed as missed and is no failure; the exit status is 1 only where something could not be measured. $TLS=yes puts TLS on
-it, whose handshakes cost the crowd more than all the rest; $STEADY is for how many seconds it is measured at rest (120)."""
+bytes. The exit status is 1 where something could not be measured or a target was missed; where the machine had no time for the crowd, what was missed
+then says so and is no failure. A peak of a few hundred agents is chance, and misses its target. $TLS=yes puts TLS on it, whose handshakes cost the
+crowd more than all the rest; $STEADY is for how many seconds it is measured at rest (120)."""
 
 import os
 import re
@@ -25,7 +26,7 @@ AGENTS, DAEMONS, TLS = int(os.environ.get("AGENTS") or 5000), 20, os.environ.get
 RAMP, WARM, STEADY, REST = 60, 60, int(os.environ.get("STEADY") or 120), 20
 DOWN = (0, 5, 20)                                           # seconds that the control plane is away
 BACK, AFTER = 90, 90                                        # the target; for how long the peak is looked for at least
-PATIENCE, LATE = 600, 2                                     # with a machine that has no time for it; by so much a peak says little
+PATIENCE, LATE = 600, 2                                     # with a machine that has no time for it; by so much a figure says little
 KINDS = ("poll", "health", "reports", "pins", "register")
 HEADS = ("", "value", "beside", "over steady", "target", "")
 
@@ -71,7 +72,7 @@ class Fleet:
         self.crowd = Crowd(f"{lab.where}/crowd", self.plane, AGENTS)
         self.daemons = [Daemon(lab, self.plane, number) for number in range(DAEMONS)]
         self.crowd.start(RAMP)
-        self.steady = None                                  # requests a second
+        self.steady, self.missed = None, 0                  # requests a second; targets
 
     def cpu(self):
         """Of the control plane, of the crowd, of the daemons: seconds so far."""
@@ -97,21 +98,20 @@ class Fleet:
         yield Row("CPU of an agent", f"{cpu[1] / AGENTS * 6e4:.2f} ms a minute", f"a daemon with its engine {cpu[2] / DAEMONS * 6e4:.2f} ms")
 
     def outage(self, down):
-        for daemon in self.daemons:
-            daemon.mark()
         self.crowd.outage()
         cpu = self.cpu()
         killed = boot()
         self.plane.process.kill()
         self.plane.process.wait()
-        time.sleep(down)
+        for daemon in self.daemons:
+            daemon.mark()                                   # now that nobody answers
+        time.sleep(max(0, killed + down - boot()))
         self.plane.start()
         back = boot()
         say(f"killed, away for {back - killed:.1f} s")
         cpu[0] = 0                                          # another process
-        well = self.crowd.all_well(int(back), PATIENCE) + 1
-        wait_for(lambda: all(daemon.is_back() for daemon in self.daemons), 120, "the daemons to be back", 0.5)
-        all_back = max(well - back, 0)
+        wait_for(lambda: all(daemon.is_back() for daemon in self.daemons), PATIENCE, "the daemons to be back", 0.5)
+        all_back = max(boot(), self.crowd.all_well(int(back), PATIENCE) + 1) - back
         time.sleep(max(0, back + AFTER - boot()))
         took, cpu = boot() - killed, [now - then for now, then in zip(self.cpu(), cpu)]
         rows = self.crowd.between(int(killed), boot() - 1)
@@ -122,11 +122,20 @@ class Fleet:
         name = f"killed, away for {down} s: "
         late = max(row["late"] for row in rows)
         if late >= LATE:
-            say(f"the machine has no time for the crowd: {late:.0f} s late, so the peaks say little")
-        yield Row(name + "most in a second", f"{peak}", f"CPU of both sides {cpu[0] / took * 100:.0f} % and {cpu[1] / took * 100:.0f} % of a core",
-                  f"{peak / self.steady:.2f}", "<= 2", peak <= 2 * self.steady)
-        yield Row("  all are back", f"{all_back:.0f} s", f"failed in a second: {max(row['error'] for row in rows)} at most", "", f"<= {BACK} s",
-                  all_back <= BACK)
+            say(f"the machine has no time for the crowd: {late:.0f} s late, so the figures say little")
+        yield self.judged(late, name + "most in a second", f"{peak}",
+                          f"CPU of both sides {cpu[0] / took * 100:.0f} % and {cpu[1] / took * 100:.0f} % of a core",
+                          f"{peak / self.steady:.2f}", "<= 2", peak <= 2 * self.steady)
+        yield self.judged(late, "  all are back", f"{all_back:.0f} s", f"failed in a second: {max(row['error'] for row in rows)} at most", "",
+                          f"<= {BACK} s", all_back <= BACK)
+
+    def judged(self, late, *cells):
+        *words, met = cells
+        if not met and late >= LATE:
+            words[2] += f"; {late:.0f} s late: not judged"
+            met = None
+        self.missed += met is False
+        return Row(*words, met)
 
     def end(self):
         self.crowd.stop()
@@ -163,9 +172,10 @@ def main():
         fleet.end()
     print()
     table(rows, HEADS)
-    print(f"\nbench-fleet: {f'could not measure: {broken}' if broken else 'ok'}, {time.monotonic() - began:.0f} s, "
+    print(f"\nbench-fleet: {f'could not measure: {broken}' if broken else 'measured'}, {time.monotonic() - began:.0f} s, "
           f"load at the end {os.getloadavg()[0]:.2f}")
-    return 1 if broken else 0
+    print(f"{fleet.missed} targets missed")
+    return 1 if broken or fleet.missed else 0
 
 
 if __name__ == "__main__":
