@@ -374,8 +374,10 @@ void step_forget(Flow *f) {
 }
 
 void step_erase(Flow *f) {
-        if (erases(f))
-                volumes_go(f);
-        else
+        if (!erases(f)) {
                 flow_next(f);
+                return;
+        }
+        f->w->work->cleared = true;
+        volumes_go(f);
 }

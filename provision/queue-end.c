@@ -106,6 +106,11 @@ static void apply_removed(const Queue *q, Workspace *w) {
         w->port = 0;
 }
 
+/* A removal that failed behind its key and its containers: nothing can be made again, whatever was told. Its volumes go as after any removal. */
+static bool is_half_removed(const Workspace *w, ReportState state) {
+        return state == REPORT_FAILED && w->work->cleared && !w->work->local && !w->next;
+}
+
 /* A roll's own image counts from now on, in place of what the operator's job said, until the pin moves. */
 static int apply_rolled(Workspace *w) {
         const Work *k = w->work;
@@ -187,7 +192,10 @@ static int apply_end(const Queue *q, Entry *e, ReportState state, Version *settl
                 r = apply_failed(q, w, state);
         if (removed)
                 apply_removed(q, w);
-        else if (state == REPORT_SUCCEEDED && w->work->type == JOB_DEPROVISION)
+        else if (is_half_removed(w, state)) {
+                apply_removed(q, w);
+                w->erase_at = grace_end(q);
+        } else if (state == REPORT_SUCCEEDED && w->work->type == JOB_DEPROVISION)
                 w->erase_at = 0;
         w->work = w->next;
         w->next = NULL;

@@ -42,6 +42,7 @@ typedef struct Work {
         uint32_t  deadline_seconds;
         bool      prune;
         WorkPhase phase;
+        bool      cleared;              /* in memory only: a removal that erases, its key and its containers are gone */
         char     *image_ref;            /* resolved at acceptance: job or pin */
         char     *image_over;           /* image_ref came from a roll's `images`: the digest of the pin at that time, or "none" */
         uint64_t  image_size_bytes;

@@ -114,4 +114,38 @@ TEST(every_question_in_every_way) {
         stop();
 }
 
+/* ── half gone ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Ten seconds of it in each turn that finds nothing to do. */
+static void pass(unsigned seconds) {
+        for (unsigned i = 0; i < seconds / 10; i++) {
+                while (sd_event_run(k.event, 3000) > 0)
+                        ;
+                clock_push(10 * USEC_PER_SEC);
+        }
+}
+
+/* Its key and its container went, and its volumes would not: it is not made again. They go as after any removal, once they can. */
+TEST(a_removal_that_failed_behind_the_key) {
+        start();
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+        world->volumes_held = true;
+        CHECK_STR(ended("workspace.deprovision", "{\"prune\":true}"), "failed:engine_error");
+        CHECK(entry()->w->removed && !entry()->w->settled && !entry()->w->wanted && running() == 0);
+        (void) kit_told(&k);
+        pass(1200);
+        CHECK(entry()->w->erase_at && entry()->last_error.code == FAULT_ENGINE_ERROR && running() == 0);
+        CHECK_STR(kit_told(&k), "");
+        k.time += (k.settings.volume_grace_seconds + 1) * USEC_PER_SEC;
+        pass(1200);
+        CHECK_STR(kit_told(&k), "running failed:engine_error running");         /* told once, and tried again since */
+        world->volumes_held = false;
+        pass(1200);
+        CHECK_STR(kit_told(&k), "succeeded");
+        CHECK(entry()->w->erase_at == 0);
+        for (int i = 0; i < WORLD_THINGS; i++)
+                CHECK(!world->volumes[i].there && !world->containers[i].there);
+        stop();
+}
+
 TEST_MAIN

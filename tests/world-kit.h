@@ -28,6 +28,7 @@ typedef struct World {
         Wrong       wrong;
         unsigned    made, page_status;
         bool        no_command, present, crash;   /* crash: of what is started, again and again */
+        bool        volumes_held;       /* none goes: something else uses them */
         WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
         size_t      tar_size;
         char        tar[65536], last_wrong[200];
@@ -185,6 +186,10 @@ static inline void world_volume(const ServerRequest *q, const char *name) {
 
         if (!v) {
                 world_refuse(q, 404, "no such volume");
+                return;
+        }
+        if (strcmp(q->method, "DELETE") == 0 && world->volumes_held) {
+                world_refuse(q, 409, "volume is in use");
                 return;
         }
         if (strcmp(q->method, "DELETE") == 0)
