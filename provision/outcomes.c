@@ -17,6 +17,7 @@ struct Outcomes {
         cJSON *reports[OUTCOMES_MAX];
         uint64_t added[OUTCOMES_MAX];   /* boottime; 0: before this start */
         size_t n, oldest;               /* a ring once it is full */
+        bool   unsaved;                 /* the disk has less than is here */
 };
 
 static void put(Outcomes *o, cJSON *report, uint64_t added) {
@@ -94,7 +95,14 @@ static int save(const Outcomes *o, const cJSON *last, Fault *reterr) {
         return record_write(o->state_fd, OUTCOMES_FILE, "outcomes", json, reterr);
 }
 
-int outcomes_save(const Outcomes *o, Fault *reterr) { return save(o, NULL, reterr); }
+int outcomes_save(Outcomes *o, Fault *reterr) {
+        int r = save(o, NULL, reterr);
+
+        o->unsaved = r < 0;
+        return r;
+}
+
+int outcomes_save_again(Outcomes *o) { return o->unsaved ? outcomes_save(o, NULL) : 0; }
 
 static int remember(Outcomes *o, const cJSON *report, uint64_t added) {
         const char *job_id = json_get_string(report, "job_id");

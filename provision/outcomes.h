@@ -31,4 +31,5 @@ int outcomes_promise(Outcomes *o, const cJSON *report, Fault *reterr);
 /* The same for what a start finds in other records, in memory alone, and as from before it: 1 where it was not there yet, 0 also where it is older than
  * a full ring; -ENOMEM. outcomes_save() then makes them durable in one write. */
 int outcomes_recall(Outcomes *o, const cJSON *report);
-int outcomes_save(const Outcomes *o, Fault *reterr);
+int outcomes_save(Outcomes *o, Fault *reterr);
+int outcomes_save_again(Outcomes *o);   /* what the disk would not take before, if there is any */

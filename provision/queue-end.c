@@ -474,6 +474,7 @@ void queue_end_unbegun(Queue *q, Entry *e, ReportState state, const Fault *why) 
 /* A final that the disk would not take: the flow is gone, so success is worked out anew from the world by running the job again; what failed or
  * was superseded is stored as it was. */
 void sweep_store_finals(Queue *q) {
+        (void) outcomes_save_again(q->outcomes);        /* ignoring: with the next sweep; they are answered from memory meanwhile */
         for (size_t i = 0; i < q->n_entries; i++) {
                 Entry *e = q->entries[i];
 

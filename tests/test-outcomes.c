@@ -252,6 +252,15 @@ TEST(what_cannot_be_written_is_kept_in_memory) {
         CHECK(outcomes_add(o, json, &g) < 0);
         CHECK_STR(kit_code(&g), "state_degraded");
         CHECK(outcomes_find(o, job_id(1)));
+        CHECK(outcomes_save_again(o) < 0);
+        CHECK_INT(unlinkat(d.fd, "outcomes", AT_REMOVEDIR), 0);
+        CHECK_INT(outcomes_save_again(o), 0);
+        (void) outcomes_free(o);
+        o = reopen(&d);
+        CHECK(outcomes_find(o, job_id(1)));
+        CHECK_INT(unlinkat(d.fd, "outcomes", 0), 0);
+        CHECK_INT(outcomes_save_again(o), 0);                   /* once */
+        CHECK(!test_dir_has(&d, "outcomes"));
 }
 
 int main(void) { return hash_init() < 0 ? 1 : test_run_all(); }
