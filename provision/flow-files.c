@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* The delivered files: which of them differ from what the volume holds, the old bytes of those (for undo), writing them, and reading them
- * back, because an exit status is not evidence. Only delivered names are ever written. */
+ * back, because an exit status is not evidence; so are the old bytes when they are put back. Only delivered names are ever written. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -22,12 +22,12 @@ static const SpecFile *file_at(const Flow *f) { return &spec(f)->files[f->index]
 
 static void fail_memory(Flow *f) { flow_fail(f, -ENOMEM, NULL); }
 
-static int read_file(Flow *f, EngineDone done) {
-        _cleanup_free_ char *path = str_printf("%s/%s", CONFIGS_PATH, file_at(f)->name);
+static int read_file(Flow *f, const char *container_id, const char *name, EngineDone done) {
+        _cleanup_free_ char *path = str_printf("%s/%s", CONFIGS_PATH, name);
 
         if (!path)
                 return -ENOMEM;
-        return engine_archive_get(f->context->engine, f->new_id, path, READ_MAX + TAR_EXTRA, done, f, &f->call);
+        return engine_archive_get(f->context->engine, container_id, path, READ_MAX + TAR_EXTRA, done, f, &f->call);
 }
 
 /* The one regular file of an answer; NULL data when it is none. */
@@ -41,8 +41,8 @@ static int one_file(const EngineAnswer *a, TarEntry *ret, Fault *reterr) {
         return r;
 }
 
-static bool is_same(const TarEntry *e, const SpecFile *file) {
-        return e->size == file->size && (e->size == 0 || memcmp(e->data, file->data, e->size) == 0);
+static bool is_same(const TarEntry *e, const void *data, size_t size) {
+        return e->size == size && (size == 0 || memcmp(e->data, data, size) == 0);
 }
 
 /* How a file was found: 1 with its bytes in *ret, 0 absent; negative: the answer was dealt with and the callback returns. */
@@ -95,7 +95,7 @@ static void on_compare(const EngineAnswer *a, void *userdata) {
 
         if (r < 0)
                 return;
-        if (r > 0 && is_same(&e, file)) {
+        if (r > 0 && is_same(&e, file->data, file->size)) {
                 compared(f, false);
                 return;
         }
@@ -125,7 +125,7 @@ void step_compare(Flow *f) {
                 compared(f, true);
                 return;
         }
-        flow_sent(f, read_file(f, on_compare));
+        flow_sent(f, read_file(f, f->new_id, file_at(f)->name, on_compare));
 }
 
 void step_keep(Flow *f) {
@@ -242,23 +242,26 @@ void step_seed(Flow *f) {
 
 /* ── read back ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void fail_read_back(Flow *f, const char *name, bool there) {
+        Fault why = {};
+
+        (void) fault(&why, -EIO, FAULT_ENGINE_ERROR, "The file '%s' was written but reads back %s.", name, there ? "different" : "absent");
+        flow_fail(f, -EIO, &why);
+}
+
 static void on_read_back(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         const SpecFile *file = file_at(f);
         TarEntry e = {};
-        Fault why = {};
         int r = file_read_as(f, a, &e);
 
         if (r < 0)
                 return;
-        if (r > 0 && is_same(&e, file)) {
+        if (r > 0 && is_same(&e, file->data, file->size)) {
                 f->index++;
                 step_read_back(f);
-                return;
-        }
-        (void) fault(&why, -EIO, FAULT_ENGINE_ERROR, "The file '%s' was written but reads back %s.", file->name,
-                     r > 0 ? "different" : "absent");
-        flow_fail(f, -EIO, &why);
+        } else
+                fail_read_back(f, file->name, r > 0);
 }
 
 void step_read_back(Flow *f) {
@@ -267,7 +270,7 @@ void step_read_back(Flow *f) {
         if (f->index >= spec(f)->n_files)
                 flow_next(f);
         else
-                flow_sent(f, read_file(f, on_read_back));
+                flow_sent(f, read_file(f, f->new_id, file_at(f)->name, on_read_back));
 }
 
 /* ── undo ────────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -289,14 +292,46 @@ static int undo_tar(const cJSON *undo, Tar *t) {
         return tar_end(t);
 }
 
+static const cJSON *undone_at(const Flow *f) { return cJSON_GetArrayItem(json_get(f->undo, "files"), (int) f->index); }
+
+static void undo_read_back(Flow *f);
+
+static void on_undo_read_back(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+        const cJSON *item = undone_at(f);
+        _cleanup_free_ uint8_t *data = NULL;
+        size_t size = 0;
+        TarEntry e = {};
+        int there = file_read_as(f, a, &e), r;
+
+        if (there < 0)
+                return;
+        r = base64_decode(item->valuestring, READ_MAX, &data, &size);
+        if (r < 0)
+                flow_fail(f, r, NULL);
+        else if (there && is_same(&e, data, size)) {
+                f->index++;
+                undo_read_back(f);
+        } else
+                fail_read_back(f, item->string, there > 0);
+}
+
+static void undo_read_back(Flow *f) {
+        const cJSON *item = undone_at(f);
+
+        if (item)
+                flow_sent(f, read_file(f, f->old_id, item->string, on_undo_read_back));
+        else
+                flow_next(f);
+}
+
 static void on_undone(const EngineAnswer *a, void *userdata) {
         if (flow_answered(userdata, a))
-                flow_next(userdata);
+                undo_read_back(userdata);
 }
 
 /* A file that was not there before stays: the engine has no way to remove one from a container that does not run. */
 void step_undo_files(Flow *f) {
-        _cleanup_json_ cJSON *undo = NULL;
         _cleanup_(tar_done) Tar t = {};
         Fault why = {};
         int r;
@@ -305,19 +340,21 @@ void step_undo_files(Flow *f) {
                 flow_next(f);
                 return;
         }
-        r = undo_load(f->context->dir, f->w->id, f->w->work->generation, &undo, &why);
+        f->index = 0;
+        f->undo = (cJSON_Delete(f->undo), NULL);
+        r = undo_load(f->context->dir, f->w->id, f->w->work->generation, &f->undo, &why);
         if (r < 0 && r != -ENOENT && r != -ENOMEM) {
                 /* One bad file must not keep the old version down. */
                 log_write(LOG_ERR, &(LogFields) { .workspace_id = f->w->id, .fault = &why },
                           "The kept files cannot be put back, the new version's stay: %s", why.text);
                 r = -ENOENT;
         }
-        if (r == -ENOENT || (r == 0 && cJSON_GetArraySize(json_get(undo, "files")) == 0)) {
+        if (r == -ENOENT || (r == 0 && cJSON_GetArraySize(json_get(f->undo, "files")) == 0)) {
                 flow_next(f);
                 return;
         }
         if (r >= 0)
-                r = undo_tar(undo, &t);
+                r = undo_tar(f->undo, &t);
         if (r >= 0)
                 r = engine_archive_put(f->context->engine, f->old_id, CONFIGS_PATH, t.data, t.size, on_undone, f, &f->call);
         if (r < 0)

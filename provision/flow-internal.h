@@ -72,7 +72,7 @@ struct Flow {
         bool               fresh[VOLUMES_MAX];  /* made by this job: nothing is in it but what this job put there */
         bool               give[VOLUMES_MAX];   /* to be given to the workspace's user: no version has settled on it yet */
         bool              *differs;             /* by file of the spec */
-        cJSON             *undo;                /* being collected */
+        cJSON             *undo;                /* being collected; later, put back */
         size_t             undo_bytes;
         bool               names_unknown;       /* a rename's answer was lost */
         bool               rename_refused;          /* once: the names are read anew, and the next refusal counts */

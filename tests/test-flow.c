@@ -148,4 +148,33 @@ TEST(a_removal_that_failed_behind_the_key) {
         stop();
 }
 
+/* ── what is put back ────────────────────────────────────────────────────────────────────────────────────────── */
+
+static char last_file(void) {
+        size_t offset = 0;
+        TarEntry e;
+        char c = 0;
+
+        while (tar_next(world->tar, world->tar_size, &offset, &e, NULL) > 0)
+                if (e.type == '0' && strstr(e.name, "config.yaml") && e.size == 1)
+                        c = ((const char *) e.data)[0];
+        return c;
+}
+
+/* "Rolled back" is not said of old bytes that are not there: the undo is tried again until they are. */
+TEST(an_undo_reads_back_what_it_puts_back) {
+        start();
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+        CHECK_INT(last_file(), 'a');
+        prepare_page();
+        world->lost_write = 2;                  /* the first are the new ones */
+        (void) kit_told(&k);
+        say("workspace.provision", SPEC("Yg=="));
+        CHECK(turn_until(is_final));
+        CHECK(strstr(kit_told(&k), "failed:rollback_failed"));
+        CHECK(turn_until(is_settled_running));
+        CHECK_INT(last_file(), 'a');
+        stop();
+}
+
 TEST_MAIN

@@ -28,6 +28,7 @@ typedef struct World {
         Wrong       wrong;
         unsigned    made, page_status;
         bool        no_command, present, crash;   /* crash: of what is started, again and again */
+        int         lost_write;         /* the n-th archive from now is taken, and nothing of it is kept; 0: none */
         bool        volumes_held;       /* none goes: something else uses them */
         WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
         size_t      tar_size;
@@ -159,7 +160,7 @@ static inline void world_container(const ServerRequest *q, const char *rest) {
         } else if (strncmp(verb, "/archive", 8) == 0 && strcmp(q->method, "GET") == 0) {
                 world_archive(q, verb);
                 return;
-        } else if (strncmp(verb, "/archive", 8) == 0) {
+        } else if (strncmp(verb, "/archive", 8) == 0 && !(world->lost_write > 0 && --world->lost_write == 0)) {
                 world->tar_size = q->body_size < sizeof world->tar ? q->body_size : 0;
                 memcpy(world->tar, q->body, world->tar_size);
         } else if (strncmp(verb, "/start", 6) == 0) {
