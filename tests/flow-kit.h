@@ -9,17 +9,20 @@
 
 #define FLOW_SPEC(files) \
         "{\"runtime\":\"codex\",\"platform_url\":\"https://p.example\",\"restart\":true,\"env\":{\"MY_TOKEN\":\"x\"}," \
-                    "\"config_files\":{\"config.yaml\":\"" files "\",\"b.md\":\"" files "\"},\"template_assets\":{\"prompts/deep/a.md\":\"eA==\"}}"
+                    "\"config_files\":{\"config.yaml\":\"" files "\",\"b.md\":\"" files "\"},\"template_assets\":{\"prompts/deep/a.md\":\"eA==\",\"prompts/deep/c.md\":\"eA==\"}}"
 
 static Server server;
 static QueueKit k;
 
 static inline Entry *entry(void) { return queue_find(k.q, KIT_WORKSPACE); }
 
-/* Time goes on where nothing happens: a second in a hundredth of it, so that a machine that is busy misses no deadline of ours. */
+/* Time goes on where nothing happens: a second in a hundredth of it, so that a machine that is busy misses no deadline of ours. Who has none may have
+ * it go faster. */
+static uint64_t flow_second = 10000;            /* microseconds */
+
 static inline bool turn_until(bool (*done)(void)) {
         for (int idle = 0; idle < 3000 && !done();) {
-                int r = sd_event_run(k.event, 10000);
+                int r = sd_event_run(k.event, flow_second);
 
                 if (r < 0)
                         return false;
@@ -42,8 +45,6 @@ static inline bool is_final(void) {
         return false;
 }
 
-static inline bool is_at_rest(void) { return is_final() && !entry()->flow && !entry()->w->work && !entry()->final; }
-
 static inline unsigned running(void) {
         unsigned n = 0;
 
@@ -59,10 +60,19 @@ static inline bool is_settled_running(void) {
         return t && t->running && running() == 1;
 }
 
+/* No job is left, and just one container runs, the settled one; or none where nothing is settled. */
+static inline bool is_over(void) {
+        const Entry *e = entry();
+
+        return e && !e->flow && !e->w->work && !e->w->next && !e->final && (e->w->settled ? is_settled_running() : running() == 0);
+}
+
+static inline bool is_at_rest(void) { return is_final() && !entry()->flow && !entry()->w->work && !entry()->final; }
+
 static inline void fresh(void) {
         world->page_status = 200;
         world->present = true;
-        world->no_command = false;
+        world->no_command = world->crash = world->other_image = false;
         world->wrong_at = world->wrong_left = world->wrongs = world->asked = 0;
 }
 
@@ -90,6 +100,13 @@ static inline void start(void) {
         CHECK_INT(engine_start(k.engine), 0);
         CHECK(turn_until(is_recovered));
         begin_anew();
+}
+
+/* The process ends where it stands, and a new one finds what is on the disk. */
+static inline void start_anew(void) {
+        kit_down(&k);
+        kit_up(&k, server.socket);
+        CHECK_INT(engine_start(k.engine), 0);
 }
 
 static inline void stop(void) {

@@ -98,9 +98,29 @@ static inline void kit_pin(QueueKit *k, const char *digest) {
                 abort();
 }
 
-static inline void kit_start_at(QueueKit *k, const char *engine_socket) {
+/* What a process is made of, over what the disk holds. */
+static inline void kit_up(QueueKit *k, const char *engine_socket) {
         const TrustedKeys nobody = {};
 
+        if (sd_event_new(&k->event) < 0 || http_new(k->event, &k->http) < 0 ||
+            engine_new(k->event, k->http, &(EngineOptions) { .socket_path = engine_socket, .timeout_usec = 60 * USEC_PER_SEC }, kit_engine_state,
+                       kit_engine_event, k, &k->engine) < 0 ||
+            images_new(k->event, k->engine, &(ImageOptions) { .stall_usec = 60 * USEC_PER_SEC, .stall_bytes = 1, .min_free_bytes = 1,
+                                                              .unknown_size_bytes = 1 }, &k->images) < 0 ||
+            pins_open(k->k.d.fd, &nobody, &k->pins, NULL) < 0 || kit_open(k, NULL) < 0)
+                abort();
+}
+
+static inline void kit_down(QueueKit *k) {
+        k->q = queue_free(k->q);
+        k->pins = pins_free(k->pins);
+        k->images = images_free(k->images);
+        k->engine = engine_free(k->engine);
+        k->http = http_free(k->http);
+        k->event = sd_event_unref(k->event);
+}
+
+static inline void kit_start_at(QueueKit *k, const char *engine_socket) {
         (void) log_set_level("error");          /* thousands of jobs end here */
         *k = (QueueKit) { .k = sealed_kit(), .time = KIT_NOW, .slug = "acme" };
         (void) snprintf(k->runtime, sizeof k->runtime, "%.30s/run", k->k.d.path);
@@ -112,13 +132,9 @@ static inline void kit_start_at(QueueKit *k, const char *engine_socket) {
                                    .stop_timeout_seconds = 1, .probe_path = "/healthz", .probe_timeout_seconds = 30, .crash_loop_restarts = 5,
                                    .crash_loop_window_seconds = 600, .volume_grace_seconds = 3600, .job_deadline_seconds = 900,
                                    .engine_wait_seconds = 600, .registries = kit_registries };
-        if (mkdirat(k->k.d.fd, "run", 0700) < 0 || sd_event_new(&k->event) < 0 || http_new(k->event, &k->http) < 0 ||
-            engine_new(k->event, k->http, &(EngineOptions) { .socket_path = engine_socket, .timeout_usec = 60 * USEC_PER_SEC }, kit_engine_state,
-                       kit_engine_event, k, &k->engine) < 0 ||
-            images_new(k->event, k->engine, &(ImageOptions) { .stall_usec = 60 * USEC_PER_SEC, .stall_bytes = 1, .min_free_bytes = 1,
-                                                              .unknown_size_bytes = 1 }, &k->images) < 0 ||
-            pins_open(k->k.d.fd, &nobody, &k->pins, NULL) < 0 || kit_open(k, NULL) < 0)
+        if (mkdirat(k->k.d.fd, "run", 0700) < 0)
                 abort();
+        kit_up(k, engine_socket);
         kit_pin(k, KIT_DIGEST);
 }
 
@@ -128,12 +144,7 @@ static inline void kit_start(QueueKit *k) { kit_start_at(k, "/nowhere"); }
 static inline void kit_stop(QueueKit *k) {
         if (!k->event)
                 return;
-        k->q = queue_free(k->q);
-        k->pins = pins_free(k->pins);
-        k->images = images_free(k->images);
-        k->engine = engine_free(k->engine);
-        k->http = http_free(k->http);
-        k->event = sd_event_unref(k->event);
+        kit_down(k);
         sealed_kit_done(&k->k);
 }
 #define _cleanup_queue_ _cleanup_(kit_stop)

@@ -61,14 +61,6 @@ static int turn_at;
 
 static bool is_there(void) { return world->asked >= turn_at || is_at_rest(); }
 
-static bool is_over(void) {
-        const Entry *e = entry();
-
-        if (!e || e->flow || e->w->work || e->w->next || e->final)
-                return false;
-        return e->w->settled ? is_settled_running() : running() == 0;
-}
-
 /* False: the job had ended before that. */
 static bool take_turn(const Turn *t, bool first) {
         bool reached;

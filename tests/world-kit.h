@@ -15,19 +15,22 @@ typedef enum Wrong {
         WRONG_ONCE,                     /* the same once */
         WRONG_404,                      /* somebody else took the thing away */
         WRONG_409,
-        WRONG_LOST,                     /* done, and the answer is lost */
+        WRONG_REFUSED,
+        WRONG_REFUSED_AGAIN,            /* the same twice */
+        WRONG_LOST,                     /* done, and the answer is lost; and once more, for libcurl asks again by itself */
+        WRONG_AWAY,                     /* the same for longer than an engine is waited for */
         WRONG_NONSENSE,                 /* done, and the answer is no answer */
-        WRONG_PORT,                     /* a port that is taken */
+        WRONG_PORT,                     /* a port that is taken, until another is tried */
         _WRONG_MAX,
 } Wrong;
 
-typedef struct WorldThing { bool there, running, created; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
+typedef struct WorldThing { bool there, running, created, crashes; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
 
 typedef struct World {
         _Atomic int asked, wrong_at, wrong_left, wrongs;        /* wrong_at: at which question from now; 0: none */
         Wrong       wrong;
         unsigned    made, page_status;
-        bool        no_command, present, crash;   /* crash: of what is started, again and again */
+        bool        no_command, present, crash, other_image;  /* crash: of what is made, again and again; other_image: is what the newest runs */
         int         lost_write;         /* the n-th archive from now is taken, and nothing of it is kept; 0: none */
         bool        volumes_held;       /* none goes: something else uses them */
         WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
@@ -75,7 +78,7 @@ static inline WorldThing *world_add(WorldThing *things, const char *name, const 
 
                 if (t->there)
                         continue;
-                *t = (WorldThing) { .there = true, .created = true };
+                *t = (WorldThing) { .there = true, .created = true, .crashes = world->crash };
                 (void) snprintf(t->id, sizeof t->id, "c%u", ++world->made);
                 (void) snprintf(t->name, sizeof t->name, "%.*s", (int) strcspn(name, "&\""), name);
                 (void) snprintf(t->labels, sizeof t->labels, "%.*s", labels ? (int) strcspn(labels + 9, "}") + 1 : 2, labels ? labels + 9 : "{}");
@@ -98,8 +101,9 @@ static inline const WorldThing *world_newest(void) {
 static inline void world_inspect(const ServerRequest *q, const WorldThing *t) {
         char body[3000];
 
-        (void) snprintf(body, sizeof body, "{\"Id\":\"%s\",\"Name\":\"/%s\",\"Image\":\"sha256:1234\",\"RestartCount\":%d,\"State\":{\"Status\":\"%s\","
-                        "\"Running\":%s,\"ExitCode\":1,\"StartedAt\":\"%u\"},\"Config\":{\"Labels\":%s}}", t->id, t->name, world->crash && t->starts == 1 && t == world_newest() ? 9 : 0,
+        (void) snprintf(body, sizeof body, "{\"Id\":\"%s\",\"Name\":\"/%s\",\"Image\":\"sha256:%s\",\"RestartCount\":%d,\"State\":{\"Status\":\"%s\","
+                        "\"Running\":%s,\"ExitCode\":1,\"StartedAt\":\"%u\"},\"Config\":{\"Labels\":%s}}", t->id, t->name,
+                        world->other_image && t == world_newest() ? "5678" : "1234", t->crashes && t->starts == 1 ? 9 : 0,
                         world_status(t), t->running ? "true" : "false", t->starts, t->labels);
         world_json(q, 200, body);
 }
@@ -259,24 +263,30 @@ static inline void world_take_away(const char *path) {
                 t->there = t->running = false;
 }
 
-/* True where the question was answered wrongly; where it is to be done first, the caller sees that by the count. */
+/* True where the question was answered wrongly; where it is to be done first, the caller sees that by the count. What goes wrong several times is one
+ * question: others come in between. */
 static inline bool world_go_wrong(const ServerRequest *q, const char *path) {
-        static const int statuses[_WRONG_MAX] = { [WRONG_500] = 500, [WRONG_ONCE] = 500, [WRONG_404] = 404, [WRONG_409] = 409, [WRONG_PORT] = 500 };
+        static const struct { int status, times; } ways[_WRONG_MAX] = {
+                [WRONG_500] = { 500, 3 }, [WRONG_ONCE] = { 500, 1 }, [WRONG_404] = { 404, 1 }, [WRONG_409] = { 409, 1 },
+                [WRONG_REFUSED] = { 400, 1 }, [WRONG_REFUSED_AGAIN] = { 400, 2 }, [WRONG_PORT] = { 500, 2 },
+                [WRONG_LOST] = { 0, 2 }, [WRONG_AWAY] = { 0, 20 }, [WRONG_NONSENSE] = { 0, 1 },
+        };
+        char question[sizeof world->last_wrong];
 
-        if (world->wrong_left == 0 && (world->wrong_at == 0 || --world->wrong_at > 0))
+        (void) snprintf(question, sizeof question, "%s %.150s", q->method, path);
+        if (world->wrong_left > 0 ? strcmp(question, world->last_wrong) != 0 : world->wrong_at == 0 || --world->wrong_at > 0)
                 return false;
         if (world->wrong_left == 0)
-                world->wrong_left = world->wrong == WRONG_500 ? 3 : world->wrong == WRONG_PORT ? 2 : 1;
+                world->wrong_left = ways[world->wrong].times;
         world->wrong_left--;
         world->wrongs++;
-        (void) snprintf(world->last_wrong, sizeof world->last_wrong, "%s %.150s", q->method, path);
+        (void) strcpy(world->last_wrong, question);
         if (world->wrong == WRONG_404)
                 world_take_away(path);
-        if (world->wrong != WRONG_LOST && world->wrong != WRONG_NONSENSE) {
-                world_refuse(q, statuses[world->wrong], world->wrong == WRONG_PORT ? "driver failed: port is already allocated" : "words of the engine");
-                return true;
-        }
-        return false;
+        if (ways[world->wrong].status == 0)
+                return false;
+        world_refuse(q, ways[world->wrong].status, world->wrong == WRONG_PORT ? "driver failed: port is already allocated" : "words of the engine");
+        return true;
 }
 
 static inline bool world_events(const ServerRequest *q) {
@@ -328,7 +338,7 @@ static inline bool world_serve(const ServerRequest *q) {
                 }
                 if (lockf(world_lock, F_ULOCK, 0) < 0)
                         abort();
-                if (world->wrongs != before && wrong == WRONG_LOST)
+                if (world->wrongs != before && (wrong == WRONG_LOST || wrong == WRONG_AWAY))
                         server_reset(q);
         }
         return true;

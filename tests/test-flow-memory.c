@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Memory that ends on a job's way: each allocation fails once, from the first question to the engine to the report, and on the way back of one that
+ * failed. Whatever failed: at most one end is told, of the two that there are, and then just one container of the workspace runs, the settled one. */
+
+#include "tests/oom.h"
+#include "tests/flow-kit.h"
+
+#define REMOVE "workspace.deprovision"
+#define PRUNE  "{\"prune\":true}"
+
+typedef struct Way { const char *name, *told, *first, *type, *spec; bool crash, removes; } Way;
+
+static const Way ways[] = {
+        { "a first version", "succeeded",          NULL,              "workspace.provision", FLOW_SPEC("YQ==") },
+        { "a next version",  "succeeded",          FLOW_SPEC("YQ=="), "workspace.provision", FLOW_SPEC("Yg==") },
+        { "a way back",      "failed:rolled_back", FLOW_SPEC("YQ=="), "workspace.provision", FLOW_SPEC("Yg=="), .crash = true },
+        { "a removal",       "succeeded",          FLOW_SPEC("YQ=="), REMOVE,                PRUNE, .removes = true },
+};
+
+static void prepare(const Way *w) {
+        begin_anew();
+        k.q->degraded = (Fault) {};
+        k.q->write_failures = 0;
+        if (w->first)
+                CHECK_STR(ended("workspace.provision", w->first), "succeeded");
+        fresh();
+        (void) kit_told(&k);
+        world->crash = w->crash;
+}
+
+/* An end may be told twice, as one that is undone at last is; but not two of them. */
+static bool is_one_end(const char *told) {
+        _cleanup_free_ char *copy = strdup(told);
+        char *rest = copy, *end = NULL;
+
+        for (char *word; (word = strsep(&rest, " "));) {
+                if (strcmp(word, "succeeded") != 0 && strncmp(word, "failed:", 7) != 0)
+                        continue;
+                if (end && strcmp(end, word) != 0)
+                        return false;
+                end = word;
+        }
+        return true;
+}
+
+static bool is_idle(void) { return is_over() || (!entry()->flow && !entry()->w->work && is_final()); }
+
+static void walk(const Way *w, const Oom *o) {
+        char told[sizeof k.told];
+
+        prepare(w);
+        say(w->type, w->spec);
+        oom_begin(o);
+        if (!turn_until(is_idle) && CHECK_INT(sd_event_get_state(k.event), SD_EVENT_FINISHED)) {
+                oom_end();
+                start_anew();           /* libcurl cannot go on: the process ends by itself */
+        }
+        oom_end();
+        fresh();
+        (void) strcpy(told, k.told);
+        if (!CHECK(is_one_end(told)) || !CHECK(oom_failed || strstr(told, w->told)))
+                printf("#   %s, allocation %ld: %s\n", w->name, o->n, told);
+        if (w->removes && !entry()->w->removed)
+                CHECK_STR(ended(w->type, w->spec), "succeeded");
+        if (!CHECK(turn_until(is_over)))
+                printf("#   %s, allocation %ld: %s\n", w->name, o->n, told);
+}
+
+TEST(each_allocation_of_each_way) {
+        int step = getenv("MOLECULE_LONG") ? 3 : 41;
+
+        if (!oom_is_here())
+                SKIP("the allocator is a sanitizer's");
+        start();
+        oom_ours_only = true;
+        flow_second = 1000;
+        for (size_t i = 0; i < ELEMENTS(ways); i++) {
+                Oom o = {};
+
+                for (; oom_next(&o) && CHECK(o.n < 20000); o.n += step - 1)
+                        walk(&ways[i], &o);
+                CHECK(o.n > 100);
+        }
+        stop();
+}
+
+TEST_MAIN
