@@ -21,8 +21,8 @@ from cases import must, same  # noqa: E402
 from lab import Lab, LabError, wait_for  # noqa: E402
 from proc import at_end  # noqa: E402
 from standin import StandIn  # noqa: E402
-from trial import FINALS, Trial  # noqa: E402
-from world import new_id, reported  # noqa: E402
+from trial import Trial  # noqa: E402
+from world import finals, new_id, reported  # noqa: E402
 
 QUICK = bool(os.environ.get("MOLECULE_QUICK"))
 SEED = os.environ.get("MOLECULE_SEED") or str(random.randrange(1 << 32))
@@ -106,9 +106,9 @@ class ReadOnly(Disk):
     def mend(self, agent):
         """A start on such a disk ends with words; then it is made well."""
         agent.stop()
-        said = len(agent.lines(""))
+        said = agent.said()
         status, _words = agent.run(timeout=30)
-        must(status > 0 and any("Cannot start" in line for line in agent.lines("")[said:]), f"a start on a read-only disk: {status}")
+        must(status > 0 and agent.lines("Cannot start", since=said), f"a start on a read-only disk: {status}")
         subprocess.run(["umount", self.state], check=True)
         self.image = shutil.copyfile(self.image, f"{self.image}.mended")        # another mount namespace may hold the old one a while longer
         subprocess.run(["e2fsck", "-fy", self.image], check=False, capture_output=True)
@@ -125,7 +125,7 @@ class Host(Trial):
             super().__init__(stage.lab, stage.lab.sites, prepare=disk.prepare)
         stage.sites.append(self.site)
         self.disk = disk
-        wait_for(self.site.host, 30, "the host's registration")
+        self.registered()
         self.run("make")
         self.bystander, self.before = self.workspace, self.site.container(self.workspace)
         wait_for(lambda: os.path.getsize(f"{self.site.agent.state}/ballast") == BALLAST, 10, "the ballast")
@@ -175,8 +175,8 @@ class Host(Trial):
         for job, order, workspace, version in orders:
             self.workspace, self.version = workspace, version
             final = wait_for(lambda o=order: self.alive() and self.final(o), LONG, "the job's end", 0.3)
-            finals = {report["state"] for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS}
-            same(len(finals), 1, f"ends: {finals}")
+            ends = {report["state"] for report in finals(self.site, order)}
+            same(len(ends), 1, f"ends: {ends}")
             wait_for(lambda j=job, f=final: self.agrees(j, f), 75, "a world that agrees", 0.3)
         self.run("make")
         self.quiet()

@@ -20,10 +20,10 @@ import urllib.parse
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import tap  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
-from lives import FINALS, JOBS, Life, images  # noqa: E402
+from lives import JOBS, Life, images  # noqa: E402
 from proc import end_now  # noqa: E402
 from proxy import Closed  # noqa: E402
-from world import new_id, spec  # noqa: E402
+from world import FINALS, new_id, spec  # noqa: E402
 
 SITES = int(os.environ.get("MOLECULE_KILL_SITES", "8"))
 CHOSEN = re.compile(os.environ.get("MOLECULE_KILL", ""))
@@ -116,7 +116,7 @@ class TrappedLife(Life):
         self.earlier |= {self.last}
         self.prepare(job)
         trap = self.site.trap = Trap(self.site, self.old, self.earlier, point, late)
-        order = self.last = self.order(job)
+        order = self.last = self.order()
         wait_for(lambda: trap.sprung.is_set() or (trap.final and trap.is_quiet()), 60, "the point or the job's end")
         if trap.sprung.is_set():
             self.site.agent.wait()

@@ -25,11 +25,10 @@ from names import SilentNames  # noqa: E402
 from proc import end_now  # noqa: E402
 from proxy import Proxy, drop_after, edit, reply  # noqa: E402
 from sealed import life  # noqa: E402
-from world import b64, events, new_id, now, spec  # noqa: E402
+from world import b64, events, finals, new_id, now, spec  # noqa: E402
 
 SIDE_BY_SIDE = 5
 LIMIT = 300                                                 # seconds until it gives up
-FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
 
 
 class Case:
@@ -57,8 +56,7 @@ class Case:
         """The job's end, stored once, and one container that runs and answers."""
         final = self.site.plane.final(order, timeout)
         must(final["state"] == state, f"{final['state']}: {final.get('error')}")
-        finals = [report for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS]
-        must(len(finals) == 1, f"{len(finals)} final reports")
+        must(len(finals(self.site, order)) == 1, "more final reports than one")
         wait_for(lambda: len(self.site.containers(workspace)) == 1, 12, "one container only")
         must(self.site.fetch(workspace)[0] == 200, "no page")
 

@@ -101,10 +101,15 @@ class Agent:
             return None
         return f"the agent ended by {signal.Signals(-status).name}\n{self.tail()}"
 
-    def lines(self, *words):
+    def said(self):
+        """How long the log is: lines(since=…) has what comes from here on."""
+        return os.path.getsize(self.log) if os.path.exists(self.log) else 0
+
+    def lines(self, *words, since=0):
         """Log lines that hold all the words."""
         try:
             with open(self.log, errors="replace") as file:
+                file.seek(since)
                 return [line.rstrip("\n") for line in file if all(word in line for word in words)]
         except FileNotFoundError:
             return []

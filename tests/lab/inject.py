@@ -115,6 +115,8 @@ class Watch:
         return self
 
     def attached(self):
+        if any(call.injected for call in read(self.log)):   # so soon that the process may have ended of it
+            return True
         if self.child.poll() is not None:
             raise LabError(f"strace ended with {self.child.returncode}")
         with open(f"/proc/{self.pid}/status") as file:

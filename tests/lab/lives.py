@@ -5,10 +5,10 @@ it, what it is, and what must be true once it has ended, however often the agent
 import hashlib
 import urllib.parse
 
+import world
 from lab import LabError, wait_for
-from world import b64, member, new_id, spec, volumes
+from world import finals, new_id, volumes
 
-FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
 JOBS = ("make", "replace", "replace badly", "remove")
 FILES = {1: {"config.yaml": b"version: one\n", "prompts/a.md": b"first\n"},
          2: {"config.yaml": b"version: two, and longer\n", "prompts/a.md": b"first\n", "prompts/b.md": b"new\n"},
@@ -53,13 +53,8 @@ class Life:
         found = self.site.container(self.workspace)
         self.old = found and found["Id"]
 
-    def order(self, job):
-        host = self.site.host()["host_id"]
-        if job == "remove":
-            return self.site.plane.order(host, "workspace.deprovision", self.workspace, spec={"prune": True})
-        files = {name: b64(data) for name, data in FILES[self.wanted].items()}
-        return self.site.plane.order(host, "workspace.provision", self.workspace, spec=spec(
-            image_ref=self.images[self.wanted], env={"DEMO_VERSION": str(self.wanted)}, config_files=files))
+    def order(self):
+        return world.order(self.site, self.workspace, self.wanted, self.images, FILES)
 
     def ended(self, job, order, timeout=5):
         """Waits for the job's end, and for a world that agrees with it: tidying is the sweep's. There is one final, whatever was tried."""
@@ -67,9 +62,9 @@ class Life:
         if final["state"] == "succeeded":
             self.version = self.wanted
         wait_for(lambda: self.agrees(job, final), 20, f"a world that agrees with '{final['state']}'", 0.2)
-        finals = [report for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS]
-        if len(finals) != 1:
-            raise LabError(f"{len(finals)} final reports: {finals}")
+        ends = finals(self.site, order)
+        if len(ends) != 1:
+            raise LabError(f"{len(ends)} final reports: {ends}")
 
     def agrees(self, job, final):
         """Raises what does not."""
@@ -96,12 +91,7 @@ class Life:
 
     def holds(self, ident):
         """The container is of the version that it should be: files, env and image."""
-        for name, data in FILES[self.version].items():
-            if member(self.lab.engine, ident, f"/configs/{name}")[1] != data:
-                raise LabError(f"/configs/{name} is not that of version {self.version}")
-        now = self.lab.engine.inspect(ident)
-        if f"DEMO_VERSION={self.version}" not in now["Config"]["Env"]:
-            raise LabError(f"env: {now['Config']['Env']}")
+        now = world.holds(self.lab.engine, ident, self.version, FILES)
         digests = self.lab.engine.get(f"/images/{now['Image']}/json")["RepoDigests"]
         if self.images[self.version] not in digests:
             raise LabError(f"runs {digests}, not {self.images[self.version]}")

@@ -67,7 +67,7 @@ class Victim(Life):
         self.prepare(job)
         strace = Strace(self.site.agent.process.pid, self.strace, point, self.signal)
         try:
-            order = self.ordered = self.order(job)
+            order = self.ordered = self.order()
             wait_for(lambda: self.reached(strace) or self.is_quiet(order), PATIENCE, "the point or the job's end", 0.02)
             hit, points = self.reached(strace), self.points()
             if hit:

@@ -6,12 +6,12 @@ import contextlib
 import os
 import time
 
+import world
 from lab import LabError, wait_for
 from proc import Ended
 from standin import IMAGES
-from world import b64, member, new_id, spec, volumes
+from world import finals, new_id, volumes
 
-FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
 JOBS = ("make", "replace", "remove")
 FILES = {1: {"config.yaml": b"version: one\n", "prompts/a.md": b"first\n"}, 2: {"config.yaml": b"version: two, and longer\n", "prompts/b.md": b"new\n"}}
 
@@ -22,19 +22,25 @@ class Trial:
     def __init__(self, lab, number, env=None, prepare=None):
         """env: more of the agent's environment. prepare: called with its state directory before it starts."""
         self.lab, self.site, self.env = lab, lab.site(network=f"molecule-{number}", registries="registry.example.com"), env
-        self.endings = 0                                    # how often it ended by itself, with words
+        self.since, self.endings = 0, 0                     # of the fault under way: where its log begins, how often the daemon ended by itself
+        self.may_end = ()                                   # words of an end in order that a fault may bring, once
         self.workspace, self.version, self.settled, self.more = None, 1, None, {}       # more: of the env of what is ordered
         if prepare:
             prepare(self.site.agent.state)
         self.site.agent.start(env=env)
 
     def order(self, job):
-        host = self.site.host()["host_id"]
-        if job == "remove":
-            return self.site.plane.order(host, "workspace.deprovision", self.workspace, spec={"prune": True})
-        files = {name: b64(data) for name, data in FILES[self.version].items()}
-        return self.site.plane.order(host, "workspace.provision", self.workspace, spec=spec(
-            image_ref=IMAGES[self.version], env={"DEMO_VERSION": str(self.version)} | self.more, config_files=files))
+        return world.order(self.site, self.workspace, 0 if job == "remove" else self.version, IMAGES, FILES, **self.more)
+
+    def registered(self):
+        wait_for(self.site.host, 90, "the host's registration")
+
+    def begins(self):
+        """A fault: what was said and done before is none of it."""
+        self.since, self.endings = self.site.agent.said(), 0
+
+    def says(self, *words):
+        return self.site.agent.lines(*words, since=self.since)
 
     def run(self, job, fault=None):
         """LabError when anything is not as it must be; else the job's end, and whether it had to be ordered once more."""
@@ -43,38 +49,52 @@ class Trial:
         elif job == "replace":
             self.version = 3 - self.version
         before = self.site.container(self.workspace)
-        with fault or contextlib.nullcontext():
-            order = self.order(job)
-            final = self.ended(order)
-            self.quiet()
-        if self.waiting():                                  # delivered, and not removed: the next start tells it once more, and removes it
-            self.site.agent.restart(env=self.env)
-            wait_for(lambda: not self.waiting(), 40, "an empty outbox after a start", 0.1)
+        final = self.under(fault, lambda: self.order(job))
         if final["state"] != "succeeded":
             self.explained(final)
             self.unharmed(job, before, final)
             final = self.ended(self.order(job))
         wait_for(lambda: self.agrees(job, final), 75, f"a world that agrees with '{final['state']}'", 0.3)
 
+    def under(self, fault, order):
+        """Orders with the fault in force; the end."""
+        self.begins()
+        with fault or contextlib.nullcontext():
+            final = self.ended(order())
+            removed = self.quiet()
+        if not removed:                                     # the next start tells it once more, and removes it
+            self.stopped()
+            self.site.agent.start(env=self.env)
+            wait_for(lambda: not self.waiting(), 40, "an empty outbox after a start", 0.1)
+        return final
+
+    def stopped(self):
+        status = self.site.agent.stop()
+        if status:
+            raise Ended(f"asked to stop, the agent ended with {status}; {self.says('')[-1:]}")
+
     def ended(self, order):
         """The one final report."""
         final = wait_for(lambda: self.alive() and self.final(order), 200, "the job's end", 0.4)
-        finals = {report["state"] for report in self.site.plane.job(order)["reports"] if report["state"] in FINALS}
-        if len(finals) != 1:
-            raise LabError(f"more than one end: {finals}")
+        ends = {report["state"] for report in finals(self.site, order)}
+        if len(ends) != 1:
+            raise LabError(f"more than one end: {ends}")
         return final
 
     def alive(self):
-        """It may end with words; whoever looks after services starts it again."""
-        process = self.site.agent.process
-        if process.running():
+        """It may end once, where and as the fault allows it; whoever looks after services starts it again."""
+        if self.site.agent.process.running():
             return True
-        words = [line for line in self.site.agent.lines("")[-3:] if " error " in line]
-        if process.wait() <= 0 or not words:
-            raise Ended(f"the agent ended with {process.wait()}; {(self.site.agent.lines('') or [''])[-1]}")
-        self.endings += 1
+        self.ends_well()
         self.site.agent.start(env=self.env)
         return True
+
+    def ends_well(self):
+        """It has ended: in order, with words that are allowed, and for the first time."""
+        status = self.site.agent.wait()
+        if status <= 0 or self.endings or not any(self.says(f" error {words}") for words in self.may_end):
+            raise Ended(f"the agent ended with {status}, {self.endings} times before; {self.says('')[-1:]}")
+        self.endings += 1
 
     def final(self, order):
         row = self.site.plane.job(order)
@@ -85,17 +105,17 @@ class Trial:
         return os.listdir(f"{self.site.agent.state}/outbox")
 
     def quiet(self):
-        """The reports are acknowledged, the record says so, the sweep has come."""
-        said = "Cannot remove a delivered report"
-        wait_for(lambda: not self.waiting() or self.site.agent.lines(said), 40, "an empty outbox", 0.05)
+        """The reports are acknowledged, the record says so, the sweep has come. Whether they could be removed, too."""
+        wait_for(lambda: not self.waiting() or self.says("Cannot remove a delivered report"), 40, "an empty outbox", 0.05)
         time.sleep(0.3)
+        return not self.waiting()
 
     def explained(self, final):
         """In words, with a code that says that it may be tried again, in the report and in the log."""
         error = final.get("error") or {}
         if final["state"] not in ("failed", "refused") or not error.get("message") or not (error.get("retryable") or error.get("code") == "rolled_back"):
             raise LabError(f"no end that explains itself and may be tried again: {final}")
-        if not self.site.agent.lines(error["message"]):
+        if not self.says(error["message"]):
             raise LabError(f"the log does not have the report's words: {final}")
 
     def unharmed(self, job, before, final):
@@ -118,13 +138,7 @@ class Trial:
         names = [(name, row["State"]) for row in found for name in row["Names"]]
         if names != [(f"/ws-{self.workspace}", "running")]:
             raise LabError(f"containers: {names}")
-        now = self.lab.engine.inspect(found[0]["Id"])
-        if f"DEMO_VERSION={self.version}" not in now["Config"]["Env"]:
-            raise LabError(f"env: {now['Config']['Env']}")
-        for name, data in FILES[self.version].items():
-            if member(self.lab.engine, found[0]["Id"], f"/configs/{name}")[1] != data:
-                raise LabError(f"/configs/{name} is not that of version {self.version}")
-        return True
+        return world.holds(self.lab.engine, found[0]["Id"], self.version, FILES)
 
     def degraded(self):
         """The codes that the control plane has of it; LabError before there is a heartbeat."""

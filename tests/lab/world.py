@@ -13,6 +13,7 @@ import uuid
 from lab import LabError, wait_for
 
 RUNTIME = "langgraph"
+FINALS = ("succeeded", "failed", "refused", "superseded", "conflict", "expired", "cancelled")
 
 
 def b64(text):
@@ -40,6 +41,31 @@ def payload(site, workspace, number, /, **fields):
             "workspace_id": workspace,
             "generation": str(number), "issued_at": moment(), "spec": spec()} | fields
     return {name: value for name, value in copy.deepcopy(made).items() if value is not None}
+
+
+def order(site, workspace, version, images, files, **env):
+    """Orders a version of a workspace: images and files have them by number, and the container knows its own. 0 is none: the workspace goes."""
+    host = site.host()["host_id"]
+    if not version:
+        return site.plane.order(host, "workspace.deprovision", workspace, spec={"prune": True})
+    return site.plane.order(host, "workspace.provision", workspace, spec=spec(
+        image_ref=images[version], env={"DEMO_VERSION": str(version)} | env, config_files={name: b64(data) for name, data in files[version].items()}))
+
+
+def holds(engine, container, version, files):
+    """The container is of that version, as order() ordered it: files and env."""
+    for name, data in files[version].items():
+        if member(engine, container, f"/configs/{name}")[1] != data:
+            raise LabError(f"/configs/{name} is not that of version {version}")
+    now = engine.inspect(container)
+    if f"DEMO_VERSION={version}" not in now["Config"]["Env"]:
+        raise LabError(f"env: {now['Config']['Env']}")
+    return now
+
+
+def finals(site, job):
+    """The reports of a job's end."""
+    return [report for report in site.plane.job(job)["reports"] if report["state"] in FINALS]
 
 
 def member(engine, container, path):
