@@ -8,7 +8,6 @@ such as 'make renameat:3 ' or 'xfs .*state/ws/ID '."""
 
 import itertools
 import os
-import queue
 import random
 import re
 import threading
@@ -22,6 +21,7 @@ from order import Order
 from proc import end_now
 from promises import Memory, tidy
 from trace import Places, Strace
+from work import Work
 
 QUICK = bool(os.environ.get("MOLECULE_QUICK"))
 BY_HAND = "MOLECULE_POINT" in os.environ
@@ -82,16 +82,16 @@ class Victim(Life):
         return points if hit or not point else []
 
 
-class Sweep:
-    """All jobs at all places; the answers are kept by (place, job)."""
+class Sweep(Work):
+    """All jobs at all places; the answers are kept by (place, job). What is to be tried are a point and how often yet."""
 
     def __init__(self, make, places, sample):
         """make(place, slot): a Victim; no two alive have the same slot. sample: how many points of a job at a place are tried in a hurry."""
-        self.make, self.places, self.sample = make, places, sample
-        self.lock, self.random = threading.Lock(), random.Random(SEED)
-        self.queues, self.known, self.tried, self.runs, self.hit, self.failed = {}, {}, {}, {}, {}, {}
+        super().__init__(itertools.product(places, JOBS))
+        self.make, self.places, self.sample, self.random = make, places, sample, random.Random(SEED)
+        self.known, self.tried, self.hit = {}, {}, {}
 
-    def reference(self, life):
+    def explore(self, life):
         """Goes through the jobs; twice before a whole run, since the first time some things are done that are not done again."""
         for job in JOBS if QUICK or BY_HAND else (*JOBS, "make", "replace"):
             self.known[job] = life.run(job)
@@ -105,13 +105,11 @@ class Sweep:
             chosen = sorted(self.random.sample(chosen, min(self.sample, len(chosen))), key=chosen.index)
         return chosen
 
-    def fill(self):
-        for place, job in itertools.product(self.places, JOBS):
-            chosen = self.tried[place, job] = self.chosen(place, job)
-            waiting = self.queues[place, job] = queue.Queue()
-            for point in chosen:
-                waiting.put((point, TRIES))
-            self.hit[place, job], self.runs[place, job], self.failed[place, job] = [], 0, 0
+    def draw(self):
+        for place, job in self.points:
+            self.tried[place, job], self.hit[place, job] = self.chosen(place, job), []
+            for point in self.tried[place, job]:
+                self.put((place, job), (point, TRIES))
 
     def how(self, job, point):
         """What Victim.crash() is told."""
@@ -121,26 +119,17 @@ class Sweep:
     def name(place, job, point):
         return f"{place} {job} {point}".strip()
 
-    def left(self, place, job=None):
-        return sum(self.queues[place, one].qsize() for one in JOBS if job in (one, None))
-
-    def take(self, place, job):
-        try:
-            return self.queues[place, job].get_nowait()
-        except queue.Empty:
-            return None, 0
-
     def way(self, place):
         """The jobs of one workspace; a replacement may follow another."""
         yield "make"
         yield "replace"
-        while self.left(place, "replace") > self.left(place, "remove"):
+        while self.left((place, "replace")) > self.left((place, "remove")):
             yield "replace"
         yield "remove"
 
     def attempt(self, life, job):
         """False where the site is no good any more."""
-        point, tries = self.take(life.place, job)
+        point, tries = self.take((life.place, job)) or (None, 0)
         try:
             came = life.run(job, point, self.how(job, point) if point else ())
         except Exception as error:
@@ -148,10 +137,10 @@ class Sweep:
             return False
         if point:
             with self.lock:
-                self.runs[life.place, job] += 1
+                self.ends[life.place, job]["run"] += 1
                 self.hit[life.place, job] += [came[-1].kind] if came else []
                 if tries > 1 and point.kind not in self.hit[life.place, job]:
-                    self.queues[life.place, job].put((self.moved(job, point, came), tries - 1))
+                    self.put((life.place, job), (self.moved(job, point, came), tries - 1))
         return True
 
     def moved(self, job, point, came):
@@ -162,8 +151,7 @@ class Sweep:
     def say(self, life, job, point, error):
         words = self.name(life.place, job, point or "left alone")
         with self.lock:
-            self.failed[life.place, job] += 1
-            tap.diag(f"failed: {words}: {error}")
+            self.answer((life.place, job), "bad", f"{words}: {error}")
             tap.diag(f"again: MOLECULE_POINT='^{re.escape(words)}'" + (f" MOLECULE_SEED={SEED}" if QUICK else ""))
             if not isinstance(error, LabError) or os.environ.get("MOLECULE_POINT"):
                 tap.diag(traceback.format_exc() + life.site.tail(60))
@@ -171,17 +159,11 @@ class Sweep:
     def live(self, place, slot):
         """Workspace after workspace until no point is left. After a failure the site is another one."""
         life, bad = None, 0
-        while self.left(place) and bad < 5:
-            try:
-                life = life or self.born(place, slot)
-                if not all(self.attempt(life, job) for job in self.way(place)):
-                    bad += 1
-                    end_now(life.site.end)
-                    life = None
-            except Exception as error:
+        while self.left(*((place, job) for job in JOBS)) and bad < 5 and not self.over.is_set():
+            life = life or self.born(place, slot)
+            if not all(self.over.is_set() or self.attempt(life, job) for job in self.way(place)):
                 bad += 1
-                with self.lock:
-                    tap.diag(f"{place}: {error!r}")
+                end_now(life.site.end)
                 life = None
 
     def born(self, place, slot):
@@ -193,21 +175,18 @@ class Sweep:
         began = time.monotonic()
         try:
             first = self.born(self.places[0], 0)
-            self.reference(first)
+            self.explore(first)
             end_now(first.site.end)
         except Exception:
             tap.ok(False, "the jobs, left alone", traceback.format_exc())
             return False
-        self.fill()
+        self.draw()
         tap.diag(", ".join(f"{job}: {len(points)} points" for job, points in self.known.items())
                  + f"; {sum(map(len, self.tried.values()))} to be tried, known after {time.monotonic() - began:.1f} s; MOLECULE_SEED={SEED}")
-        threads = [threading.Thread(target=self.live, args=(place, slot), daemon=True)
-                   for slot, place in enumerate(self.places * side_by_side) if slot // len(self.places) < self.left(place)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(limit - (time.monotonic() - began), 1))
-        for place, job in self.queues:
+        self.start((self.live, place, slot) for slot, place in enumerate(self.places * side_by_side)
+                   if slot // len(self.places) < self.left(*((place, job) for job in JOBS)))
+        self.finish(began + limit)
+        for place, job in self.points:
             self.judge(place, job)
         tap.diag(f"done after {time.monotonic() - began:.1f} s")
         return True
@@ -215,12 +194,13 @@ class Sweep:
     def judge(self, place, job):
         """Almost every run must have come to an end at some point, and almost every point of a whole run must have been one of these: how often
         some calls come is a matter of timing."""
-        tried, hit, left = {point.kind for point in self.tried[place, job]}, self.hit[place, job], self.left(place, job)
+        tried, hit, left = {point.kind for point in self.tried[place, job]}, self.hit[place, job], self.left((place, job))
+        ends = self.ends[place, job]
         unmet = tried.difference(hit)
         if not tried:
             return
         good = len(hit) >= max(1, min(len(tried) * 0.9, len(tried) - 1)) and (self.sample or BY_HAND or len(unmet) <= len(tried) / 10)
-        tap.ok(good and not self.failed[place, job] and not left, f"{self.name(place, job, '')}: {len(tried)} points, {len(tried - unmet)} met in "
-               f"{self.runs[place, job]} runs, {self.failed[place, job]} failed, {left} not tried")
+        tap.ok(good and not ends["bad"] and not left, f"{self.name(place, job, '')}: {len(tried)} points, {len(tried - unmet)} met in "
+               f"{ends['run']} runs, {ends['bad']} failed, {left} not tried")
         if unmet:
             tap.diag("not met: " + ", ".join(sorted(unmet)))

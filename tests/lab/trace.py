@@ -107,7 +107,7 @@ class Strace:
     """At a running process, from now until end(), or until its point has come."""
 
     def __init__(self, pid, log, point=None, number=signal.SIGKILL):
-        self.pid, self.log = pid, log
+        self.pid, self.log, self.point = pid, log, point
         if os.path.exists(log):
             os.unlink(log)
         self.process = Process([*options(log, point, number), "-p", str(pid)], f"{log}.said")
@@ -117,6 +117,13 @@ class Strace:
         self.process.check()
         with open(f"/proc/{self.pid}/status") as status:
             return re.search(r"^TracerPid:\t[1-9]", status.read(), re.M) and os.path.exists(self.log)
+
+    def came(self):
+        """Of a process that has ended: whether that was in the very call that the point is."""
+        self.process.wait(10)
+        with open(self.log, errors="replace") as lines:
+            names = re.findall(r"^(?:\d+ +)?(\w+)\(", lines.read(), re.M)
+        return self.point and names.count(self.point.call) == self.point.number and names[-1] == self.point.call
 
     def stopped(self):
         """Whether the process has come to a point that it is stopped at."""
