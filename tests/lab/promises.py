@@ -48,6 +48,9 @@ class Memory:
                 self.accepted(row)
             if row["final"] or reports:
                 self.floor(row)
+        for name in os.listdir(f"{self.state}/outbox"):
+            if not name.startswith("."):
+                self.stored(record(f"{self.state}/outbox/{name}"))
         for container in self.site.lab.engine.containers(**{"molecule.agent.org": self.site.plane.org_id}):
             self.container(container)
 
@@ -61,6 +64,11 @@ class Memory:
     def final(self, row):
         if self.outcomes.get(row["job_id"], self.own(row).get("state")) != row["final"]:
             raise LabError(f"devcp was told {row['final']} of job {row['job_id']}, and the disk does not know of it")
+
+    def stored(self, report):
+        """What waits to be told is told at the next start, whatever else is known then."""
+        if report["state"] in ("succeeded", "failed") and self.outcomes.get(report["job_id"], self.own(report).get("state")) != report["state"]:
+            raise LabError(f"{report['state']} of job {report['job_id']} is stored to be told, and the disk does not know of it")
 
     def own(self, row):
         """The outcome in the workspace's record where it is this job's."""
