@@ -5,8 +5,11 @@
 #       test: FILE NAME
 # FILE is a unit test (tests/test-x.c; all of it is run) or an integration test (tests/integration/x.t; NAME is a pattern for MOLECULE_CASES, only those cases
 # are run), a sweep (tests/fault/x.t; NAME is a pattern for MOLECULE_POINT, and more than one answer may fail) or tests/sim (NAME is the number of seeds; at
-# least one must fail). Works on a copy of the tree. MUTANTS chooses patches by a glob; with MOLECULE_QUICK a few are drawn by lot (MOLECULE_SEED draws the
-# same again) from those that need no host.
+# least one must fail). Of these two the head has a further line,
+#       says: PATTERN
+# which a reason given for a failure must match: the promise that is broken, and not whatever else goes wrong. Works on a copy of the tree. MUTANTS chooses
+# patches by a glob; with MOLECULE_QUICK a few are drawn by lot (MOLECULE_SEED draws the same again): of those that need no host, and one that only the order
+# of a trace shows.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$(pwd)
@@ -23,19 +26,24 @@ answer() {                              # answer ok|"not ok" WORDS [FILE-WITH-RE
         [ -z "${3:-}" ] || sed 's/^/# /' "$3" | tail -n 20
 }
 
+# Others, whose time is measured, may run beside it.
+build() {
+        nice make -C "$copy/tree" -j"$(nproc)" "$@"
+}
+
 # Builds what the test needs and runs it; its TAP goes to $copy/out. Not built is not run.
 run() {                                 # run FILE NAME
         case $1 in
         tests/sim)
-                make -C "$copy/tree" -j"$(nproc)" build/tests/sim/sim >"$copy/make" 2>&1 || return 2
+                build build/tests/sim/sim >"$copy/make" 2>&1 || return 2
                 (cd "$copy/tree" && timeout 600 build/tests/sim/sim --first 1 "$2") >"$copy/out" 2>&1 || true ;;
         *.c)
                 local program
                 program=build/tests/$(basename "$1" .c)
-                make -C "$copy/tree" -j"$(nproc)" "$program" >"$copy/make" 2>&1 || return 2
+                build "$program" >"$copy/make" 2>&1 || return 2
                 (cd "$copy/tree" && timeout 180 "$program") >"$copy/out" 2>&1 || true ;;
         *.t)
-                make -C "$copy/tree" -j"$(nproc)" all >"$copy/make" 2>&1 || return 2
+                build all >"$copy/make" 2>&1 || return 2
                 (cd "$copy/tree" && env -u MOLECULE_AGENTD -u MOLECULE_AGENTCTL -u MOLECULE_DEVCP -u MOLECULE_LAUNCH -u MOLECULE_QUICK -u MOLECULE_SEED \
                         MOLECULE_CASES="$2" MOLECULE_POINT="$2" timeout 600 "$1") >"$copy/out" 2>&1 || true ;;
         esac
@@ -55,13 +63,43 @@ chosen() {
                 printf '%s\n' "${among[@]}"
         else
                 echo "# MOLECULE_SEED=$seed" >&3
-                grep -lE '^test: tests/(test-|sim)' "${among[@]}" | shuf -n 6 --random-source=<(yes "$seed")
+                drawn 6 '^test: tests/(test-|sim)'
+                drawn 1 '^test: tests/fault/kill\.t \^order'
         fi
+}
+
+# Without a word for nothing to draw from, which MUTANTS may bring about.
+drawn() {                               # drawn N PATTERN: so many of those whose head has it
+        { grep -lE "$2" "${among[@]}" || true; } | shuf -n "$1" --random-source=<(openssl enc -aes-256-ctr -nosalt -pbkdf2 -pass "pass:$seed" </dev/zero 2>/dev/null)
+}
+
+# Whether the output shows what the patch takes away, and nothing else; words where it does not.
+complaint() {                           # complaint FILE NAME SAYS
+        local bad
+        bad=$(grep -c '^not ok' "$copy/out" || true)
+        if [ "$bad" = 0 ]; then
+                echo "nobody noticed"
+                return
+        fi
+        case $1 in
+        tests/sim | tests/fault/*)
+                if [ -z "$3" ]; then
+                        echo "its head has no line 'says: PATTERN'"
+                elif ! grep -qE -- "^#.*($3)" "$copy/out"; then
+                        echo "something fails, but nothing says '$3'"
+                fi ;;
+        *.t)
+                [ "$bad" = 1 ] && grep -q '^not ok 1 - ' "$copy/out" && grep -q '^ok 2 - the cases side by side ended in time' "$copy/out" ||
+                        echo "not just that case fails" ;;
+        *.c)
+                [ "$bad" = 1 ] && grep -q "^not ok [0-9]* - $2\$" "$copy/out" || echo "other tests fail, too" ;;
+        esac
 }
 
 exec 3>&1
 for patch in $(chosen); do
         read -r file name < <(sed -n 's/^test: //p' "$patch" | head -n 1)
+        says=$(sed -n '1,/^$/s/^says: //p' "$patch")
         words="$(basename "$patch" .patch): $file $name"
         if ! git -C "$copy/tree" apply --check "$root/$patch" 2>"$copy/why"; then
                 answer "not ok" "$words: the patch does not fit any more; make it anew" "$copy/why"
@@ -81,15 +119,9 @@ for patch in $(chosen); do
         if ! run "$file" "$name"; then
                 answer "not ok" "$words: does not build with the patch" "$copy/make"
         else
-                bad=$(grep -c '^not ok' "$copy/out" || true)
-                if [ "$bad" = 0 ]; then
-                        answer "not ok" "$words: nobody noticed" "$copy/out"
-                elif [[ $file == tests/fault/*.t ]]; then
-                        answer ok "$words: caught"
-                elif [[ $file == *.t ]] && { [ "$bad" != 1 ] || ! grep -q '^not ok 1 - ' "$copy/out" || ! grep -q '^ok 2 - the cases side by side ended in time' "$copy/out"; }; then
-                        answer "not ok" "$words: not just that case fails" <(grep '^\(not \)\?ok' "$copy/out")
-                elif [[ $file == *.c ]] && { [ "$bad" != 1 ] || ! grep -q "^not ok [0-9]* - $name\$" "$copy/out"; }; then
-                        answer "not ok" "$words: other tests fail, too" <(grep '^not ok' "$copy/out")
+                why=$(complaint "$file" "$name" "$says")
+                if [ -n "$why" ]; then
+                        answer "not ok" "$words: $why" "$copy/out"
                 else
                         answer ok "$words: caught"
                 fi
