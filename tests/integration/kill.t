@@ -9,7 +9,6 @@ had been, once, and the engine must hold just what the outcome says. MOLECULE_KI
 
 import json
 import os
-import queue
 import re
 import sys
 import threading
@@ -23,6 +22,7 @@ from lab import Lab, wait_for  # noqa: E402
 from lives import JOBS, Life, images  # noqa: E402
 from proc import end_now  # noqa: E402
 from proxy import Closed  # noqa: E402
+from work import Work  # noqa: E402
 from world import FINALS, new_id, spec  # noqa: E402
 
 SITES = int(os.environ.get("MOLECULE_KILL_SITES", "8"))
@@ -128,32 +128,23 @@ class TrappedLife(Life):
         return trap.names if not point else trap.sprung.is_set()
 
 
-class Work:
+class Kills(Work):
     """The points that are still to be tried, job by job, and the answers."""
 
     def __init__(self):
-        self.points = {job: queue.Queue() for job in JOBS}
-        self.lock, self.fired, self.missed = threading.Lock(), set(), []
+        super().__init__(JOBS)
+        self.fired, self.unmet = set(), []
 
-    def fill(self, job, names):
+    def draw(self, job, names):
         number = JOBS.index(job)
         for name in names:
             for late in (False, True):
                 # Before a poll's answer there is nothing: the poll was on its way long before the job.
                 number += 1
                 if (late or not name.startswith("poll")) and CHOSEN.search(f"{job}: {name}") and number % SHARE == 0:
-                    self.points[job].put((name, late))
+                    self.put(job, (name, late))
 
-    def take(self, job):
-        try:
-            return self.points[job].get_nowait()
-        except queue.Empty:
-            return None, False
-
-    def left(self):
-        return sum(points.qsize() for points in self.points.values())
-
-    def answer(self, job, point, late, sprung, error=None):
+    def came(self, job, point, late, sprung, error=None):
         with self.lock:
             kind = point.rsplit(" #", 1)[0]
             name = f"{job}: killed {'after' if late else 'before'} {point}"
@@ -163,11 +154,11 @@ class Work:
                 tap.ok(True, name)
                 self.fired.add((job, kind, late))
             else:
-                self.missed.append((job, point, kind, late))
+                self.unmet.append((job, point, kind, late))
 
     def judge_missed(self):
         """A point that a run did not come by: only what is a matter of timing, and then another of its kind must have been tried."""
-        for job, point, kind, late in self.missed:
+        for job, point, kind, late in self.unmet:
             good = kind in FLICKERING and (kind == "report running" or (job, kind, late) in self.fired)
             tap.ok(good, f"{job}: {'after' if late else 'before'} {point}: fewer of these in that run", "the point was not reached")
 
@@ -176,25 +167,25 @@ def way(work):
     """The jobs of one workspace. What fails leaves things as they were, and has the most points: again, while it has the most left."""
     for job in JOBS:
         yield job
-        while job == "replace badly" and work.points[job].qsize() > work.points["make"].qsize():
+        while job == "replace badly" and work.left(job) > work.left("make"):
             yield job
 
 
 def live(life, work):
     """Workspace after workspace, until no point is left."""
-    while work.left():
+    while work.left() and not work.over.is_set():
         for job in way(work):
-            point, late = work.take(job)
+            point, late = work.take(job) or (None, False)
             try:
                 sprung = life.run(job, point, late)
             except Exception:
-                work.answer(job, point or "nothing", late, False, traceback.format_exc() + life.site.tail(60))
+                work.came(job, point or "nothing", late, False, traceback.format_exc() + life.site.tail(60))
                 life.site.trap = Trap(life.site, None)
                 if not life.site.agent.process.running():
                     life.site.agent.start()
                 break
             if point:
-                work.answer(job, point, late, sprung)
+                work.came(job, point, late, sprung)
 
 
 def test(lab, began):
@@ -202,19 +193,15 @@ def test(lab, began):
     lives = [TrappedLife(lab, versions[number], number) for number in range(SITES)]
     for life in lives:
         wait_for(life.site.host, 30, "the host's registration")
-    work = Work()
+    work = Kills()
     for job in JOBS:
         names = lives[0].run(job)
         tap.diag(f"{job}: " + ", ".join(names))
-        work.fill(job, names)
+        work.draw(job, names)
     tap.diag(f"{work.left()} points, known after {time.monotonic() - began:.1f} s")
-    threads = [threading.Thread(target=live, args=(life, work), daemon=True) for life in lives]
-    threads.append(threading.Thread(target=reboot_or_say, args=(lab, versions[0][1], work), daemon=True))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT - (time.monotonic() - began))
-    tap.ok(work.left() == 0 and not any(thread.is_alive() for thread in threads), "the whole of it ended in time")
+    work.start([*((live, life, work) for life in lives), (reboot, lab, versions[0][1], work)])
+    work.finish(began + LIMIT)
+    tap.ok(work.drawn and work.left() == 0, "the whole of it was tried in time")
     work.judge_missed()
 
 
@@ -244,13 +231,6 @@ def reboot(lab, image, work):
         is_(site.container(workspace)["Id"], before[workspace], "reboot: the same container runs again")
         is_(wait_for(lambda: site.fetch(workspace), 10, "its page")[0], 200, "reboot: it answers")
     end_now(site.end)
-
-
-def reboot_or_say(lab, image, work):
-    try:
-        reboot(lab, image, work)
-    except Exception:
-        work.answer("reboot", "nothing", False, False, traceback.format_exc())
 
 
 def main():
