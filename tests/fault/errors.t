@@ -128,7 +128,6 @@ def judge(work):
     for (job, error), ends in sorted(work.ends.items()):
         tried = ends["hit"] + ends["bad"]
         tap.ok(not ends["bad"] and few(ends), f"{job}: {error} at {tried} points{work.counts((job, error))}")
-    work.enough(QUICK)
 
 
 def way(work):
@@ -202,15 +201,16 @@ STAY = (("fsync", "EIO"), ("openat", "EROFS"), ("fsync", "ENOSPC"), ("renameat",
 
 
 def faults_that_stay(life):
+    """Those that were chosen."""
     life.begin()
-    for call, error in STAY[:1] if QUICK else STAY:
-        if not CHOSEN.search(f"stays:{call}:{error}"):
-            continue
+    chosen = [(call, error) for call, error in (STAY[:1] if QUICK else STAY) if CHOSEN.search(f"stays:{call}:{error}")]
+    for call, error in chosen:
         try:
             life.stays(call, error)
             tap.ok(True, f"two failures: {error} of each {call}")
         except Exception as raised:
             tap.ok(False, f"two failures: {error} of each {call}", f"{raised}\n{life.site.tail(LINES)}")
+    return chosen
 
 
 def test(lab, began):
@@ -221,9 +221,11 @@ def test(lab, began):
     plan(work, lives)
     tap.diag(f"seed {SEED}: {work.left()} points, known after {time.monotonic() - began:.1f} s")
     work.start((starts if number >= SITES - 2 else live, life, work) for number, life in enumerate(lives))
-    faults_that_stay(stubborn)
+    stay = faults_that_stay(stubborn)
     work.finish(began + LIMIT)
     judge(work)
+    if work.drawn or not stay:
+        work.enough(QUICK)
 
 
 def main():

@@ -129,7 +129,7 @@ class Site:
             "launcher": binary("molecule-launch")} | settings,
             {"provision-secret": self.plane.provision_secret, "admin-token": self.plane.admin_token})
 
-    def start(self, registered=30):
+    def start(self, registered=90):
         """The agent; registered: seconds to wait for devcp to know the host, 0 does not wait."""
         self.agent.start()
         if registered:

@@ -9,10 +9,12 @@ from trace import BY_FILE, CALLS, OPENING
 
 
 class Order:
-    """Of one trace, and one directory. files: made or written, and not yet durable. names: given, and not yet durable in their directory."""
+    """Of one trace, and one directory. files: made or written, and not yet durable. names: given, and not yet durable in their directory. sent, renamed: how
+    often; a trace without either shows nothing."""
 
     def __init__(self, root, places):
         self.root, self.places, self.files, self.names, self.wrong = os.path.realpath(root), places, set(), set(), []
+        self.sent = self.renamed = 0
 
     def here(self, path):
         return path.startswith(self.root)
@@ -23,11 +25,12 @@ class Order:
                 call = re.match(r"(?:\d+ +)?(\w+)\((.*) = (?!-1)", line)
                 if call and call[1] in CALLS:
                     self.call(call[1], call[2])
-        return self.wrong
+        return self.wrong if self.sent and self.renamed else [f"the trace has {self.sent} things sent and {self.renamed} names given"]
 
     def call(self, call, words):
         what = self.places.what(call, words)
         if what and what.startswith(("engine", "control plane")):
+            self.sent += 1
             self.wrong += [f"{what} is sent while {self.places.short(path)} is not durable" for path in sorted(self.files | self.names)]
         elif call in ("renameat", "rename", "renameat2"):
             self.rename(words)
@@ -42,6 +45,7 @@ class Order:
         before = self.places.named(words.rpartition(', "')[0].rpartition(",")[0])
         after = self.places.named(words)
         if self.here(after):
+            self.renamed += 1
             self.wrong += [f"{self.places.short(after)} gets its name before it is durable"] if before in self.files else []
             self.files.discard(before)
             self.names.discard(before)

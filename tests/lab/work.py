@@ -97,6 +97,8 @@ class Work:
         self.join(until)
         self.over.set()
         self.join(time.monotonic() + PATIENCE)
+        if not self.threads:
+            return
         with self.lock:
             hang = [f"hangs: {self.doing.get(thread)}" for thread in self.threads if thread.is_alive()]
             tap.ok(not hang and not self.broken, "every thread came to its end", "\n".join(hang + self.broken))
