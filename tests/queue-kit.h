@@ -228,3 +228,32 @@ static inline const char *kit_say(QueueKit *k, const Say *s) {
 }
 
 #define SAY(...) kit_say(&k, &(Say) { __VA_ARGS__ })
+
+#define KIT_CANCEL(n) "{\"job_id\":\"44444444-4444-4444-8444-0000000000" #n "\"}"
+
+/* As if it had been carried out. */
+static inline void kit_settle(QueueKit *k, const char *id) {
+        Workspace *w = queue_find(k->q, id)->w;
+
+        w->settled = version_copy(w->wanted);
+        w->settled->container_id = strdup("c0ffee");
+        free(w->settled->image_ref);
+        w->settled->image_ref = strdup(KIT_CODEX);
+        w->work = work_free(w->work);
+        CHECK_INT(queue_save(k->q, queue_find(k->q, id), NULL), 0);
+}
+
+/* What a round leaves behind would make the next one longer, without end. */
+static inline void kit_forget(QueueKit *k) {
+        Queue *q = k->q;
+
+        while (q->host->n_jobs > 0)
+                host_job_free(q->host->jobs[--q->host->n_jobs]);
+        cJSON_Delete(q->host->finals);
+        q->host->finals = cJSON_CreateArray();
+        q->outcomes = outcomes_free(q->outcomes);
+        (void) unlinkat(k->k.d.fd, "outcomes", 0);
+        CHECK_INT(outcomes_open(k->k.d.fd, &q->outcomes, NULL), 0);
+        q->degraded = (Fault) {};
+        q->write_failures = 0;
+}

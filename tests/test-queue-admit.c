@@ -17,18 +17,6 @@
 
 static Entry *entry(QueueKit *k, const char *id) { return queue_find(k->q, id); }
 
-/* As if it had been carried out. */
-static void settle(QueueKit *k, const char *id) {
-        Workspace *w = entry(k, id)->w;
-
-        w->settled = version_copy(w->wanted);
-        w->settled->container_id = strdup("c0ffee");
-        free(w->settled->image_ref);
-        w->settled->image_ref = strdup(KIT_CODEX);
-        w->work = work_free(w->work);
-        CHECK_INT(queue_save(k->q, entry(k, id), NULL), 0);
-}
-
 /* ── a workspace's ───────────────────────────────────────────────────────────────────────────────────────────── */
 
 TEST(order_is_by_generation) {
@@ -90,7 +78,7 @@ TEST(what_is_refused) {
         CHECK_STR(SAY(.type = PROVISION, .spec = TIER4, .generation = 1), "accepted");
         CHECK_STR(SAY(.type = PROVISION, .spec = TIER4, .generation = 1, .workspace = W2), "refused:port_unavailable");
         CHECK_STR(SAY(.type = PROVISION, .spec = TIER4, .generation = 2), "accepted");
-        settle(&k, KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         CHECK_STR(SAY(.type = PROVISION, .spec = TIER4, .generation = 1, .workspace = W2), "refused:port_unavailable");
         k.settings.max_workspaces = 1;
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1, .workspace = W2), "refused:too_large");
@@ -150,7 +138,7 @@ TEST(jobs_that_take_time) {
         CHECK_STR(SAY(.type = "image.ensure", .spec = "{\"runtime\":\"codex\"}", .job = 81), "accepted");
         CHECK_STR(SAY(.type = "image.ensure", .spec = "{\"runtime\":\"codex\"}", .job = 81), "running");
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        settle(&k, KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         CHECK_STR(SAY(.type = "workspace.console", .spec = "{}", .dry = true), "dry:accepted");
         CHECK_STR(SAY(.type = "host.redeploy", .spec = "{}", .generation = 2, .dry = true), "dry:accepted");
         CHECK_STR(SAY(.type = "host.redeploy", .spec = "{}", .generation = 2, .job = 82), "accepted");
@@ -191,8 +179,6 @@ TEST(teardown_takes_the_slug) {
 
 /* ── cancel ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-#define CANCEL(n) "{\"job_id\":\"44444444-4444-4444-8444-0000000000" #n "\"}"
-
 TEST(cancel) {
         _cleanup_queue_ QueueKit k = {};
         Entry *e;
@@ -201,32 +187,32 @@ TEST(cancel) {
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1, .job = 11), "accepted");
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 2, .job = 12), "accepted");
         e = entry(&k, KIT_WORKSPACE);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(12), .dry = true), "dry:accepted");
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(12), .dry = true), "dry:accepted");
         kit_disk_full(true);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(12)), "");           /* said again by the control plane */
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(12)), "");           /* said again by the control plane */
         kit_disk_full(false);
         CHECK(e->w->next != NULL);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(12)), "cancelled succeeded");
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(12)), "cancelled succeeded");
         CHECK(e->w->next == NULL);
         e->w->work->phase = WORK_SWAPPING;
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(11)), "failed:too_late");
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(11)), "failed:too_late");
         e->w->work->phase = WORK_BEGUN;
         e->w->work->reported = true;
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(11)), "failed:too_late");
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(11)), "failed:too_late");
         e->w->work->reported = false;
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(11)), "cancelled succeeded");
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(11)), "cancelled succeeded");
         CHECK(e->w->work == NULL);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(11)), "failed:too_late");
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(99)), "succeeded");  /* not seen yet: it never runs */
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(11)), "failed:too_late");
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(99)), "succeeded");  /* not seen yet: it never runs */
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 9, .job = 99), "again:cancelled");
 
         CHECK_INT(queue_cancel_local(k.q, kit_job_id(98), &(Fault) {}), -ENOENT);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 10), "accepted");
-        settle(&k, KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         CHECK_STR(SAY(.type = "host.redeploy", .spec = "{}", .generation = 1, .job = 61), "accepted");
         k.q->recovered = true;
         queue_run(k.q);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(61)), "succeeded");
+        CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(61)), "succeeded");
         CHECK(k.q->host->jobs[0]->cancelled);
 }
 
@@ -240,7 +226,7 @@ TEST(by_hand) {
         CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &f), -ENOENT);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
         CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), -EALREADY);
-        settle(&k, KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         CHECK_INT(queue_hold_local(k.q, KIT_WORKSPACE, 0, NULL, &(Fault) {}), 0);
         CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), -EBUSY);
         CHECK_INT(queue_release_local(k.q, KIT_WORKSPACE, "done", &(Fault) {}), 0);
@@ -310,7 +296,7 @@ TEST(a_disk_that_takes_nothing) {
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        settle(&k, KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         for (size_t i = 0; i < ELEMENTS(jobs); i++) {
                 kit_disk_full(true);
                 CHECK_STR(kit_say(&k, &jobs[i]), "");
@@ -323,21 +309,6 @@ TEST(a_disk_that_takes_nothing) {
         }
         for (size_t i = 0; i < ELEMENTS(jobs); i++)
                 CHECK(strstr(kit_say(&k, &jobs[i]), i == 5 || i == 6 ? "succeeded" : i == 7 ? "refused" : i == 3 || i == 4 ? "accepted" : ""));
-}
-
-/* What a round leaves behind would make the next one longer, without end. */
-static void forget(QueueKit *k) {
-        Queue *q = k->q;
-
-        while (q->host->n_jobs > 0)
-                host_job_free(q->host->jobs[--q->host->n_jobs]);
-        cJSON_Delete(q->host->finals);
-        q->host->finals = cJSON_CreateArray();
-        q->outcomes = outcomes_free(q->outcomes);
-        (void) unlinkat(k->k.d.fd, "outcomes", 0);
-        CHECK_INT(outcomes_open(k->k.d.fd, &q->outcomes, NULL), 0);
-        q->degraded = (Fault) {};
-        q->write_failures = 0;
 }
 
 static void start_and_stop(void) {
@@ -358,7 +329,7 @@ static void admit_without_memory(void) {
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        settle(&k, KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         for (size_t i = 0; i < ELEMENTS(jobs); i++) {
                 bool ordered = strcmp(jobs[i].type, "image.ensure") != 0;
 
@@ -382,7 +353,7 @@ static void admit_without_memory(void) {
                                 e->w->work = work_free(e->w->work);
                                 e->w->next = work_free(e->w->next);
                         }
-                        forget(&k);
+                        kit_forget(&k);
                 }
         }
 }
@@ -448,183 +419,6 @@ TEST(a_start_among_damage) {
         CHECK(entry(&k, W2)->unreadable && entry(&k, W2)->last_error.code == FAULT_SECRET_UNDECRYPTABLE);
         CHECK(!test_dir_has(&k.k.d, "ws/" W2 ".g9.payload"));
         CHECK(!test_dir_has(&k.k.d, "ws/" KIT_WORKSPACE ".g9.undo") && !test_dir_has(&k.k.d, "ws/" KIT_WORKSPACE ".g1.payload"));
-}
-
-/* ── tombstones ──────────────────────────────────────────────────────────────────────────────────────────────── */
-
-/* A workspace that was removed; only its record is left. */
-static void make_dead(QueueKit *k, const char *id, uint64_t generation) {
-        Entry *e;
-
-        CHECK_STR(kit_say(k, &(Say) { PROVISION, KIT_SPEC, .generation = generation, .workspace = id }), "accepted");
-        e = entry(k, id);
-        e->w->work = work_free(e->w->work);
-        e->w->removed = true;
-        e->untidy = false;
-        CHECK_INT(queue_save(k->q, e, NULL), 0);
-}
-
-static bool is_known(QueueKit *k, const char *id, uint64_t floor) {
-        Workspace space = {};
-
-        return entry(k, id) || (tombstones_look(k->q->tombstones, id, &space) && space.spec_floor == floor);
-}
-
-TEST(no_record_goes_without_its_tombstone) {
-        static const char *const ids[] = { KIT_WORKSPACE, W2 };
-        _cleanup_queue_ QueueKit k = {};
-        uint64_t floor = 1;
-
-        if (!oom_is_here())
-                SKIP("the allocator is a sanitizer's");
-        kit_start(&k);
-        for (Oom o = {}; oom_next(&o) && CHECK(o.n < 2000); floor++) {
-                for (size_t i = 0; i < ELEMENTS(ids); i++)
-                        make_dead(&k, ids[i], floor);
-                oom_begin(&o);
-                upkeep(k.q);
-                oom_end();
-                CHECK(is_known(&k, ids[0], floor) && is_known(&k, ids[1], floor));
-                upkeep(k.q);
-                CHECK(!entry(&k, ids[0]) && !entry(&k, ids[1]));
-                k.q->degraded = (Fault) {};
-                k.q->write_failures = 0;
-                kit_restart(&k);
-                CHECK(is_known(&k, ids[0], floor) && is_known(&k, ids[1], floor));
-        }
-        CHECK(floor > 3);
-}
-
-TEST(what_is_not_accepted_leaves_the_tombstone) {
-        _cleanup_queue_ QueueKit k = {};
-
-        kit_start(&k);
-        make_dead(&k, W2, 5);
-        upkeep(k.q);
-        CHECK(!entry(&k, W2) && is_known(&k, W2, 5));
-        for (Oom o = {}; oom_next(&o) && CHECK(o.n < 2000);) {
-                _cleanup_json_ cJSON *delivery = kit_delivery(&(Say) { PROVISION, KIT_SPEC, .generation = 9, .workspace = W2 });
-
-                kit_disk_full(true);
-                oom_begin(&o);
-                queue_admit(k.q, delivery, KIT_NOW);
-                oom_end();
-                kit_disk_full(false);
-                CHECK_STR(kit_told(&k), "");
-                CHECK(!entry(&k, W2) && is_known(&k, W2, 5));
-                k.q->degraded = (Fault) {};
-                k.q->write_failures = 0;
-        }
-        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 4, .workspace = W2), "superseded");
-        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 6, .workspace = W2), "accepted");
-}
-
-/* ── what is promised ────────────────────────────────────────────────────────────────────────────────────────── */
-
-TEST(a_cancel_that_is_not_on_disk_was_not_said) {
-        _cleanup_queue_ QueueKit k = {};
-
-        kit_start(&k);
-        kit_disk_full(true);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(99)), "");
-        kit_disk_full(false);
-        CHECK(outcomes_find(k.q->outcomes, kit_job_id(99)) == NULL);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(99)), "succeeded");
-        kit_restart(&k);
-        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 9, .job = 99), "again:cancelled");
-
-        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 10), "accepted");
-        settle(&k, KIT_WORKSPACE);
-        CHECK_STR(SAY(.type = "host.redeploy", .spec = "{}", .generation = 1, .job = 61), "accepted");
-        kit_disk_full(true);
-        CHECK_STR(SAY(.type = "job.cancel", .spec = CANCEL(61)), "");
-        kit_disk_full(false);
-        CHECK(!k.q->host->jobs[0]->cancelled);          /* it goes on, as after a restart */
-}
-
-/* What is called off, or done at once, has its final on the disk or is as it was. */
-TEST(no_final_is_lost_for_want_of_memory) {
-        static const Say jobs[] = { { "job.cancel", CANCEL(12) }, { "host.drain", REASON }, { "job.cancel", CANCEL(99) } };
-        _cleanup_queue_ QueueKit k = {};
-        uint64_t generation = 1;
-
-        if (!oom_is_here())
-                SKIP("the allocator is a sanitizer's");
-        kit_start(&k);
-        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = generation++), "accepted");
-        for (size_t i = 0; i < ELEMENTS(jobs); i++)
-                for (Oom o = {}; oom_next(&o) && CHECK(o.n < 2000); generation++) {
-                        Say say = jobs[i];
-                        _cleanup_json_ cJSON *delivery = NULL;
-                        Entry *e = entry(&k, KIT_WORKSPACE);
-                        const char *told;
-
-                        if (!e->w->next)
-                                CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = generation, .job = 12), "accepted");
-                        say.generation = i == 1 ? generation : 0;
-                        delivery = kit_delivery(&say);
-                        oom_begin(&o);
-                        queue_admit(k.q, delivery, KIT_NOW);
-                        oom_end();
-                        told = kit_told(&k);
-                        if (!CHECK(e->w->next || strstr(told, "cancelled")) || !CHECK(oom_failed || strstr(told, "succeeded")))
-                                printf("#   %s, allocation %ld: %s\n", say.type, o.n, told);
-                        CHECK(!strstr(told, "succeeded") || cJSON_GetArraySize(k.q->host->finals) == 1);
-                        CHECK_INT(k.q->host->drain.generation == generation, i == 1 && strstr(told, "succeeded"));
-                        forget(&k);
-                }
-}
-
-TEST(more_holds_than_are_kept) {
-        _cleanup_queue_ QueueKit k = {};
-        HostState *h;
-
-        kit_start(&k);
-        h = k.q->host;
-        for (unsigned n = 0; n < HOST_HOLDS_MAX; n++) {
-                char id[UUID_SIZE];
-
-                (void) snprintf(id, sizeof id, "%08x-3333-4333-8333-333333333333", n);
-                host_state_hold_make(h, id)->held = true;
-        }
-        CHECK_STR(SAY(.type = "host.hold", .spec = REASON, .generation = 1), "refused:too_large");
-        h->holds[0].held = false;
-        CHECK_STR(SAY(.type = "host.hold", .spec = REASON, .generation = 1), "succeeded");
-}
-
-/* ── what cannot begin now ───────────────────────────────────────────────────────────────────────────────────── */
-
-static void no_descriptors(bool none) {
-        struct rlimit l;
-
-        (void) getrlimit(RLIMIT_NOFILE, &l);
-        l.rlim_cur = none ? 0 : l.rlim_max;
-        (void) setrlimit(RLIMIT_NOFILE, &l);
-}
-
-/* A word that was given is not taken back because the agent is out of descriptors for a moment. */
-TEST(without_descriptors_a_job_waits) {
-        static const WorkPhase phases[] = { WORK_BEGUN, WORK_SWAPPING };
-
-        for (size_t i = 0; i < ELEMENTS(phases); i++) {
-                _cleanup_queue_ QueueKit k = {};
-                const Work *w;
-
-                kit_start(&k);
-                CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-                CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1, .workspace = W2), "accepted");
-                w = entry(&k, KIT_WORKSPACE)->w->work;
-                entry(&k, KIT_WORKSPACE)->w->work->phase = phases[i];
-                k.q->recovered = true;
-                no_descriptors(true);
-                queue_run(k.q);
-                queue_run(k.q);
-                no_descriptors(false);
-                CHECK_STR(kit_told(&k), "");
-                CHECK(entry(&k, KIT_WORKSPACE)->w->work == w && w->phase == phases[i] && !w->cause.set && queue_jobs_running(k.q) == 0);
-                queue_run(k.q);                 /* as after each sweep */
-                CHECK_INT(queue_jobs_running(k.q), 2);
-        }
 }
 
 TEST_MAIN
