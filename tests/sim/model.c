@@ -9,9 +9,9 @@
 
 #include "tests/sim/sim.h"
 
-static uint64_t settled[8];                     /* by workspace: the generation of what served last; 0: nothing */
+static uint64_t settled[8], before[8];          /* by workspace: the generation of what served last, and of what did before it; 0: nothing */
 static bool     has_data[8];                    /* something served on its volumes, and nobody had them erased */
-static bool     half_gone[8];                   /* its removal failed, and nothing has served since: what is left is the next job's */
+static bool     half_gone[8];                   /* its removal was begun and not ended, and nothing has served since: what is left is the next job's */
 
 static unsigned place_of(const char *workspace) {
         for (unsigned w = 0; w < n_workspaces; w++)
@@ -56,6 +56,13 @@ static bool has_open_job(unsigned workspace) {
         return false;
 }
 
+static bool has_open_removal(unsigned workspace) {
+        for (unsigned i = 0; i < n_sim_jobs; i++)
+                if (sim_jobs[i].workspace == workspace && sim_jobs[i].kind == DEPROVISION && is_open(&sim_jobs[i]))
+                        return true;
+        return false;
+}
+
 /* ── what the engine is made to do ───────────────────────────────────────────────────────────────────────────── */
 
 static bool is_current(const Container *b) { return strncmp(b->name, "ws-", 3) == 0 && strcmp(b->name + 3, b->workspace) == 0; }
@@ -92,13 +99,16 @@ static void note_good(void) {
 
         TAILQ_FOREACH(b, &boxes, link) {
                 SimJob *j = job_of(b->job);
+                unsigned w = place_of(b->workspace);
 
                 if (b->was_good || b->probes < 2 || !serves(b))
                         continue;
                 b->was_good = true;
-                half_gone[place_of(b->workspace)] = false;
-                settled[place_of(b->workspace)] = b->generation;
-                has_data[place_of(b->workspace)] = true;
+                if (settled[w] != b->generation)
+                        before[w] = settled[w];
+                settled[w] = b->generation;
+                half_gone[w] = false;
+                has_data[w] = true;
                 if (j)
                         j->good = true;
         }
@@ -135,6 +145,8 @@ void model_engine(const char *what, const Container *b) {
                 if (spec && !secret_is_there(b, spec))
                         wrong("I5: %s is started without its secret, or with another's", b->name);
         }
+        if (b && strcmp(what, "destroy") == 0 && b->was_good && has_open_removal(place_of(b->workspace)))
+                half_gone[place_of(b->workspace)] = true;
         note_good();
         note_gone();
 }
@@ -252,10 +264,14 @@ static void said_final(SimJob *j, const cJSON *r, const char *state) {
                 note_stopped(j);
         if (strcmp(state, "succeeded") == 0 && j->kind != DEPROVISION && !j->good)
                 wrong("I3: %s is done, but nothing of it ever served", j->id);
-        if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION)
+        if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION) {
                 settled[j->workspace] = 0;
+                half_gone[j->workspace] = false;
+        }
         if (strcmp(state, "failed") == 0 && j->kind == DEPROVISION)
                 half_gone[j->workspace] = true;
+        if (strcmp(state, "failed") == 0 && j->kind == PROVISION && settled[j->workspace] == j->generation)
+                settled[j->workspace] = before[j->workspace];   /* it served, and a call failed behind that */
 }
 
 void model_said(const char *body) {
