@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A ring in memory, written whole. Results are left out: at a thousand entries the record stays below half a megabyte. */
+/* A ring in memory, written whole. Results are left out: with the longest words there are, a thousand entries stay below OUTCOMES_FILE_MAX. */
 
 #include "provision/outcomes.h"
 

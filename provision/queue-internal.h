@@ -2,8 +2,9 @@
 #pragma once
 
 /* What the files of the queue share: queue.c (life of the whole), queue-admit.c (what comes in), queue-accept.c (a workspace's job is taken),
- * queue-answer.c (what is said of a delivery), queue-run.c (what is at work), queue-end.c (how it ends), queue-host.c (jobs of the host), sweep.c
- * (what the engine shows), upkeep.c (what is done now and then), queue-view.c (what is told), queue-local.c (what an operator on the host wants),
+ * queue-answer.c (what is said of a delivery), queue-run.c (what is at work), queue-end.c (how it ends), queue-host.c (jobs of the host; those that take
+ * time are host-run.c, redeploy.c, teardown.c), sweep.c (what the engine shows), upkeep.c (what is done now and then), prefetch.c (images that are
+ * fetched early), queue-sealed.c (what lies sealed beside the records), queue-view.c (what is told), queue-local.c (what an operator on the host wants),
  * queue-look.c (what such a one is shown). */
 
 #include "provision/flow.h"
@@ -52,6 +53,7 @@ typedef struct Sweep {
         uint64_t         began;                 /* boottime */
         EngineCall      *call;
         EngineContainers found;
+        Name            *ids;                   /* found's, in order */
         ReconcileAction *actions;
         size_t           n_actions, at;
 } Sweep;

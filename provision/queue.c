@@ -145,7 +145,7 @@ void queue_tell_again(Queue *q, cJSON *report, bool durable) {
         if (report)
                 q->o.events.report(report, durable, q->o.userdata);
         else
-                log_error("Out of memory for a report; its record will give it again at the next start.");
+                log_error("Out of memory for a report: what a record holds is told again at the next start, the rest when it is asked for again.");
 }
 
 void queue_job_rules(const Queue *q, uint64_t time_usec, JobRules *ret) {

@@ -5,34 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/names.h"
 #include "base/text.h"
 
 static bool is_ours(const ReconcileRules *rules, const EngineLabels *l) {
         return l->managed && str_equal(l->host, rules->host_id) && str_equal(l->org, rules->org_id);
-}
-
-/* Who is who on both sides, in order: looked up for each of the other side. */
-typedef struct Both {
-        Name *workspaces, *containers;
-} Both;
-
-static void both_done(Both *b) {
-        free(b->workspaces);
-        free(b->containers);
-}
-
-static int both_make(const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found, Both *ret) {
-        *ret = (Both) { calloc(n + 1, sizeof(Name)), calloc(found->n + 1, sizeof(Name)) };
-        if (!ret->workspaces || !ret->containers)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++)
-                ret->workspaces[i] = (Name) { workspaces[i].id, i };
-        for (size_t i = 0; i < found->n; i++)
-                ret->containers[i] = (Name) { found->items[i].id, i };
-        names_sort(ret->workspaces, n);
-        names_sort(ret->containers, found->n);
-        return 0;
 }
 
 static bool must_start(const ReconcileRules *rules, const ReconcileWorkspace *w, const EngineContainer *c) {
@@ -48,16 +24,18 @@ static bool is_leftover(const ReconcileWorkspace *w, const EngineContainer *c) {
 }
 
 int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found,
-              ReconcileAction *ret, size_t max) {
-        _cleanup_(both_done) Both both = {};
+              const Name *ids, ReconcileAction *ret, size_t max) {
+        _cleanup_free_ Name *names = calloc(n + 1, sizeof *names);
         size_t used = 0;
-        int r = both_make(workspaces, n, found, &both);
 
-        if (r < 0)
-                return r;
+        if (!names)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                names[i] = (Name) { workspaces[i].id, i };
+        names_sort(names, n);
         for (size_t i = 0; i < found->n && used < max; i++) {
                 const EngineContainer *c = &found->items[i];
-                const Name *owner = names_find(both.workspaces, n, c->labels.workspace);
+                const Name *owner = names_find(names, n, c->labels.workspace);
                 const ReconcileWorkspace *w;
 
                 if (!owner)
@@ -71,7 +49,7 @@ int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces,
         }
         for (size_t i = 0; i < n && used < max; i++)
                 if (workspaces[i].settled_container && !workspaces[i].busy && !workspaces[i].held &&
-                    !names_find(both.containers, found->n, workspaces[i].settled_container))
+                    !names_find(ids, found->n, workspaces[i].settled_container))
                         ret[used++] = (ReconcileAction) { RECONCILE_MAKE, i, NULL };
         return (int) used;
 }

@@ -4,6 +4,7 @@
 /* What the records want against what the engine shows: which actions make them agree. Pure. Absence of a record never removes a workspace:
  * what is not in a record is left alone. */
 
+#include "base/names.h"
 #include "engine/engine-json.h"
 
 #define STOPPED_SURE_USEC  (UINT64_C(20) * 1000000)     /* before that it may be the engine itself that goes */
@@ -40,6 +41,6 @@ typedef struct ReconcileRules {
         bool        starting;           /* the first look after start: nothing waits five minutes */
 } ReconcileRules;
 
-/* At most max actions; returns how many. -ENOMEM. */
-int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found, ReconcileAction *ret,
-              size_t max);
+/* ids: those of found, in order. At most max actions; returns how many. -ENOMEM. */
+int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found, const Name *ids,
+              ReconcileAction *ret, size_t max);

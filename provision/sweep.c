@@ -9,7 +9,6 @@
 
 #include "base/ballast.h"
 #include "base/log.h"
-#include "base/names.h"
 #include "base/record.h"
 #include "provision/queue-internal.h"
 #include "provision/secrets.h"
@@ -42,6 +41,7 @@ void sweep_soon(Queue *q) {
 static void clear_found(Sweep *s) {
         engine_containers_done(&s->found);
         s->found = (EngineContainers) {};
+        s->ids = (free(s->ids), NULL);
         s->actions = (free(s->actions), NULL);
         s->n_actions = s->at = 0;
 }
@@ -285,16 +285,16 @@ static void note_settled(Queue *q, Entry *e, const EngineContainer *c) {
 }
 
 static int note_all(Queue *q, const EngineContainers *found) {
-        _cleanup_free_ Name *names = calloc(found->n + 1, sizeof *names);
+        Name *ids = q->sweep.ids = calloc(found->n + 1, sizeof *ids);
 
-        if (!names)
+        if (!ids)
                 return -ENOMEM;
         for (size_t i = 0; i < found->n; i++)
-                names[i] = (Name) { found->items[i].id, i };
-        names_sort(names, found->n);
+                ids[i] = (Name) { found->items[i].id, i };
+        names_sort(ids, found->n);
         for (size_t i = 0; i < q->n_entries; i++) {
                 const Version *settled = q->entries[i]->w->settled;
-                const Name *it = settled ? names_find(names, found->n, settled->container_id) : NULL;
+                const Name *it = settled ? names_find(ids, found->n, settled->container_id) : NULL;
 
                 note_settled(q, q->entries[i], it ? &found->items[it->at] : NULL);
         }
@@ -353,7 +353,7 @@ static int decide(Queue *q) {
                                               .stopped_since = e->stopped_since };
         }
         if (!q->stopping)
-                r = reconcile(&rules, w, q->n_entries, &s->found, s->actions, max);
+                r = reconcile(&rules, w, q->n_entries, &s->found, s->ids, s->actions, max);
         s->n_actions = r < 0 ? 0 : (size_t) r;
         s->at = 0;
         return r < 0 ? r : 0;
