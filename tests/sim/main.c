@@ -241,11 +241,37 @@ static void on_calm(void *userdata) {
                 must_be_settled();
 }
 
+/* At rest a record names the payloads of what is wanted and of what has settled, and no other file lies beside it. */
+static void judge_files(void) {
+        DIR *d = opendir(place("state/ws"));
+        char id[37] = "";
+        unsigned same = 0;
+        struct dirent **names;
+        int n = d ? scandirat(dirfd(d), ".", &names, NULL, alphasort) : -1;
+
+        for (int i = 0; i < n; i++) {
+                const char *name = names[i]->d_name;
+
+                if (strlen(name) > 36) {
+                        same = strncmp(name, id, 36) == 0 ? same + 1 : 1;
+                        memcpy(id, name, 36);
+                        if (faccessat(dirfd(d), id, F_OK, 0) < 0 || same > 2)
+                                wrong("I8: nothing names the file %s any more", name);
+                }
+                free(names[i]);
+        }
+        if (n < 0)
+                abort();
+        free(names);
+        (void) closedir(d);
+}
+
 static void on_end(void *userdata) {
         (void) userdata;
         must_be_settled();
         if (count_names(place("state/outbox")) > 0)
                 wrong("I8: every report was taken, but the outbox is not empty");
+        judge_files();
         if (count_names("/proc/self/fd") > FILES_MAX)
                 wrong("I8: %u descriptors are open", count_names("/proc/self/fd"));
         trace("all is as it should be");
