@@ -300,7 +300,8 @@ void model_said(const char *body) {
 /* Which provision should run in the end: that of the newest accepted spec job, or what served before it where that came to nothing. */
 static bool workspace_is_right(unsigned w, char *why, size_t size) {
         const SimJob *newest = newest_accepted(w);
-        uint64_t want = newest && newest->kind == PROVISION ? settled[w] : 0;
+        bool stays = newest && (newest->kind == PROVISION || strcmp(newest->end, "failed") == 0);       /* or was made again after a removal that failed */
+        uint64_t want = stays ? settled[w] : 0;
         const Container *b, *found = NULL;
         unsigned n = 0;
 
