@@ -132,7 +132,7 @@ void step_keep(Flow *f) {
         Fault why = {};
         int r = 0;
 
-        if (f->undo && keeps(f)) {
+        if (f->undo) {
                 r = undo_save(f->context->dir, f->w->id, f->w->work->generation, f->undo, &why);
                 f->context->events.wrote(r, &why, f->context->userdata);
                 cJSON_Delete(f->undo);

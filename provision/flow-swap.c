@@ -183,7 +183,6 @@ static int take_container(Flow *f, const EngineContainer *c) {
         engine_container_done(&f->container);   /* a settling that the disk did not take is judged once more */
         f->container = (EngineContainer) { .running = c->running, .restart_count = c->restart_count, .health = c->health };
         f->container.id = strdup(c->id);
-        f->container.image_id = c->image_id ? strdup(c->image_id) : NULL;
         f->container.started_at = c->started_at ? strdup(c->started_at) : NULL;
         f->container.ip_address = c->ip_address ? strdup(c->ip_address) : NULL;
         return f->container.id ? 0 : -ENOMEM;

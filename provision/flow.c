@@ -336,7 +336,7 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata) {
 
         (void) s;
         (void) usec;
-        if (is_undoing(f) || f->ended)
+        if (is_undoing(f))
                 return 0;
         f->expired = true;
         if (!f->call)
