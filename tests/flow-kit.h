@@ -9,7 +9,7 @@
 
 #define FLOW_SPEC(files) \
         "{\"runtime\":\"codex\",\"platform_url\":\"https://p.example\",\"restart\":true,\"env\":{\"MY_TOKEN\":\"x\"}," \
-                    "\"config_files\":{\"config.yaml\":\"" files "\",\"b.md\":\"" files "\"},\"template_assets\":{\"prompts/deep/a.md\":\"eA==\",\"prompts/deep/c.md\":\"eA==\"}}"
+                    "\"config_files\":{\"config.yaml\":\"" files "\",\"b.md\":\"" files "\"},\"template_assets\":{\"prompts/deep/a.md\":\"eA==\",\"prompts/deep/c.md\":\"eA==\",\"prompts/d.md\":\"\"}}"
 
 static Server server;
 static QueueKit k;
@@ -72,7 +72,9 @@ static inline bool is_at_rest(void) { return is_final() && !entry()->flow && !en
 static inline void fresh(void) {
         world->page_status = 200;
         world->present = true;
-        world->no_command = world->crash = world->other_image = false;
+        world->no_command = world->crash = world->other_image = world->large = false;
+        for (int i = 0; i < WORLD_THINGS; i++)
+                world->containers[i].dead = false;
         world->wrong_at = world->wrong_left = world->wrongs = world->asked = 0;
 }
 

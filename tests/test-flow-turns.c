@@ -12,6 +12,7 @@
 static void call_off(void) { (void) queue_cancel_local(k.q, entry()->w->work ? entry()->w->work->job_id : KIT_OTHER, &(Fault) {}); }
 static void overtake(void) { say("workspace.provision", FIRST); }
 static void remove_it(void) { say("workspace.deprovision", "{\"prune\":true}"); }
+static void remove_and_order(void) { remove_it(); overtake(); }
 static void restart_it(void) { say("workspace.restart", "{}"); }
 static void push_deadline(void) { clock_push((k.settings.job_deadline_seconds + 60) * USEC_PER_SEC); }
 
@@ -19,6 +20,8 @@ static void hold_a_while(void) {
         test_dir_text(&k.k.d, "hold", "");
         queue_hold_changed(k.q);
         for (int i = 0; i < 30; i++) {
+                if (i == 10)
+                        queue_hold_changed(k.q);        /* it still is */
                 (void) sd_event_run(k.event, 10000);
                 clock_push(USEC_PER_SEC);
         }
@@ -67,17 +70,19 @@ typedef struct Turn { const char *name; void (*take)(void); bool removes, damage
 
 static const Turn turns[] = {
         { "called off", call_off }, { "overtaken", overtake }, { "removed", remove_it, true }, { "restarted", restart_it },
+        { "removed and ordered", remove_and_order },
         { "past its deadline", push_deadline }, { "held", hold_a_while }, { "a full disk", fill_disk },
         { "killed", start_again }, { "stopped", stop_well }, { "damaged", spoil_and_start, .damages = true },
 };
 
-typedef struct Scene { const char *name, *first, *spec; bool crash; } Scene;
+typedef struct Scene { const char *name, *first, *spec; bool crash, removal; } Scene;
 
 static const Scene scenes[] = {
         { "a next version", FIRST, SECOND },
         { "a first version", NULL, SECOND },
         { "the same files", FIRST, FIRST },
         { "a way back", FIRST, SECOND, .crash = true },
+        { "a removal", FIRST, "{\"prune\":true}", .removal = true },
 };
 
 static int turn_at;
@@ -102,7 +107,7 @@ static bool take_turn(const Turn *t, const Scene *scene) {
         fresh();
         (void) kit_told(&k);
         world->crash = scene->crash;
-        say("workspace.provision", scene->spec);
+        say(scene->removal ? "workspace.deprovision" : "workspace.provision", scene->spec);
         CHECK(turn_until(is_there));
         reached = !is_at_rest();
         world->crash = false;

@@ -43,9 +43,22 @@ static void prepare_image(void) { world->present = false; }
 static void prepare_runtime(void) { k.settings.runtime_path = "/dev/null"; }
 static void prepare_stranger(void) { (void) strcpy(world_add(world->containers, "ws-" KIT_WORKSPACE ".next", "")->labels, "{}"); }
 
-static void prepare_volume(void) {
+static void prepare_large(void) { world->large = true; }
+
+static void label_volumes(const char *labels) {
         for (int i = 0; i < WORLD_THINGS; i++)
-                (void) strcpy(world->volumes[i].labels, "{}");
+                (void) strcpy(world->volumes[i].labels, labels);
+}
+
+#define OF_HOST "{\"" LABEL_MANAGED "\":\"true\",\"" LABEL_HOST "\":\"" KIT_HOST "\""
+
+static void prepare_volume(void) { label_volumes("{}"); }
+static void prepare_volume_of_host(void) { label_volumes("{\"" LABEL_MANAGED "\":\"true\",\"" LABEL_HOST "\":\"" KIT_OTHER "\"}"); }
+static void prepare_volume_of_org(void) { label_volumes(OF_HOST ",\"" LABEL_ORG "\":\"" KIT_OTHER "\"}"); }
+static void prepare_volume_of_another(void) { label_volumes(OF_HOST ",\"" LABEL_ORG "\":\"" KIT_ORG "\",\"" LABEL_WORKSPACE "\":\"" KIT_OTHER "\"}"); }
+static void prepare_first_that_fails(void) {
+        world->no_command = true;
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "failed:start_failed");
 }
 
 /* The container is there, and no record says that it is ours to bring back. */
@@ -62,6 +75,20 @@ static void prepare_stopped(void) {
 static void prepare_crash_of_stopped(void) {
         prepare_stopped();
         prepare_crash();
+}
+
+/* The old one does not come up again. */
+static void prepare_crash_for_good(void) {
+        prepare_crash();
+        for (int i = 0; i < WORLD_THINGS; i++)
+                world->containers[i].dead = world->containers[i].there;
+}
+
+static void prepare_lost_and_renamed(void) {
+        prepare_lost_record();
+        for (int i = 0; i < WORLD_THINGS; i++)
+                if (world->containers[i].there)
+                        (void) strcpy(world->containers[i].name, "ws-" KIT_WORKSPACE ".prev");
 }
 
 static void prepare_key(void) {
@@ -82,9 +109,11 @@ static void mend_key(void) {
 #define KEEP         "{\"prune\":false}"
 #define EPHEMERAL    PLAIN(",\"data_persistence\":\"ephemeral\"")
 #define LARGE        PLAIN(",\"disk_gb\":1048576")
+#define EMPTY        PLAIN(",\"config_files\":{\"a.md\":\"\"}")
+#define NOT_EMPTY    PLAIN(",\"config_files\":{\"a.md\":\"Yg==\"}")
 #define ONE_MORE     PLAIN(",\"config_files\":{\"new.md\":\"Yg==\"}")
 
-typedef struct Trouble { const char *name, *told; void (*prepare)(void); const char *first, *type, *spec; bool erased; } Trouble;
+typedef struct Trouble { const char *name, *told; void (*prepare)(void); const char *first, *type, *spec; bool erased, undone_later; } Trouble;
 
 static const Trouble troubles[] = {
         { "a page that is not well",        "failed:rolled_back",    prepare_page },
@@ -95,6 +124,16 @@ static const Trouble troubles[] = {
         { "no launcher",                    "failed:start_failed",   prepare_launcher },
         { "a stranger who has its name",    "failed:name_conflict",  prepare_stranger },
         { "a stranger's volume",            "failed:name_conflict",  prepare_volume },
+        { "a volume of another host",       "failed:name_conflict",  prepare_volume_of_host },
+        { "a volume of another org",        "failed:name_conflict",  prepare_volume_of_org },
+        { "a volume of another workspace",  "failed:name_conflict",  prepare_volume_of_another },
+        { "files that are too large",       "failed:too_large",      prepare_large },
+        { "what was empty",                 "failed:rolled_back",    prepare_crash, .first = EMPTY, .spec = NOT_EMPTY },
+        { "an old one that stays down",     "failed:rollback_failed", prepare_crash_for_good, .undone_later = true },
+        { "lost, and renamed",              "succeeded",             prepare_lost_and_renamed },
+        { "a removal beside a stranger's",  "succeeded",             prepare_volume, .type = DEPROVISION, .spec = PRUNE },
+        { "a removal of nothing",           "succeeded",             NULL, .first = "", .type = DEPROVISION, .spec = KEEP },
+        { "a removal of what had failed",   "succeeded",             prepare_first_that_fails, .first = "", .type = DEPROVISION, .spec = KEEP },
         { "another image",                  "failed:rolled_back",    prepare_other_image },
         { "nowhere for secrets",            "failed:state_degraded", prepare_runtime },
         { "no such image",                  "failed:image_not_found", prepare_image },
@@ -103,7 +142,7 @@ static const Trouble troubles[] = {
         { "one that was stopped",           "succeeded",             prepare_stopped },
         { "a way back to what was stopped", "failed:rolled_back",    prepare_crash_of_stopped },
         { "a way of its own to be well",    "succeeded",             NULL, .spec = PLAIN(",\"probe\":{\"path\":\"/own\",\"timeout_seconds\":60}") },
-        { "a smaller tier",                 "succeeded",             NULL, .spec = PLAIN(",\"tier\":1,\"config_files\":{\"a.md\":\"Yg==\"}") },
+        { "a smaller tier",                 "succeeded",             NULL, .spec = PLAIN(",\"tier\":1,\"template_assets\":{\"prompts/deep/a.md\":\"Yg==\"}") },
         { "a removal",                      "succeeded",             NULL, .type = DEPROVISION, .spec = KEEP },
         { "a removal of what is ephemeral", "succeeded",             NULL, .first = EPHEMERAL, .type = DEPROVISION, .spec = KEEP },
         { "a key that stays",               "failed:state_degraded", prepare_key, .type = DEPROVISION, .spec = PRUNE },
@@ -123,7 +162,9 @@ TEST(what_is_wrong) {
                         CHECK_STR(ended("workspace.provision", first), "succeeded");
                 if (t->prepare)
                         t->prepare();
-                (void) ended(t->type ?: "workspace.provision", t->spec ?: SPEC("Yg=="));
+                (void) kit_told(&k);
+                say(t->type ?: "workspace.provision", t->spec ?: SPEC("Yg=="));
+                CHECK(turn_until(t->undone_later ? is_final : is_at_rest));
                 if (!CHECK(strstr(k.told, t->told)))
                         printf("#   '%s' says no '%s'\n", k.told, t->told);
                 fresh();
@@ -140,7 +181,7 @@ TEST(what_is_wrong) {
 
 /* ── every question goes wrong ───────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Way { const char *type, *spec; bool first, crash, removes; } Way;
+typedef struct Way { const char *type, *spec; bool first, crash, removes, stranger; } Way;
 
 static const Way ways[] = {
         { "workspace.provision", SPEC("YQ=="), true },
@@ -148,6 +189,7 @@ static const Way ways[] = {
         { DEPROVISION, PRUNE, .removes = true },
         { "workspace.provision", SPEC("Yg=="), .crash = true },                 /* … and its way back */
         { "workspace.provision", SPEC("YQ=="), .crash = true, .first = true },
+        { "workspace.provision", SPEC("Yg=="), .stranger = true },
 };
 
 static void go_wrong(const Way *w, Wrong wrong, int at) {
@@ -158,6 +200,10 @@ static void go_wrong(const Way *w, Wrong wrong, int at) {
                 CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
         fresh();
         world->crash = w->crash;
+        if (w->stranger)
+                prepare_stranger();
+        if (wrong == WRONG_PORT && at % 2)
+                k.settings.port_low = k.settings.port_high = (uint16_t) server.port;    /* no other is left */
         world->wrong = wrong;
         world->wrong_at = at;
         k.settings.engine_wait_seconds = wrong == WRONG_AWAY ? 4 : 30;
@@ -165,6 +211,8 @@ static void go_wrong(const Way *w, Wrong wrong, int at) {
         (void) snprintf(told, sizeof told, "%s", ended(w->type, w->spec));
         world->wrong_at = world->wrong_left = 0;
         world->crash = false;
+        k.settings.port_low = 21000;
+        k.settings.port_high = 21200;
         if (w->removes && strcmp(told, "succeeded") != 0)
                 CHECK_STR(ended(w->type, w->spec), "succeeded");        /* what was erased is not made again; what is left can be removed */
         if (!CHECK(strcmp(told, "succeeded") == 0 || strncmp(told, "failed:", 7) == 0) ||

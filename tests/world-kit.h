@@ -24,13 +24,14 @@ typedef enum Wrong {
         _WRONG_MAX,
 } Wrong;
 
-typedef struct WorldThing { bool there, running, created, crashes; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
+typedef struct WorldThing { bool there, running, created, crashes, dead; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
 
 typedef struct World {
         _Atomic int asked, wrong_at, wrong_left, wrongs;        /* wrong_at: at which question from now; 0: none */
         Wrong       wrong;
         unsigned    made, page_status;
-        bool        no_command, present, crash, other_image;  /* crash: of what is made, again and again; other_image: is what the newest runs */
+        bool        no_command, present, crash, other_image, large;     /* crash: of what is made, again and again; other_image: is what the newest
+                                                                         * runs; large: is each file that is read */
         int         lost_write;         /* the n-th archive from now is taken, and nothing of it is kept; 0: none */
         bool        volumes_held;       /* none goes: something else uses them */
         WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
@@ -102,7 +103,7 @@ static inline void world_inspect(const ServerRequest *q, const WorldThing *t) {
         char body[3000];
 
         (void) snprintf(body, sizeof body, "{\"Id\":\"%s\",\"Name\":\"/%s\",\"Image\":\"sha256:%s\",\"RestartCount\":%d,\"State\":{\"Status\":\"%s\","
-                        "\"Running\":%s,\"ExitCode\":1,\"StartedAt\":\"%u\"},\"Config\":{\"Labels\":%s}}", t->id, t->name,
+                        "\"Running\":%s,\"ExitCode\":1,\"StartedAt\":\"%u\"},\"NetworkSettings\":{\"Networks\":{\"n\":{\"IPAddress\":\"172.18.0.2\"}}},\"Config\":{\"Labels\":%s}}", t->id, t->name,
                         world->other_image && t == world_newest() ? "5678" : "1234", t->crashes && t->starts == 1 ? 9 : 0,
                         world_status(t), t->running ? "true" : "false", t->starts, t->labels);
         world_json(q, 200, body);
@@ -124,6 +125,7 @@ static inline void world_list(const ServerRequest *q) {
 
 /* A file that was put there, as an archive of its own. */
 static inline void world_archive(const ServerRequest *q, const char *path) {
+        static const char zeros[23 << 20];
         const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
         size_t offset = 0;
         Tar t = {};
@@ -135,7 +137,8 @@ static inline void world_archive(const ServerRequest *q, const char *path) {
 
                 if (e.type != '0' || strcmp(base, name) != 0)
                         continue;
-                if (tar_add_file(&t, base, 0644, 0, 0, e.data, e.size) < 0 || tar_end(&t) < 0)
+                if (tar_add_dir(&t, "beside", 0755, 0, 0) < 0 ||
+                    tar_add_file(&t, base, 0644, 0, 0, world->large ? zeros : e.data, world->large ? sizeof zeros : e.size) < 0 || tar_end(&t) < 0)
                         abort();
                 server_say(q, "HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nContent-Length: %zu\r\n\r\n", t.size);
                 server_say_bytes(q, t.data, t.size);
@@ -169,7 +172,7 @@ static inline void world_container(const ServerRequest *q, const char *rest) {
                 memcpy(world->tar, q->body, world->tar_size);
         } else if (strncmp(verb, "/start", 6) == 0) {
                 t->starts += !t->running;
-                t->running = true;
+                t->running = !t->dead;
                 t->created = false;
         } else if (strncmp(verb, "/stop", 5) == 0)
                 t->running = false;
@@ -285,7 +288,8 @@ static inline bool world_go_wrong(const ServerRequest *q, const char *path) {
                 world_take_away(path);
         if (ways[world->wrong].status == 0)
                 return false;
-        world_refuse(q, ways[world->wrong].status, world->wrong == WRONG_PORT ? "driver failed: port is already allocated" : "words of the engine");
+        world_refuse(q, ways[world->wrong].status, world->wrong != WRONG_PORT ? "words of the engine" :
+                     world->wrong_left ? "driver failed: port is already allocated" : "listen tcp4: address already in use");
         return true;
 }
 
