@@ -59,6 +59,7 @@ static const Row rows[] = {
         { "undone at last", JOB_PROVISION, REPORT_FAILED, "failed", .code = FAULT_ROLLED_BACK, .settled = true, .reported = true, .fails = true },
         { "a repair", JOB_PROVISION, REPORT_SUCCEEDED, "succeeded", .container = true, .settled = true, .local = true },
         { "a repair failed", JOB_PROVISION, REPORT_FAILED, "failed:start_failed", .code = FAULT_START_FAILED, .settled = true, .local = true },
+        { "a repair not undone", JOB_PROVISION, REPORT_FAILED, "", .code = FAULT_ROLLBACK_FAILED, .settled = true, .local = true, .not_undone = true, .runs = true },
         { "a part", JOB_PROVISION, REPORT_SUCCEEDED, "", .container = true, .settled = true, .of_host = true, .rolled = true, .phase = "verified" },
         { "a part rolled back", JOB_PROVISION, REPORT_FAILED, "", .code = FAULT_ROLLED_BACK, .settled = true, .of_host = true, .phase = "rolled_back" },
         { "a part failed", JOB_PROVISION, REPORT_FAILED, "", .code = FAULT_CRASH_LOOP, .settled = true, .of_host = true, .phase = "failed" },
@@ -180,6 +181,24 @@ TEST(what_is_called_off_wants_what_there_is) {
                 CHECK_INT(e->w->wanted->generation, 3);
                 CHECK_STR(e->w->wanted->image_ref, own ? KIT_CODEX : NULL);
                 CHECK(e->w->wanted->container_id == NULL);
+                clear(&k, e);
+        }
+}
+
+/* An image that its own job named is kept apart from a pin's and a roll's. */
+TEST(whose_image_it_is) {
+        static const struct { const char *ref; bool own; } refs[] = { { NULL, false }, { KIT_CODEX, false }, { KIT_CODEX2, true } };
+        _cleanup_queue_ QueueKit k = {};
+
+        kit_start(&k);
+        make_job();
+        for (size_t i = 0; i < ELEMENTS(refs); i++) {
+                static const Row row = { .type = JOB_PROVISION, .state = REPORT_SUCCEEDED, .container = true };
+                Entry *e = put(&k, &row);
+
+                job->spec->image_ref = (free(job->spec->image_ref), refs[i].ref ? strdup(refs[i].ref) : NULL);
+                end_it(&k, e, &row);
+                CHECK(e->w->settled && e->w->settled->own_image == refs[i].own);
                 clear(&k, e);
         }
 }

@@ -65,8 +65,8 @@ TEST(idle_and_waiting) {
                 Entry *e = queue_add(k.q, workspace_new(KIT_WORKSPACE, 1));
 
                 e->w->work = s->work ? work(JOB_PROVISION, false, false) : NULL;
-                if (s->reported)
-                        e->w->work->reported = true;
+                if (e->w->work)
+                        e->w->work->reported = s->reported;
                 if (s->flow)
                         CHECK_INT(flow_new(&k.q->context, e->w, NULL, &e->flow), 0);
                 e->final = s->final ? cJSON_CreateObject() : NULL;
@@ -231,7 +231,7 @@ TEST(a_start_under_a_hold) {
 
 /* ── damage ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Damage { const char *name, *file; bool removed, unreadable, said; } Damage;
+typedef struct Damage { const char *name, *file; bool removed, leaving, unreadable, said; } Damage;
 
 static const Damage damages[] = {
         { "none", NULL },
@@ -239,6 +239,7 @@ static const Damage damages[] = {
         { "the payload of what is settled", "ws/" KIT_WORKSPACE ".g1.payload", .said = true },
         { "the payload of what is wanted", "ws/" KIT_WORKSPACE ".g2.payload", .unreadable = true, .said = true },
         { "of what is removed", "ws/" KIT_WORKSPACE ".g2.payload", .removed = true },
+        { "of what is being removed", "ws/" KIT_WORKSPACE ".g2.payload", .leaving = true },
 };
 
 TEST(a_start_among_damaged_secrets) {
@@ -251,6 +252,8 @@ TEST(a_start_among_damaged_secrets) {
                 settle(KIT_WORKSPACE);
                 CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 2), "accepted");
                 entry(KIT_WORKSPACE)->w->removed = d->removed;
+                if (d->leaving)
+                        entry(KIT_WORKSPACE)->w->work->type = JOB_DEPROVISION;
                 CHECK_INT(queue_save(k.q, entry(KIT_WORKSPACE), NULL), 0);
                 if (d->file)
                         CHECK(test_dir_has(&k.k.d, d->file));
@@ -405,7 +408,55 @@ static int apply_it(void) {
         return r;
 }
 
-static int (*const words[])(void) = { hold_it, release_it, drain_it, restart_it, repair_it, apply_it };
+/* A flow that cannot be made leaves nothing behind, its job neither. */
+static int flow_it(void) {
+        _cleanup_json_ cJSON *payload = NULL;
+        _cleanup_free_ char *text = NULL;
+        JobRules rules = { .org_id = KIT_ORG, .host_id = KIT_HOST, .spec = { .max_tier = 4 } };
+        JobLabel label = {};
+        Entry *e = entry(KIT_WORKSPACE);
+        Flow *f = NULL;
+        Job *job = NULL;
+        long left = oom_left, before;
+        int r;
+
+        oom_left = 0;
+        payload = kit_payload(&(Say) { .type = PROVISION, .spec = KIT_SPEC, .generation = 99, .job = 99 });
+        text = json_print(payload);
+        before = oom_blocks;
+        CHECK_INT(job_parse(text, strlen(text), &rules, &label, &job, NULL), 0);
+        e->w->work = work(JOB_PROVISION, false, false);
+        oom_left = left;
+        r = flow_new(&k.q->context, e->w, job, &f);
+        oom_end();
+        CHECK((r < 0) == (f == NULL));
+        flow_free(f);
+        e->w->work = work_free(e->w->work);
+        CHECK_INT(oom_blocks, before);
+        return r;
+}
+
+/* What waits is called off, or waits on. */
+static int cancel_it(void) {
+        Entry *e = entry(KIT_WORKSPACE);
+        long left = oom_left;
+        int r;
+
+        oom_left = 0;
+        e->w->work = work(JOB_PROVISION, false, false);
+        e->w->next = work(JOB_RESTART, false, false);
+        strcpy(e->w->next->job_id, W2);
+        oom_left = left;
+        r = queue_cancel(k.q, W2, &(Fault) {});
+        oom_end();
+        CHECK((r < 0) == (e->w->next != NULL));
+        (void) kit_told(&k);
+        e->w->next = work_free(e->w->next);
+        e->w->work = work_free(e->w->work);
+        return r;
+}
+
+static int (*const words[])(void) = { hold_it, release_it, drain_it, restart_it, repair_it, apply_it, flow_it, cancel_it };
 
 TEST(words_for_which_there_is_no_memory) {
         if (!oom_is_here())
