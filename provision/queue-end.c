@@ -359,15 +359,20 @@ bool queue_repair_ended(Entry *e, bool well, const Fault *why) {
 
 /* The outcome is out, but the old version does not run yet: the job stays to be undone by every sweep. */
 static void end_not_undone(Queue *q, Entry *e, const FlowEnd *end) {
+        cJSON *outcome;
+
         if (e->w->work->reported || e->w->work->local)
                 return;
         queue_final(e, REPORT_FAILED, STAGE_FAILED, &end->fault, rescue_result(end->rescue));
-        if (!e->final)
+        outcome = cJSON_Duplicate(e->final, true);
+        if (!outcome) {                         /* it is undone again, and then told: without the outcome that would have no end */
+                cJSON_Delete(TAKE_PTR(e->final));
                 return;
+        }
         e->w->work->reported = true;
         e->changed_at = now_boottime();
         cJSON_Delete(e->w->outcome);
-        e->w->outcome = cJSON_Duplicate(e->final, true);
+        e->w->outcome = outcome;
         e->w->outcome_acked = false;
         (void) queue_save(q, e, NULL);          /* ignoring: a restart undoes again and reports under another id; the first final stays */
         queue_tell(q, TAKE_PTR(e->final), true);

@@ -324,6 +324,8 @@ TEST(memory_that_ends) {
                         CHECK(!stored->settled == !e->w->settled);
                         CHECK(!told[0] || row->of_host || row->local || stored->outcome || row->not_undone);
                         workspace_free(stored);
+                        /* what is told once its undo is done at last */
+                        CHECK(!e->w->work || !e->w->work->reported || row->of_host || e->w->outcome);
                         clear(&k, e);
                         if (!CHECK_INT(oom_blocks, before))
                                 printf("#   %s, allocation %ld\n", row->name, o.n);
