@@ -68,7 +68,7 @@ static void walk(const Way *w, const Oom *o) {
 }
 
 TEST(each_allocation_of_each_way) {
-        int step = getenv("MOLECULE_LONG") ? 2 : 41;
+        int step = getenv("MOLECULE_LONG") ? 5 : 41;
 
         if (!oom_is_here())
                 SKIP("the allocator is a sanitizer's");
