@@ -53,13 +53,17 @@ int state_open(const char *path, Fault *reterr) {
         return TAKE_FD(fd);
 }
 
-static void read_machine(Identity *id) {
+/* A host may be without a machine id, but no boot is without its own: by that it is known whether another machine took this one's place. */
+static int read_machine(Identity *id, Fault *reterr) {
         sd_id128_t machine, boot;
+        int r = sd_id128_get_boot(&boot);
 
+        if (r < 0)
+                return fault(reterr, r, FAULT_INTERNAL, "Cannot read the kernel's boot id: %m");
         if (sd_id128_get_machine_app_specific(APP_ID, &machine) >= 0)
                 (void) sd_id128_to_string(machine, id->machine_id);
-        if (sd_id128_get_boot(&boot) >= 0)
-                (void) snprintf(id->boot_id, sizeof id->boot_id, SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(boot));
+        (void) snprintf(id->boot_id, sizeof id->boot_id, SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(boot));
+        return 0;
 }
 
 /* The identity goes last, so a place without one is of a setting aside that was cut short: it is gone on with. */
@@ -256,9 +260,10 @@ static int adopt_go_on(int state_fd, Fault *reterr) {
                 id = (Identity) {};
         /* What it is bound to is found out at the next start, by a machine that is taken at its word. */
         id.instance_id[0] = id.machine_id[0] = id.parked_boot_id[0] = 0;
-        read_machine(&id);
         (void) snprintf(id.host_id, sizeof id.host_id, "%s", s.host_id);
-        r = identity_save(state_fd, &id, reterr);
+        r = read_machine(&id, reterr);
+        if (r >= 0)
+                r = identity_save(state_fd, &id, reterr);
         if (r >= 0 && file_remove(state_fd, ADOPT_FILE) < 0)
                 r = fault(reterr, -EIO, FAULT_STATE_DEGRADED, "Cannot end the adoption: %m");
         return r;
@@ -271,12 +276,14 @@ int identity_adopt(int state_fd, const char *host_id, Fault *reterr) {
 }
 
 int identity_reset(int state_fd, Identity *ret, Fault *reterr) {
-        int r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);
+        Identity id = {};
+        int r = read_machine(&id, reterr);
 
+        if (r >= 0)
+                r = set_aside(state_fd, parts, ELEMENTS(parts), reterr);
         if (r < 0)
                 return r;
-        *ret = (Identity) {};
-        read_machine(ret);
+        *ret = id;
         if (uuid_make(ret->host_id) < 0)
                 return fault(reterr, -EIO, FAULT_INTERNAL, "The kernel gives no randomness.");
         return identity_save(state_fd, ret, reterr);
@@ -300,6 +307,8 @@ static int take_over(int state_fd, Identity *id, const Identity *kept, Fault *re
         id->roots = kept->roots;
         if (!id->instance_id[0])
                 memcpy(id->instance_id, kept->instance_id, sizeof id->instance_id);
+        if (!id->machine_id[0])
+                memcpy(id->machine_id, kept->machine_id, sizeof id->machine_id);
         return first ? identity_save(state_fd, id, reterr) : 0;
 }
 
@@ -309,8 +318,9 @@ int identity_load(int state_fd, Identity *ret, bool *ret_foreign, Fault *reterr)
         bool foreign, lost;
         int r;
 
-        read_machine(ret);
-        r = adopt_go_on(state_fd, reterr);
+        r = read_machine(ret, reterr);
+        if (r >= 0)
+                r = adopt_go_on(state_fd, reterr);
         if (r < 0)
                 return r;
         r = view_read(state_fd, &view, &damaged);

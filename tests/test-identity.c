@@ -3,6 +3,7 @@
 /* agent/identity: made once, an epoch that only grows, one agent to a directory; and another machine's state set aside whole. */
 
 #include <errno.h>
+#include <sys/resource.h>
 
 #include "agent/identity.h"
 #include "base/hash.h"
@@ -61,6 +62,22 @@ static const char *aside(const TestDir *d) {
         if (dir)
                 (void) closedir(dir);
         return n == 1 ? name : NULL;
+}
+
+/* The first of all: libsystemd remembers what it has read once. */
+TEST(a_boot_that_cannot_be_told_is_not_taken_for_the_one_that_parked_us) {
+        _cleanup_dir_ TestDir d = test_dir();
+        struct rlimit all, none;
+        bool foreign = false;
+        Identity id = {};
+        Fault f = {};
+
+        CHECK_INT(getrlimit(RLIMIT_NOFILE, &all), 0);
+        none = (struct rlimit) { .rlim_cur = 0, .rlim_max = all.rlim_max };
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+        CHECK_INT(identity_load(d.fd, &id, &foreign, &f), -EMFILE);
+        CHECK_INT(setrlimit(RLIMIT_NOFILE, &all), 0);
+        CHECK(strstr(f.text, "boot id"));
 }
 
 TEST(made_once) {
