@@ -132,7 +132,7 @@ static uint64_t read_first(int fd) {
 
 /* Only files that are ours to read: a link or a directory under the name is as good as a broken record. */
 static int open_file(const Audit *a, const char *name, int flags, struct stat *ret_st) {
-        _cleanup_close_ int fd = openat(a->state_fd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+        _cleanup_close_ int fd = TEMP_FAILURE_RETRY(openat(a->state_fd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600));
 
         if (fd < 0)
                 return errno == ELOOP || errno == EISDIR || errno == ENXIO ? -EBADMSG : -errno;

@@ -282,7 +282,7 @@ static int is_conf(const struct dirent *d) {
 
 static int read_dropins(Loading *l, const char *dir, Fault *reterr) {
         _cleanup_free_ char *path = str_printf("%s/%s", dir, CONFIG_DROPINS);
-        _cleanup_close_ int fd = path ? open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC) : -1;
+        _cleanup_close_ int fd = path ? TEMP_FAILURE_RETRY(open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC)) : -1;
         struct dirent **list = NULL;
         int n, r = 0;
 

@@ -40,7 +40,7 @@ static Secret *from_file(Arena *arena, int dirfd, const char *name) {
 
 static Secret *from_credentials_directory(Arena *arena, const char *name) {
         const char *dir = getenv("CREDENTIALS_DIRECTORY");
-        _cleanup_close_ int fd = dir ? open(dir, O_RDONLY|O_DIRECTORY|O_CLOEXEC) : -1;
+        _cleanup_close_ int fd = dir ? TEMP_FAILURE_RETRY(open(dir, O_RDONLY|O_DIRECTORY|O_CLOEXEC)) : -1;
 
         return fd < 0 ? NULL : from_file(arena, fd, name);
 }

@@ -62,7 +62,7 @@ static int rewrite_all(int state_fd) {
 
         (void) file_each(state_fd, rewrite, &failed);
         for (size_t i = 0; i < ELEMENTS(directories); i++) {
-                _cleanup_close_ int fd = openat(state_fd, directories[i], O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+                _cleanup_close_ int fd = TEMP_FAILURE_RETRY(openat(state_fd, directories[i], O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
 
                 if (fd >= 0)
                         (void) file_each(fd, rewrite, &failed);

@@ -40,10 +40,10 @@ int state_open(const char *path, Fault *reterr) {
 
         if (mkdir(path, 0700) < 0 && errno != EEXIST)
                 return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot make the state directory %s: %m", path);
-        fd = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+        fd = TEMP_FAILURE_RETRY(open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC));
         if (fd < 0)
                 return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot open the state directory %s: %m", path);
-        lock = openat(fd, LOCK_FILE, O_RDWR|O_CREAT|O_CLOEXEC|O_NOFOLLOW, 0600);
+        lock = TEMP_FAILURE_RETRY(openat(fd, LOCK_FILE, O_RDWR|O_CREAT|O_CLOEXEC|O_NOFOLLOW, 0600));
         if (lock < 0)
                 return fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot open the lock in %s: %m", path);
         if (flock(lock, LOCK_EX|LOCK_NB) < 0)

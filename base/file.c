@@ -77,7 +77,7 @@ static int fill_and_close(int fd, const void *data, size_t size, mode_t mode, bo
 }
 
 static int sync_dir(int dirfd) {
-        return fsync(dirfd) < 0 ? -errno : 0;
+        return TEMP_FAILURE_RETRY(fsync(dirfd)) < 0 ? -errno : 0;
 }
 
 static int write_once(int dirfd, const char *name, const void *data, size_t size, mode_t mode, bool durable) {
@@ -106,7 +106,9 @@ static int write_once(int dirfd, const char *name, const void *data, size_t size
 
 int file_write_atomic(int dirfd, const char *name, const void *data, size_t size) {
         int r = write_once(dirfd, name, data, size, 0600, true);
-        return r == -ENOSPC && ballast_release() ? write_once(dirfd, name, data, size, 0600, true) : r;
+        bool again = r == -EINTR || (r == -ENOSPC && ballast_release());        /* a new file: the one whose sync failed is not asked again */
+
+        return again ? write_once(dirfd, name, data, size, 0600, true) : r;
 }
 
 int file_replace(int dirfd, const char *name, const void *data, size_t size, mode_t mode) {
@@ -115,7 +117,7 @@ int file_replace(int dirfd, const char *name, const void *data, size_t size, mod
 
 /* O_NONBLOCK: opening a fifo would wait for its writer. */
 static int open_regular(int dirfd, const char *name, int nofollow, size_t *ret_size) {
-        _cleanup_close_ int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | nofollow | O_NONBLOCK | O_NOCTTY);
+        _cleanup_close_ int fd = TEMP_FAILURE_RETRY(openat(dirfd, name, O_RDONLY | O_CLOEXEC | nofollow | O_NONBLOCK | O_NOCTTY));
         struct stat st;
 
         if (fd < 0 || fstat(fd, &st) < 0)
@@ -217,7 +219,7 @@ int file_open_dir(int dirfd, const char *name) {
         r = sync_dir(dirfd);
         if (r < 0)
                 return r;
-        fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        fd = TEMP_FAILURE_RETRY(openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
         return fd < 0 ? -errno : fd;
 }
 
@@ -242,7 +244,7 @@ static int is_visible(const struct dirent *d) {
 }
 
 static int names_read(int dirfd, int (*filter)(const struct dirent *), Names *ret) {
-        ret->n = scandirat(dirfd, ".", &ret->items, filter, by_bytes);
+        ret->n = (int) TEMP_FAILURE_RETRY(scandirat(dirfd, ".", &ret->items, filter, by_bytes));
         return ret->n < 0 ? -errno : 0;
 }
 
@@ -316,7 +318,7 @@ static int remove_below(int dirfd, const char *name, unsigned depth) {
                 return 0;
         if (errno != EISDIR)
                 return -errno;
-        fd = depth == 0 ? -1 : openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        fd = depth == 0 ? -1 : TEMP_FAILURE_RETRY(openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
         if (fd < 0)
                 return depth == 0 ? -ELOOP : -errno;
         r = names_read(fd, is_any, &l);

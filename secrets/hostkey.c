@@ -156,7 +156,8 @@ static int on_verify(int dirfd, const char *name, void *userdata) {
 }
 
 unsigned host_keys_verify(int state_fd, const Keys *keys, const char *org, SealedBad bad, void *userdata, unsigned *ret_files) {
-        HostKeys h = { .state_fd = state_fd, .keys = keys, .fd = openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW) };
+        HostKeys h = { .state_fd = state_fd, .keys = keys,
+                       .fd = TEMP_FAILURE_RETRY(openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW)) };
         Verify y = { .host = &h, .bad = bad, .userdata = userdata };
 
         (void) snprintf(h.org, sizeof h.org, "%s", org);

@@ -111,7 +111,7 @@ static const char *credentials_path(void) { return getenv("CREDENTIALS_DIRECTORY
 
 /* A file that was made here wins over a credential of its epoch. */
 static int search(Keys *k, int keys_fd, RootChecks *checks, Fault *ret_wrong) {
-        _cleanup_close_ int credentials = credentials_path() ? open(credentials_path(), O_RDONLY|O_DIRECTORY|O_CLOEXEC) : -1;
+        _cleanup_close_ int credentials = credentials_path() ? TEMP_FAILURE_RETRY(open(credentials_path(), O_RDONLY|O_DIRECTORY|O_CLOEXEC)) : -1;
         Search s = { .keys = k, .checks = checks, .prefix = ROOT_FILE, .made_here = true };
         int r = keys_fd < 0 ? 0 : file_each(keys_fd, look_at, &s);
 
@@ -188,7 +188,7 @@ static int keys_find(int keys_fd, Keys *k, RootChecks *checks, bool make, bool *
 static int keys_new(int state_fd, Arena *arena, RootChecks *checks, bool make, bool *ret_changed, Keys **ret, Fault *reterr) {
         _cleanup_(keys_freep) Keys *k = calloc(1, sizeof *k);
         _cleanup_close_ int fd = make ? file_open_dir(state_fd, KEYS_DIR) :
-                                        openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+                                        TEMP_FAILURE_RETRY(openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
         int r = fd < 0 && !make ? -errno : fd;
 
         if (!k)
@@ -261,7 +261,7 @@ static int seen(int dirfd, const char *name, void *userdata) {
 }
 
 static int seen_workspace(int dirfd, const char *name, void *userdata) {
-        _cleanup_close_ int fd = openat(dirfd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        _cleanup_close_ int fd = TEMP_FAILURE_RETRY(openat(dirfd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
 
         *(bool *) userdata |= fd < 0 || faccessat(fd, KEY_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
         return 0;
@@ -269,11 +269,11 @@ static int seen_workspace(int dirfd, const char *name, void *userdata) {
 
 /* Unknown is not absent: true where it cannot be looked at. */
 bool keys_any_wrapped(int state_fd) {
-        _cleanup_close_ int keys_fd = openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        _cleanup_close_ int keys_fd = TEMP_FAILURE_RETRY(openat(state_fd, KEYS_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
         _cleanup_close_ int sealed_fd = -1;
         bool found = keys_fd < 0 && errno != ENOENT;
 
-        sealed_fd = openat(state_fd, "sealed", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        sealed_fd = TEMP_FAILURE_RETRY(openat(state_fd, "sealed", O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
         found |= sealed_fd < 0 && errno != ENOENT;
         if (keys_fd >= 0 && file_each(keys_fd, seen, &found) < 0)
                 return true;

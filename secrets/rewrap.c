@@ -64,7 +64,7 @@ static int on_host_key(int dirfd, const char *name, void *userdata) {
 }
 
 static int on_workspace(int dirfd, const char *id, void *userdata) {
-        _cleanup_close_ int fd = openat(dirfd, id, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        _cleanup_close_ int fd = TEMP_FAILURE_RETRY(openat(dirfd, id, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
         Walk *w = userdata;
 
         if (fd < 0)                             /* a key that was not looked at may be one that only the old root opens */
@@ -74,7 +74,7 @@ static int on_workspace(int dirfd, const char *id, void *userdata) {
 
 /* -ENOENT: there is none, and so no key in it. */
 static int open_part(int state_fd, const char *name) {
-        int fd = openat(state_fd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        int fd = TEMP_FAILURE_RETRY(openat(state_fd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
         return fd < 0 ? -errno : fd;
 }
 

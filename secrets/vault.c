@@ -37,7 +37,7 @@ int vault_new(int state_fd, const Keys *keys, const char *org, Vault **ret, Faul
 }
 
 int vault_look(int state_fd, const Keys *keys, const char *org, Vault **ret, Fault *reterr) {
-        int fd = openat(state_fd, SEALED_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        int fd = TEMP_FAILURE_RETRY(openat(state_fd, SEALED_DIR, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
         return vault_of(state_fd, fd < 0 ? -errno : fd, keys, org, ret, reterr);
 }
 
@@ -96,7 +96,7 @@ int secret_set_add(SecretSet *s, const char *name, Secret *value) {
 /* ── the key of one workspace ────────────────────────────────────────────────────────────────────────────────── */
 
 int workspace_dir(const Vault *v, const char *workspace) {
-        int fd = openat(v->fd, workspace, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW);
+        int fd = TEMP_FAILURE_RETRY(openat(v->fd, workspace, O_RDONLY|O_DIRECTORY|O_CLOEXEC|O_NOFOLLOW));
         return fd < 0 ? -errno : fd;
 }
 
