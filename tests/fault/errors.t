@@ -184,6 +184,12 @@ def starts(life, work):
         attempt(life, work, point, life.start)
 
 
+def turns(life, work, *ways):
+    """One way, and the other when nothing is left of it."""
+    for way_of in ways:
+        way_of(life, work)
+
+
 def plan(work, lives):
     """What is to be tried: by a reference run, or the one point that was asked for."""
     exact = re.fullmatch(r"\^?(\w+):(\w+):(\d+):([A-Z]+)\$?", CHOSEN.pattern)
@@ -220,7 +226,7 @@ def test(lab, began):
     work = Work((*JOBS, "start"))
     plan(work, lives)
     tap.diag(f"seed {SEED}: {work.left()} points, known after {time.monotonic() - began:.1f} s")
-    work.start((starts if number >= SITES - 2 else live, life, work) for number, life in enumerate(lives))
+    work.start((turns, life, work, *((starts, live) if number >= SITES - 2 else (live, starts))) for number, life in enumerate(lives))
     stay = faults_that_stay(stubborn)
     work.finish(began + LIMIT)
     judge(work)
