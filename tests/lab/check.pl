@@ -11,7 +11,7 @@ use TAP::Harness;
 my $root = $> == 0;
 my $sudo = !$root && system('sudo -n true >/dev/null 2>&1') == 0;
 my @kept = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(MOLECULE_AGENTD MOLECULE_AGENTCTL MOLECULE_DEVCP MOLECULE_LAUNCH MOLECULE_LONG MOLECULE_QUICK MOLECULE_SEED MOLECULE_POINT MUTANTS MOLECULE_PACKAGE MOLECULE_ROOT ASAN_OPTIONS UBSAN_OPTIONS);
-my %seconds = (integration => 900, instance => 1800, fault => $ENV{MOLECULE_QUICK} ? 240 : 12 * 3600);
+my %seconds = (integration => 900, instance => 1800, fault => $ENV{MOLECULE_QUICK} ? 420 : 12 * 3600);
 $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 
 sub command {
@@ -30,8 +30,8 @@ sub command {
 my $harness = TAP::Harness->new({exec => \&command, verbosity => $ENV{V} ? 1 : 0, failures => 1, comments => 1, timer => 1, jobs => 4, rules => {seq => [
         {par => ['**/tests/test-*', '**/tests/fuzz/*', 'tests/*.t', 'tests/layers.sh']},
         {par => ['tests/integration/engine-faults.t', 'tests/integration/hostile.t']},
-        {par => [{seq => ['tests/fault/kill.t', 'tests/fault/malloc.t', 'tests/fault/full.t']},
-                 {seq => ['tests/fault/power.t', 'tests/fault/errors.t', 'tests/fault/mutants.sh']}]},
+        {par => [{seq => ['tests/fault/kill.t', 'tests/fault/mutants.sh']},
+                 {seq => ['tests/fault/power.t', 'tests/fault/errors.t', 'tests/fault/malloc.t', 'tests/fault/full.t']}]},
         {seq => '**'}]}});
 my $all = $harness->runtests(@ARGV);
 
