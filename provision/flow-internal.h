@@ -75,7 +75,7 @@ struct Flow {
         cJSON             *undo;                /* being collected; later, put back */
         size_t             undo_bytes;
         bool               names_unknown;       /* a rename's answer was lost */
-        bool               rename_refused;          /* once: the names are read anew, and the next refusal counts */
+        bool               rename_refused, name_taken;      /* once: names and containers are read anew, and the next refusal counts */
         bool               port_retried, started, kept_running, volumes_gone;
         EngineContainer    container;           /* as the gate saw it last */
         char              *rescue;

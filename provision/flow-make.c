@@ -285,12 +285,13 @@ static void created(Flow *f, const char *id) {
                 flow_fail(f, -ENOMEM, NULL);
 }
 
-/* Only a stranger can hold the name: ours were found by label and adopted or cleared. A lost create reply comes by here too. */
+/* Ours were found by label and adopted or cleared. A create whose answer was lost comes by here too, and one of a job before this that the engine did
+ * when nobody waited for it any more: that one is found now, and cleared. */
 static void on_name_holder(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         EngineContainer c = {};
         Fault why = {};
-        bool mine;
+        bool ours, mine;
         int r;
 
         if (a->r == -ENOENT) {
@@ -301,11 +302,14 @@ static void on_name_holder(const EngineAnswer *a, void *userdata) {
         if (!flow_answered(f, a))
                 return;
         r = engine_container_parse(a->json, NULL, &c, &why);
-        mine = r == 0 && flow_is_ours(f, &c.labels) && is_new(f, &c);
+        ours = r == 0 && flow_is_ours(f, &c.labels);
+        mine = ours && is_new(f, &c);
         if (r < 0)
                 flow_fail(f, r, &why);
         else if (mine)
                 created(f, c.id);
+        else if (ours && !TAKE(f->name_taken, true))
+                flow_back(f, STEP_FIND);
         else
                 fail_name(f, "container", f->new_name);
         engine_container_done(&c);

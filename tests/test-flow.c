@@ -43,6 +43,7 @@ static void prepare_image(void) { world->present = false; }
 static void prepare_runtime(void) { k.settings.runtime_path = "/dev/null"; }
 static void prepare_stranger(void) { (void) strcpy(world_add(world->containers, "ws-" KIT_WORKSPACE ".next", "")->labels, "{}"); }
 
+static void prepare_late(void) { world->late = true; }
 static void prepare_large(void) { world->large = true; }
 
 static void label_volumes(const char *labels) {
@@ -123,6 +124,7 @@ static const Trouble troubles[] = {
         { "an image that runs nothing",     "failed:start_failed",   prepare_command },
         { "no launcher",                    "failed:start_failed",   prepare_launcher },
         { "a stranger who has its name",    "failed:name_conflict",  prepare_stranger },
+        { "one of ours that came late",     "succeeded",             prepare_late },
         { "a stranger's volume",            "failed:name_conflict",  prepare_volume },
         { "a volume of another host",       "failed:name_conflict",  prepare_volume_of_host },
         { "a volume of another org",        "failed:name_conflict",  prepare_volume_of_org },

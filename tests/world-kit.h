@@ -34,6 +34,7 @@ typedef struct World {
                                                                          * runs; large: is each file that is read */
         int         lost_write;         /* the n-th archive from now is taken, and nothing of it is kept; 0: none */
         bool        volumes_held;       /* none goes: something else uses them */
+        bool        late;               /* before the next container comes one of that name that an earlier job had asked for */
         WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
         size_t      tar_size;
         char        tar[65536], last_wrong[200];
@@ -218,6 +219,12 @@ static inline void world_make_volume(const ServerRequest *q) {
 static inline void world_make_container(const ServerRequest *q, const char *name) {
         char body[60];
 
+        if (TAKE(world->late, false)) {
+                char *job = strstr(world_add(world->containers, name, q->body)->labels, "\"" LABEL_JOB "\":\"");
+
+                if (job)
+                        job[sizeof LABEL_JOB + 3] ^= 1;
+        }
         if (world_find(world->containers, name)) {
                 world_refuse(q, 409, "Conflict. The container name is already in use by container abc");
                 return;
