@@ -226,6 +226,9 @@ TEST(a_start_under_a_hold) {
         strcpy(k.hold, "no-slash-and-not-there");
         kit_restart(&k);
         CHECK(!queue_is_held(k.q));
+        strcpy(k.hold, "/hold-of-nobody");
+        kit_restart(&k);
+        CHECK(!queue_is_held(k.q) && !k.q->was_held);
         kit_stop(&k);
 }
 
@@ -487,7 +490,7 @@ TEST(words_for_which_there_is_no_memory) {
 /* ── what is said without names ──────────────────────────────────────────────────────────────────────────────── */
 
 TEST(a_delivery_that_names_nothing) {
-        _cleanup_json_ cJSON *nothing = kit_json("{\"a\":1}"), *report = NULL;
+        _cleanup_json_ cJSON *nothing = kit_json("{\"a\":1}"), *report = NULL, *payload = NULL, *other = NULL;
 
         kit_start(&k);
         queue_admit(k.q, nothing, KIT_NOW);
@@ -495,6 +498,10 @@ TEST(a_delivery_that_names_nothing) {
         CHECK_INT(queue_apply(k.q, nothing, false, KIT_NOW, &report, &(Fault) {}), 0);
         CHECK_STR(json_get_string(report, "state"), "refused");
         CHECK_STR(kit_told(&k), "");
+        payload = kit_payload(&(Say) { .type = PROVISION, .spec = KIT_SPEC, .generation = 1 });
+        kit_set(payload, "job_id", "\"no id\"");
+        CHECK_INT(queue_apply(k.q, payload, false, KIT_NOW, &other, &(Fault) {}), 0);
+        CHECK_STR(kit_told(&k), "refused:bad_json");    /* it says of which workspace */
         kit_stop(&k);
 }
 
