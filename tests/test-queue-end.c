@@ -185,6 +185,23 @@ TEST(what_is_called_off_wants_what_there_is) {
         }
 }
 
+/* An erasure of our own takes what is left of a workspace that is gone, and never makes one gone. */
+TEST(an_erasure) {
+        static const Row row = { .type = JOB_DEPROVISION, .state = REPORT_SUCCEEDED, .local = true, .prune = true };
+        _cleanup_queue_ QueueKit k = {};
+
+        kit_start(&k);
+        make_job();
+        for (int removed = 0; removed < 2; removed++) {
+                Entry *e = put(&k, &row);
+
+                e->w->removed = removed;
+                end_it(&k, e, &row);
+                CHECK(e->w->removed == removed && e->w->work == NULL);
+                clear(&k, e);
+        }
+}
+
 /* An image that its own job named is kept apart from a pin's and a roll's. */
 TEST(whose_image_it_is) {
         static const struct { const char *ref; bool own; } refs[] = { { NULL, false }, { KIT_CODEX, false }, { KIT_CODEX2, true } };
