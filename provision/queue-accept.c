@@ -150,25 +150,33 @@ static int apply(Queue *q, Entry *e, const Job *j, Work *k, Version *wanted, Wor
                 apply_restart(w, j, k);
         else
                 r = apply_spec(q, w, j, wanted);
-        if (w->work)
-                w->next = k;
-        else
-                w->work = k;
+        queue_put(w, k);
         return r;
 }
 
-void queue_supersede_waiting(Queue *q, const Entry *e, Work *k) {
-        Report r = queue_report_head(e, k);
-        cJSON *report;
-
-        r.state = REPORT_SUPERSEDED;
-        if (!k->local && !k->of_host) {
-                report = report_make(&r, queue_floor_result(e->w->spec_floor));
-                if (report)
-                        (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: as in queue_answer_final() */
-                queue_tell(q, report, true);
+void queue_put(Workspace *w, Work *k) {
+        if (!w->work) {
+                w->work = k;
+                return;
         }
-        work_free(k);
+        w->overtaken = w->next;
+        w->next = k;
+}
+
+/* In the outbox before it is among the outcomes: those that it is not among are told by the next start. Without memory that start does it too. */
+void queue_tell_overtaken(Queue *q, Entry *e) {
+        _cleanup_(work_freep) Work *k = TAKE_PTR(e->w->overtaken);
+        _cleanup_json_ cJSON *report = NULL;
+        Report r;
+
+        if (!k || k->local || k->of_host || outcomes_find(q->outcomes, k->job_id))
+                return;
+        r = queue_report_head(e, k);
+        r.state = REPORT_SUPERSEDED;
+        report = report_make(&r, queue_floor_result(e->w->spec_floor));
+        queue_tell(q, cJSON_Duplicate(report, true), true);
+        if (report)
+                (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: as in queue_answer_final() */
 }
 
 /* What follows every acceptance. report (owned) says so. */
@@ -193,8 +201,7 @@ static void accepted(Queue *q, Entry *e, const Work *k, Workspace *old) {
         log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .job_id = k->job_id, .event = EVENT_JOB_ACCEPTED }, "Job %s accepted, generation %llu.",
                   job_type_name(k->type), (unsigned long long) k->generation);
         workspace_tidy_after(&q->dir, e->w, old);               /* what failed or is overtaken never ends again */
-        if (old->next)
-                queue_supersede_waiting(q, e, old->next);
+        queue_tell_overtaken(q, e);
         if (old->wanted != e->w->wanted)
                 version_free(old->wanted);
         e->unreadable = e->unreadable && k->type == JOB_RESTART;

@@ -155,9 +155,10 @@ static void replay_host(Queue *q) {
 /* The accepted report of a job that waits or works, and each last outcome that the control plane may not have. */
 void queue_replay_reports(Queue *q) {
         for (size_t i = 0; i < q->n_entries; i++) {
-                const Entry *e = q->entries[i];
+                Entry *e = q->entries[i];
                 const Work *open[] = { e->w->work, e->w->next };
 
+                queue_tell_overtaken(q, e);
                 if (e->w->outcome && !e->w->outcome_acked)
                         queue_tell_again(q, cJSON_Duplicate(e->w->outcome, true), true);
                 for (size_t k = 0; k < ELEMENTS(open); k++) {

@@ -128,7 +128,8 @@ bool queue_is_at_work(const Entry *e, const char *job_id);
 void queue_accept(Queue *q, Entry *e, const Delivery *d);
 int  queue_resolve_image(const Queue *q, const Workspace *w, const char *runtime, const char *own_ref, uint64_t own_size, char **ret_ref,
                          uint64_t *ret_size, Fault *reterr);
-void queue_supersede_waiting(Queue *q, const Entry *e, Work *k);        /* owns k */
+void queue_put(Workspace *w, Work *k);          /* at work, or in line: whoever waited is overtaken, by the write to come; owns k */
+void queue_tell_overtaken(Queue *q, Entry *e);  /* after that write */
 void queue_accepted(Queue *q, Entry *e, const Work *k, cJSON *report);
 
 /* queue-host.c: the host's own line, and jobs that no line orders */

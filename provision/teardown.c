@@ -28,26 +28,22 @@ static bool is_gone(const Entry *e, const char *job_id) {
 
 static void begin_removal(HostRun *r, Entry *e) {
         Workspace *w = e->w;
-        Work *k = calloc(1, sizeof *k), *next = w->next;
+        Work *k = calloc(1, sizeof *k), *next = w->next, *work = w->work;
 
         if (!k)
                 return;
         *k = (Work) { .type = JOB_DEPROVISION, .of_host = true, .prune = true,
                       .generation = w->spec_floor, .spec_generation = workspace_generation(w) };
         memcpy(k->job_id, r->j->job->job_id, UUID_SIZE);
-        if (w->work)
-                w->next = k;
-        else
-                w->work = k;
+        queue_put(w, k);
         if (queue_save(r->q, e, NULL) < 0) {
-                if (w->work == k)
-                        w->work = NULL;
+                w->work = work;
                 w->next = next;
+                w->overtaken = NULL;
                 work_free(k);
                 return;
         }
-        if (next)
-                queue_supersede_waiting(r->q, e, next);
+        queue_tell_overtaken(r->q, e);
         e->changed_at = now_boottime();
         e->repair_after = e->changed_at + RETRY_USEC;
         if (e->flow)

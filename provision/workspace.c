@@ -140,6 +140,7 @@ static const JsonField record_fields[] = {
         { "settled",       cJSON_Object, set_version, offsetof(RecordView, w.settled), JSON_NULLABLE, 0, NULL },
         { "work",          cJSON_Object, set_work, offsetof(RecordView, w.work), JSON_NULLABLE, 0, NULL },
         { "next",          cJSON_Object, set_work, offsetof(RecordView, w.next), JSON_NULLABLE, 0, NULL },
+        { "overtaken",     cJSON_Object, set_work, offsetof(RecordView, w.overtaken), JSON_NULLABLE, 0, NULL },
         { "outcome",       cJSON_Object, json_set_value, offsetof(RecordView, w.outcome), JSON_NULLABLE, 0, NULL },
         { "outcome_acked", cJSON_True|cJSON_False, json_set_bool, offsetof(RecordView, w.outcome_acked), JSON_REQUIRED, 0, NULL },
         {}
@@ -247,6 +248,7 @@ static cJSON *workspace_json(const Workspace *w) {
             (w->settled && !json_add_item(json, "settled", version_json(w->settled))) ||
             (w->work && !json_add_item(json, "work", work_json(w->work))) ||
             (w->next && !json_add_item(json, "next", work_json(w->next))) ||
+            (w->overtaken && !json_add_item(json, "overtaken", work_json(w->overtaken))) ||
             (w->outcome && !json_add_item(json, "outcome", cJSON_Duplicate(w->outcome, true))) ||
             !json_add_bool(json, "outcome_acked", w->outcome_acked))
                 return NULL;
@@ -390,6 +392,7 @@ Workspace *workspace_free(Workspace *w) {
         version_free(w->settled);
         work_free(w->work);
         work_free(w->next);
+        work_free(w->overtaken);
         cJSON_Delete(w->outcome);
         cJSON_Delete(w->roll);
         free(w->roll_image_ref);

@@ -71,6 +71,7 @@ typedef struct Workspace {
         bool      removed;              /* deprovisioned: a tombstone */
         Version  *wanted, *settled;
         Work     *work, *next;          /* the job at work; one accepted that waits for it */
+        Work     *overtaken;            /* the one that waited until the last of them came: its end must be told */
         cJSON    *outcome;              /* the last final report */
         bool      outcome_acked;        /* the control plane has it */
 } Workspace;

@@ -2,6 +2,7 @@
 
 /* provision/queue: what must be on the disk, or in memory, before it is said, and what waits where it cannot be. */
 
+#include "base/file.h"
 #include "tests/oom.h"
 #include "tests/queue-kit.h"
 
@@ -105,6 +106,36 @@ TEST(a_cancel_that_is_not_on_disk_was_not_said) {
 }
 
 /* What is called off, or done at once, has its final on the disk or is as it was. */
+/* One write takes the job out of the line and another one in; a kill before its end is told, and before that is remembered. */
+TEST(who_is_overtaken_is_told_so_by_the_next_start) {
+        _cleanup_queue_ QueueKit k = {};
+        _cleanup_free_ char *record = NULL;
+        size_t size;
+
+        kit_start(&k);
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1, .job = 1), "accepted");
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 2, .job = 2), "accepted");
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 3, .job = 3), "superseded accepted");
+        CHECK_INT(file_read(k.q->dir.fd, KIT_WORKSPACE, 65536, &record, &size), 0);
+        CHECK(strstr(record, "\"overtaken\""));
+        kit_restart(&k);
+        CHECK(entry(&k, KIT_WORKSPACE)->w->overtaken != NULL);
+        queue_replay_reports(k.q);              /* it is known to be told */
+        CHECK_STR(kit_told(&k), "accepted accepted");
+        CHECK(entry(&k, KIT_WORKSPACE)->w->overtaken == NULL);
+
+        CHECK_INT(unlinkat(k.k.d.fd, "outcomes", 0), 0);
+        kit_restart(&k);
+        queue_replay_reports(k.q);
+        CHECK_STR(kit_told(&k), "superseded accepted accepted");
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 2, .job = 2), "again:superseded");
+        CHECK_INT(queue_save(k.q, entry(&k, KIT_WORKSPACE), NULL), 0);
+        CHECK_INT(unlinkat(k.k.d.fd, "outcomes", 0), 0);
+        kit_restart(&k);
+        queue_replay_reports(k.q);
+        CHECK_STR(kit_told(&k), "accepted accepted");
+}
+
 TEST(no_final_is_lost_for_want_of_memory) {
         static const Say jobs[] = { { "job.cancel", KIT_CANCEL(12) }, { "host.drain", REASON }, { "job.cancel", KIT_CANCEL(99) } };
         _cleanup_queue_ QueueKit k = {};

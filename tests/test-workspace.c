@@ -91,6 +91,7 @@ static Workspace *full(void) {
         (void) fault(&w->work->cause, -EIO, FAULT_CRASH_LOOP, "The words of the cause.");
         w->next = work(13);
         w->next->type = JOB_DEPROVISION;
+        w->overtaken = work(15);
         w->outcome = kit_json("{\"report_id\":\"" KIT_OTHER "\",\"state\":\"failed\",\"result\":{\"a\":[1,2]}}");
         w->outcome_acked = true;
         return w;
@@ -162,6 +163,7 @@ TEST(a_full_record_there_and_back) {
         check_version(w->settled, back->settled);
         check_work(w->work, back->work);
         check_work(w->next, back->next);
+        check_work(w->overtaken, back->overtaken);
         CHECK_STR(back->wanted->kind, "platform");
         CHECK_STR(back->wanted->data_persistence, "persist");
         CHECK_INT(back->work->deadline_seconds, 99);
@@ -288,6 +290,7 @@ TEST(what_no_version_of_ours_wrote) {
                 { "settled", "colour", "null" },
                 { "work", "colour", "{}" },
                 { "next", "colour", "[]" },
+                { "overtaken", "colour", "1" },
                 { NULL, "workspace_id", NULL },
                 { NULL, "spec_floor", NULL },
                 { NULL, "spec_floor", "7" },
