@@ -288,6 +288,16 @@ int agent_new(const AgentOptions *options, Agent **ret, Fault *reterr) {
         return 0;
 }
 
+/* A service manager that does not hear it waits, and then ends an agent that is well: what was only for a moment must not be the reason. */
+static void tell_ready(void) {
+        int r = -EAGAIN;
+
+        for (unsigned i = 0; r < 0 && i < 3; i++)
+                r = sd_notify(0, "READY=1\nSTATUS=Running.");
+        if (r < 0)
+                log_error("The service manager cannot be told that the agent runs: %s", strerror(-r));
+}
+
 int agent_run(Agent *a) {
         Fault why = {};
         int r;
@@ -307,7 +317,7 @@ int agent_run(Agent *a) {
                 agent_metrics_open(a);
         loops_tick(&a->loops, LOOP_SWEEP, 120 * USEC_PER_SEC);
         log_write(LOG_NOTICE, &(LogFields) { .event = EVENT_AGENT_STARTED }, "molecule-agentd %s, host %s, start %llu.", VERSION, a->identity.host_id, (unsigned long long) a->identity.boot_epoch);
-        (void) sd_notify(0, "READY=1\nSTATUS=Running.");
+        tell_ready();
         r = sd_event_loop(a->event);
         if (r < 0) {
                 log_error("The event loop failed: %s", strerror(-r));
