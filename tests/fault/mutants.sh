@@ -52,7 +52,7 @@ run() {                                 # run FILE NAME
 
 mkdir "$copy/tree"
 git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$copy/tree"
-[ ! -d build ] || cp -a build "$copy/tree/build"
+[ ! -d build ] || tar --exclude=build/lab -cf - build | tar -xf - -C "$copy/tree"     # the lab is at work beside it
 git -C "$copy/tree" init -q
 declare -A clean
 
