@@ -141,20 +141,20 @@ def way(work):
 
 def attempt(life, work, point, call):
     """Whether it went as it must. A call that has another place in this run than it had in the reference may be one that cannot fail so, and then what comes
-    of it is no failure, unless the daemon ended. A failure without an injected error always is one."""
+    of it is no failure, unless the daemon crashed. A failure without an injected error always is one."""
     error, life.endings, life.may_end = None, 0, [words for words, fits in ENDS.items() if point and fits(point)]
     open(life.trace, "w").close()
     try:
         call(point)
     except Exception as raised:
         error = raised
-    calls = inject.read(life.trace)
+    calls, crash = inject.read(life.trace), life.site.agent.crash()
     if error:
         life.settled = None
         if not life.site.agent.process.running():
             life.site.agent.start()
     elsewhere = point and not inject.hit(calls, point, life.site.agent.state)
-    if elsewhere and (not error or any(call.injected for call in calls) and not isinstance(error, Ended)):
+    if elsewhere and (not error or any(call.injected for call in calls) and not crash):
         work.miss(point.job, point, (point.job, point.error))
     elif error:
         long = "".join(traceback.format_exception(error)) + life.site.tail(LINES) if CHOSEN.pattern else ""
