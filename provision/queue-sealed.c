@@ -34,7 +34,7 @@ static bool is_readable(Queue *q, Entry *e, uint64_t generation, Fault *ret_why)
 
         if (r == -EBADMSG)
                 set_payload_aside(q, e, generation, ret_why);
-        if (!queue_is_ours(r))
+        if (r != -EIO && !queue_is_ours(r))     /* unknown is not lost: the workspace serves, and the next start looks again */
                 return r == 0 || r == -ENOKEY;
         log_error("The payload of workspace %s is not looked at now: %s", e->w->id, ret_why->text);
         return true;
