@@ -117,9 +117,13 @@ static bool is_old(const Flow *f, const EngineContainer *c) {
                str_equal(c->name, container_name(w->id, CONTAINER_CURRENT, name));
 }
 
+/* A repair has another id each time, so what one before it made and did not see to its end is known by running. */
 static bool is_new(const Flow *f, const EngineContainer *c) {
         const Work *k = f->w->work;
-        return str_equal(c->labels.job, k->job_id) && c->labels.generation == k->spec_generation;
+
+        if (c->labels.generation != k->spec_generation)
+                return false;
+        return str_equal(c->labels.job, k->job_id) || (k->local && k->type == JOB_PROVISION && c->running && !is_old(f, c));
 }
 
 static int classify(Flow *f, const EngineContainer *c) {

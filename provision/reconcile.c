@@ -19,8 +19,13 @@ static bool must_start(const ReconcileRules *rules, const ReconcileWorkspace *w,
         return rules->starting || w->at_once || (w->stopped_since && rules->now - w->stopped_since >= STOPPED_GRACE_USEC);
 }
 
-static bool is_leftover(const ReconcileWorkspace *w, const EngineContainer *c) {
-        return c->labels.generation <= w->floor && (w->settled_container || w->removed || !c->running);
+/* One that runs where the settled one is gone may be what a repair made, and was killed before it could say so: the next repair judges it. */
+static bool is_leftover(const ReconcileWorkspace *w, const EngineContainer *c, bool settled_is_there) {
+        return c->labels.generation <= w->floor && (settled_is_there || w->removed || !c->running);
+}
+
+static bool is_there(const ReconcileWorkspace *w, const Name *ids, size_t n) {
+        return w->settled_container && names_find(ids, n, w->settled_container);
 }
 
 int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces, size_t n, const EngineContainers *found,
@@ -44,12 +49,11 @@ int reconcile(const ReconcileRules *rules, const ReconcileWorkspace *workspaces,
                 if (str_equal(c->id, w->settled_container)) { /* by its id it is ours, whatever the config says of org and host now */
                         if (must_start(rules, w, c))
                                 ret[used++] = (ReconcileAction) { RECONCILE_START, owner->at, c->id };
-                } else if (!w->busy && !w->held && is_ours(rules, &c->labels) && is_leftover(w, c))
+                } else if (!w->busy && !w->held && is_ours(rules, &c->labels) && is_leftover(w, c, is_there(w, ids, found->n)))
                         ret[used++] = (ReconcileAction) { RECONCILE_REMOVE, owner->at, c->id };
         }
         for (size_t i = 0; i < n && used < max; i++)
-                if (workspaces[i].settled_container && !workspaces[i].busy && !workspaces[i].held &&
-                    !names_find(ids, found->n, workspaces[i].settled_container))
+                if (workspaces[i].settled_container && !workspaces[i].busy && !workspaces[i].held && !is_there(&workspaces[i], ids, found->n))
                         ret[used++] = (ReconcileAction) { RECONCILE_MAKE, i, NULL };
         return (int) used;
 }

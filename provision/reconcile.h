@@ -26,7 +26,7 @@ typedef struct ReconcileWorkspace {
 typedef enum ReconcileVerb {
         RECONCILE_START,                /* the settled container */
         RECONCILE_MAKE,                 /* the settled container is gone: make it again */
-        RECONCILE_REMOVE,               /* a leftover of ours; never one that runs while nothing is settled: its record may have been lost */
+        RECONCILE_REMOVE,               /* a leftover of ours; never one that runs while no settled one does: its record may be lost, or be late */
 } ReconcileVerb;
 
 typedef struct ReconcileAction {

@@ -277,6 +277,23 @@ TEST(a_removal_that_failed_behind_the_key) {
         stop();
 }
 
+/* ── what made again what was gone, and was killed ───────────────────────────────────────────────────────────────── */
+
+TEST(a_repair_that_was_killed_before_its_end_is_taken_up) {
+        WorldThing *made;
+
+        start();
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+        made = world_find(world->containers, entry()->w->settled->container_id);
+        free(entry()->w->settled->container_id);
+        entry()->w->settled->container_id = strdup("gone");     /* as the record is before such an end */
+        sweep_soon(k.q);
+        CHECK(turn_until(is_settled_running) && made->there && made->running);
+        CHECK_STR(entry()->w->settled->container_id, made->id);
+        CHECK_INT(made->starts, 1);
+        stop();
+}
+
 /* ── what is put back ────────────────────────────────────────────────────────────────────────────────────────── */
 
 static char last_file(void) {

@@ -71,7 +71,8 @@ static const Case cases[] = {
 
         { "a leftover beside it", { .settled_container = "A" }, false, { { "A", true }, { "B", true } }, "remove B" },
         { "a leftover before it", { .settled_container = "A" }, true, { { "B" }, { "A" } }, "remove B, start A" },
-        { "a leftover in its place", { .settled_container = "A" }, false, { { "B", true } }, "remove B, make" },
+        { "one that runs in its place", { .settled_container = "A" }, false, { { "B", true } }, "make" },
+        { "one that stands in its place", { .settled_container = "A" }, false, { { "B" } }, "remove B, make" },
         { "stopped, where nothing is settled", {}, false, { { "B", true }, { "C" } }, "remove C" },
         { "running, where nothing is settled", {}, true, { { "B", true } }, "" },
         { "running, of a removed workspace", { .removed = true }, false, { { "B", true }, { "C" } }, "remove B, remove C" },
