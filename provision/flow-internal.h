@@ -97,6 +97,7 @@ bool flow_answered(Flow *f, const EngineAnswer *a);
 void flow_sent(Flow *f, int r);
 
 bool flow_is_ours(const Flow *f, const EngineLabels *l);        /* this host, this org, this workspace */
+bool flow_erases(const Flow *f);          /* a removal that takes key and volumes along */
 
 void flow_find_done(Flow *f);
 

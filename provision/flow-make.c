@@ -217,6 +217,7 @@ void step_clear(Flow *f) {
         Engine *e = f->context->engine;
 
         if (f->index >= f->n_doomed) {
+                f->w->work->cleared = f->w->work->type == JOB_DEPROVISION && flow_erases(f);
                 flow_next(f);
                 return;
         }

@@ -346,10 +346,10 @@ static bool is_ephemeral(const Workspace *w) {
         return v && str_equal(v->data_persistence, "ephemeral");
 }
 
-static bool erases(const Flow *f) { return f->w->work->prune || is_ephemeral(f->w); }
+bool flow_erases(const Flow *f) { return f->w->work->prune || is_ephemeral(f->w); }
 
 void step_forget_key(Flow *f) {
-        int r = erases(f) ? vault_destroy_key(f->context->dir->vault, f->w->id) : 0;
+        int r = flow_erases(f) ? vault_destroy_key(f->context->dir->vault, f->w->id) : 0;
         Fault why = {};
 
         if (r < 0) {
@@ -373,10 +373,8 @@ void step_forget(Flow *f) {
 }
 
 void step_erase(Flow *f) {
-        if (!erases(f)) {
+        if (flow_erases(f))
+                volumes_go(f);
+        else
                 flow_next(f);
-                return;
-        }
-        f->w->work->cleared = true;
-        volumes_go(f);
 }
