@@ -431,7 +431,10 @@ uint64_t cp_held_back(const Cp *cp) {
         return cp->not_before > now ? cp->not_before - now : 0;
 }
 
-bool cp_is_crowded(const Cp *cp) { return cp_held_back(cp) || now_boottime() < cp->crowded_until; }
+uint64_t cp_crowded(const Cp *cp) {
+        uint64_t now = now_boottime(), until = cp->crowded_until > cp->not_before ? cp->crowded_until : cp->not_before;
+        return until > now ? until - now : 0;
+}
 
 const Fault *cp_fault(const Cp *cp) { return cp->fault.set ? &cp->fault : NULL; }
 

@@ -75,6 +75,6 @@ typedef struct CpPace { Backoff backoff; } CpPace;
 uint64_t cp_pace(Cp *cp, CpPace *pace, CpKind kind);
 
 uint64_t     cp_held_back(const Cp *cp);        /* how long a request made now would wait before it is sent; microseconds */
-bool         cp_is_crowded(const Cp *cp);       /* held back, or in the time over which all who lost it come back: what can wait should */
+uint64_t     cp_crowded(const Cp *cp);          /* how long what can wait should: held back, or all who lost it come back; microseconds */
 const Fault *cp_fault(const Cp *cp);    /* why the last request failed; NULL after a success */
 const char  *cp_host(const Cp *cp);     /* for words: "host:port" of the control plane */

@@ -17,6 +17,7 @@
 #define FULL_USEC   (600 * USEC_PER_SEC)
 #define SOON_USEC   (1 * USEC_PER_SEC)
 #define SLACK_USEC  (2 * USEC_PER_SEC)
+#define CROWD_USEC  (30 * USEC_PER_SEC)         /* the beats of a fleet that came back are spread over this behind its polls */
 #define JITTER_PERCENT 20
 
 struct Health {
@@ -32,7 +33,7 @@ struct Health {
         bool             sent_full, acked_once;
         uint64_t         full_at;               /* boottime of the last acked full beat */
         uint64_t         due;                   /* boottime of the next beat that comes without a change */
-        bool             open, changed, failing;
+        bool             open, changed, failing, put_off;
 };
 
 static void arm(Health *h, uint64_t usec, uint64_t slack) {
@@ -107,17 +108,18 @@ static void next_beat(Health *h, uint64_t wait) {
         arm(h, wait > first ? wait : first, h->changed || wait ? USEC_PER_MSEC : SLACK_USEC);
 }
 
-/* A beat with nothing new: before its time, where what changed has left nothing to tell, or where a fleet comes back from an outage. */
-static bool is_left_out(Health *h) {
-        uint64_t now = now_boottime();
+/* A beat with nothing new: before its time, where what changed has left nothing to tell, or once where a fleet comes back from an outage. */
+static bool waits(Health *h) {
+        uint64_t now = now_boottime(), crowded = cp_crowded(h->cp);
 
         if (h->sent_full)
                 return false;
         if (now + SLACK_USEC < h->due)
                 arm(h, h->due - now, SLACK_USEC);
-        else if (cp_is_crowded(h->cp))
-                next_beat(h, 0);
-        else
+        else if (crowded && !TAKE(h->put_off, true)) {
+                h->due = now + crowded + jitter_uniform(0, CROWD_USEC, random_u64());
+                arm(h, h->due - now, USEC_PER_MSEC);
+        } else
                 return false;
         return true;
 }
@@ -127,6 +129,7 @@ static void on_answer(const CpAnswer *a, void *userdata) {
         uint64_t wait = cp_pace(h->cp, &h->pace, a->kind);
 
         h->call = NULL;
+        h->put_off = false;
         h->failing = a->kind != CP_OK;
         if (a->kind == CP_OK && json_get_bool(a->json, "need_full", false)) {
                 h->acked[0] = 0;
@@ -170,7 +173,7 @@ static void beat(Health *h) {
                 return;
         h->changed = false;
         body = body_of(h);
-        if (body && is_left_out(h))
+        if (body && waits(h))
                 return;
         (void) snprintf(path, sizeof path, "/hosts/%s/health", h->identity->host_id);
         if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body, .call = METRIC_CALL_HEALTH }, on_answer, h, &h->call) < 0)

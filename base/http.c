@@ -204,8 +204,6 @@ int http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata, Http
         int r;
 
         assert(h && q && q->url && done);
-        if (h->broken)
-                return -ENOMEM;
         r = call_new(h, q, done, userdata, &c);
         if (r < 0)
                 return r;

@@ -90,7 +90,7 @@ int   http_configure(Http *h, const HttpOptions *options);      /* copied; for c
  * text) are borrowed until the next call of this function that returns 0, or http_free(): their owner knows where secrets may lie. -EINVAL: not http(s), with user info, query or fragment, or plain http to something other than loopback. */
 int   http_set_credentials(Http *h, const char *url, const char *const *headers, Fault *reterr);
 
-/* 0: done() will be called. Negative: it will not; -EINVAL/-EPERM for a URL that is not allowed, -ENOMEM (also once libcurl cannot go on). ret_call may
+/* 0: done() will be called. Negative: it will not; -EINVAL/-EPERM for a URL that is not allowed, -ENOMEM. ret_call may
  * be NULL. */
 int       http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata, HttpCall **ret_call);
 void      http_call_resume(HttpCall *c);        /* not from inside a chunk(); a chunk() may come from inside it. NULL, and one that is not paused, is fine */

@@ -62,7 +62,7 @@ struct Flow {
         uint64_t           trouble_since;       /* boottime since the engine is away; 0 */
 
         EngineImage        image;
-        char              *old_id, *new_id;
+        char              *old_id, *new_id, *taken_up;          /* taken_up: found running, though another repair had made it */
         char               old_name[CONTAINER_NAME_SIZE + 16], new_name[CONTAINER_NAME_SIZE + 16];
         uint64_t           old_generation;
         bool               old_running, new_created /* made, never started */;
@@ -97,7 +97,7 @@ bool flow_answered(Flow *f, const EngineAnswer *a);
 void flow_sent(Flow *f, int r);
 
 bool flow_is_ours(const Flow *f, const EngineLabels *l);        /* this host, this org, this workspace */
-bool flow_erases(const Flow *f);          /* a removal that takes key and volumes along */
+bool flow_erases(const Flow *f);                                /* a removal that takes key and volumes along */
 
 void flow_find_done(Flow *f);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* From a reference to a container that exists but does not run: image, network, what is already there, volumes, create. Nothing that runs is
+/* From a reference to a container that exists but does not run: image, network, what is already there, volumes, create. Nothing that serves is
  * touched here. What is found is judged by id and label, never by name alone. */
 
 #include <errno.h>
@@ -117,13 +117,20 @@ static bool is_old(const Flow *f, const EngineContainer *c) {
                str_equal(c->name, container_name(w->id, CONTAINER_CURRENT, name));
 }
 
-/* A repair has another id each time, so what one before it made and did not see to its end is known by running. */
 static bool is_new(const Flow *f, const EngineContainer *c) {
         const Work *k = f->w->work;
+        return str_equal(c->labels.job, k->job_id) && c->labels.generation == k->spec_generation;
+}
 
-        if (c->labels.generation != k->spec_generation)
-                return false;
-        return str_equal(c->labels.job, k->job_id) || (k->local && k->type == JOB_PROVISION && c->running && !is_old(f, c));
+/* What a repair made and did not see to its end: the next one, which has another id, knows it by its running. Only what was taken up on the way
+ * forward is undone. */
+static bool is_taken_up(const Flow *f, const EngineContainer *c) {
+        const Work *k = f->w->work;
+
+        if (k->phase == WORK_UNDOING)
+                return str_equal(c->id, f->taken_up);
+        return k->local && k->type == JOB_PROVISION && c->running && c->labels.generation == k->spec_generation &&
+               str_equal(c->image_id, f->image.id);
 }
 
 static int classify(Flow *f, const EngineContainer *c) {
@@ -139,6 +146,11 @@ static int classify(Flow *f, const EngineContainer *c) {
                 f->old_running = c->running;
                 f->old_generation = c->labels.generation;
                 return keep_id(&f->old_id, f->old_name, sizeof f->old_name, c);
+        }
+        if (is_taken_up(f, c) && !f->new_id) {
+                free(f->taken_up);
+                f->taken_up = strdup(c->id);
+                return f->taken_up ? keep_id(&f->new_id, f->new_name, sizeof f->new_name, c) : -ENOMEM;
         }
         return doom(f, c);
 }

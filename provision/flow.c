@@ -368,7 +368,8 @@ static unsigned tries_of(const EngineAnswer *a) {
 bool flow_answered(Flow *f, const EngineAnswer *a) {
         f->call = NULL;
         if (a->r == 0) {
-                f->trouble_since = 0;
+                if (!is_undoing(f))     /* an undo has no deadline: each of its steps gives up by the first trouble in it */
+                        f->trouble_since = 0;
                 return true;
         }
         if (a->r == -ENOTCONN)
@@ -481,6 +482,7 @@ Flow *flow_free(Flow *f) {
         free(f->doomed);
         free(f->old_id);
         free(f->new_id);
+        free(f->taken_up);
         free(f->differs);
         cJSON_Delete(f->undo);
         job_free(f->job);

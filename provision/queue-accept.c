@@ -163,20 +163,24 @@ void queue_put(Workspace *w, Work *k) {
         w->next = k;
 }
 
-/* In the outbox before it is among the outcomes: those that it is not among are told by the next start. Without memory that start does it too. */
+/* In the outbox before it is among the outcomes: those that it is not among are told by the next start, where no
+ * later write of the record has come before it. */
 void queue_tell_overtaken(Queue *q, Entry *e) {
-        _cleanup_(work_freep) Work *k = TAKE_PTR(e->w->overtaken);
+        const Work *k = e->w->overtaken;
         _cleanup_json_ cJSON *report = NULL;
         Report r;
 
-        if (!k || k->local || k->of_host || outcomes_find(q->outcomes, k->job_id))
+        if (!k)
                 return;
-        r = queue_report_head(e, k);
-        r.state = REPORT_SUPERSEDED;
-        report = report_make(&r, queue_floor_result(e->w->spec_floor));
-        queue_tell(q, cJSON_Duplicate(report, true), true);
-        if (report)
-                (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: as in queue_answer_final() */
+        if (!k->local && !k->of_host && !outcomes_find(q->outcomes, k->job_id)) {
+                r = queue_report_head(e, k);
+                r.state = REPORT_SUPERSEDED;
+                report = report_make(&r, queue_floor_result(e->w->spec_floor));
+                queue_tell(q, cJSON_Duplicate(report, true), true);
+                if (report)
+                        (void) outcomes_add(q->outcomes, report, NULL); /* ignoring: as in queue_answer_final() */
+        }
+        e->w->overtaken = work_free(e->w->overtaken);
 }
 
 /* What follows every acceptance. report (owned) says so. */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "provision/container.h"
 #include "provision/queue-internal.h"
+#include "provision/secrets.h"
 #include "provision/redact.h"
 #include "provision/rescue.h"
 #include "secrets/handover.h"
@@ -138,6 +139,31 @@ static int want_settled(Workspace *w) {
         if (!v->own_image)
                 v->image_ref = (free(v->image_ref), NULL);
         w->wanted = v;
+        return 0;
+}
+
+static Version *version_at_work(const Queue *q, const Workspace *w) {
+        JobRules rules = secrets_payload_rules(q->o.settings);
+        _cleanup_(job_freep) Job *job = NULL;
+
+        if (!w->work || w->work->type != JOB_PROVISION || w->work->local || w->work->of_host ||
+            payload_load(&q->dir, w->id, w->work->spec_generation, &rules, &job, NULL) < 0)
+                return NULL;
+        return version_new(job, job->spec->image_ref);
+}
+
+int queue_unwant(const Queue *q, Workspace *w, const Work *k, Version **ret_old) {
+        Version *old = w->wanted;
+
+        *ret_old = NULL;
+        if (k->type != JOB_PROVISION || !old || !str_equal(old->job_id, k->job_id))
+                return 0;
+        w->wanted = version_at_work(q, w);
+        if (!w->wanted && w->settled && want_settled(w) < 0) {
+                w->wanted = old;
+                return -ENOMEM;
+        }
+        *ret_old = old;
         return 0;
 }
 

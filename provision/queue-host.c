@@ -156,16 +156,23 @@ static int cancel_waiting(Queue *q, Entry *e) {
         Work *k = e->w->next;
         Report r = queue_report_head(e, k);
         cJSON *report;
+        Version *unwanted = NULL;
         int saved = -ENOMEM;
 
         r.state = REPORT_CANCELLED;
         report = report_make(&r, NULL);         /* before the record forgets it: nobody could say it later */
         e->w->next = NULL;
-        if (!report || (saved = queue_save(q, e, NULL)) < 0) {
+        if (!report || queue_unwant(q, e->w, k, &unwanted) < 0 || (saved = queue_save(q, e, NULL)) < 0) {
                 e->w->next = k;
+                if (unwanted) {
+                        version_free(e->w->wanted);
+                        e->w->wanted = unwanted;
+                }
                 cJSON_Delete(report);
                 return saved;
         }
+        version_free(unwanted);
+        workspace_tidy(&q->dir, e->w, k->spec_generation);
         (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: as in queue_answer_final() */
         queue_tell(q, report, true);
         work_free(k);

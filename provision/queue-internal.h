@@ -129,6 +129,9 @@ void queue_accept(Queue *q, Entry *e, const Delivery *d);
 int  queue_resolve_image(const Queue *q, const Workspace *w, const char *runtime, const char *own_ref, uint64_t own_size, char **ret_ref,
                          uint64_t *ret_size, Fault *reterr);
 void queue_put(Workspace *w, Work *k);          /* at work, or in line: whoever waited is overtaken, by the write to come; owns k */
+/* What is wanted without k, which waited: what is at work, else what is settled. ret_old: what was wanted, to free or to put back; NULL: nothing has
+ * changed. -ENOMEM */
+int  queue_unwant(const Queue *q, Workspace *w, const Work *k, Version **ret_old);
 void queue_tell_overtaken(Queue *q, Entry *e);  /* after that write */
 void queue_accepted(Queue *q, Entry *e, const Work *k, cJSON *report);
 

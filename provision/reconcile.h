@@ -26,7 +26,7 @@ typedef struct ReconcileWorkspace {
 typedef enum ReconcileVerb {
         RECONCILE_START,                /* the settled container */
         RECONCILE_MAKE,                 /* the settled container is gone: make it again */
-        RECONCILE_REMOVE,               /* a leftover of ours; never one that runs while no settled one does: its record may be lost, or be late */
+        RECONCILE_REMOVE,               /* a leftover of ours; never one that runs where none is settled, or the settled one is gone: its record may be lost, or late */
 } ReconcileVerb;
 
 typedef struct ReconcileAction {

@@ -294,6 +294,27 @@ TEST(a_repair_that_was_killed_before_its_end_is_taken_up) {
         stop();
 }
 
+static bool repair_failed(void) { return entry()->repair_pause > 0; }
+
+TEST(a_repair_that_fails_before_it_has_looked_leaves_what_runs) {
+        const char *runtime;
+        WorldThing *made;
+
+        start();
+        runtime = k.settings.runtime_path;
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+        made = world_find(world->containers, entry()->w->settled->container_id);
+        free(entry()->w->settled->container_id);
+        entry()->w->settled->container_id = strdup("gone");
+        k.settings.runtime_path = "/dev/null";
+        sweep_soon(k.q);
+        CHECK(turn_until(repair_failed) && made->there && made->running);
+        k.settings.runtime_path = runtime;
+        CHECK(turn_until(is_settled_running));
+        CHECK_STR(entry()->w->settled->container_id, made->id);
+        stop();
+}
+
 /* ── what is put back ────────────────────────────────────────────────────────────────────────────────────────── */
 
 static char last_file(void) {

@@ -191,9 +191,11 @@ TEST(cancel) {
         kit_disk_full(true);
         CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(12)), "");           /* said again by the control plane */
         kit_disk_full(false);
-        CHECK(e->w->next != NULL);
+        CHECK(e->w->next != NULL && e->w->wanted->generation == 2);
         CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(12)), "cancelled succeeded");
-        CHECK(e->w->next == NULL);
+        CHECK(e->w->next == NULL && e->w->wanted->generation == 1);     /* nothing ever makes what was called off */
+        CHECK_STR(e->w->wanted->job_id, e->w->work->job_id);
+        CHECK_INT(test_dir_count(&k.k.d, "ws"), 2);
         e->w->work->phase = WORK_SWAPPING;
         CHECK_STR(SAY(.type = "job.cancel", .spec = KIT_CANCEL(11)), "failed:too_late");
         e->w->work->phase = WORK_BEGUN;
