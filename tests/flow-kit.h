@@ -72,7 +72,8 @@ static inline bool is_at_rest(void) { return is_final() && !entry()->flow && !en
 static inline void fresh(void) {
         world->page_status = 200;
         world->present = true;
-        world->no_command = world->crash = world->other_image = world->large = false;
+        world->no_command = world->crash = world->other_image = world->large = world->bare = world->restarting = false;
+        world->late = 0;
         for (int i = 0; i < WORLD_THINGS; i++)
                 world->containers[i].dead = false;
         world->wrong_at = world->wrong_left = world->wrongs = world->asked = 0;
@@ -109,6 +110,12 @@ static inline void start_anew(void) {
         kit_down(&k);
         kit_up(&k, server.socket);
         CHECK_INT(engine_start(k.engine), 0);
+}
+
+/* The same, where the engine is known at once. */
+static inline void start_again(void) {
+        kit_restart(&k);
+        queue_engine_state(k.q, engine_state(k.engine));
 }
 
 static inline void stop(void) {

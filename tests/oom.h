@@ -4,7 +4,8 @@
 /* Memory that ends: the n-th allocation fails, and only that one. The C library's doors are taken over for the whole program, as base/heap does, so
  * what cJSON, printf and strdup ask for counts too; and blocks are counted, so that one that a failure forgot is seen. A sanitizer brings its own
  * allocator: there the loop is empty, and oom_is_here() says so.
- * oom_ours_only leaves out what libcurl and libsystemd ask for themselves, which is most of what a daemon that talks asks for.
+ * oom_ours_only leaves out what libcurl and libsystemd ask for themselves, which is most of what a daemon that talks asks for; oom_not_json also what
+ * cJSON asks for, which is most of the rest.
  *
  *      for (Oom o = {}; oom_next(&o);) { make ready; oom_begin(&o); r = call(); oom_end(); what holds whether r failed or not; }
  *
@@ -18,7 +19,7 @@ typedef struct Oom { long n; } Oom;             /* n: which allocation fails in 
 
 static long oom_left;                           /* allocations until the one that fails; 0: none fails */
 static bool oom_failed;                         /* it did, in this round */
-__attribute__((unused)) static bool oom_ours_only;
+__attribute__((unused)) static bool oom_ours_only, oom_not_json;
 __attribute__((unused)) static long oom_blocks; /* in use now, in the whole program */
 
 static inline bool oom_is_here(void) { return !UNDER_SANITIZER; }
@@ -42,7 +43,8 @@ void *__libc_calloc(size_t n, size_t size);
 static bool oom_counts(const void *caller) {
         Dl_info at;
 
-        return !oom_ours_only || !dladdr(caller, &at) || (!strstr(at.dli_fname, "libcurl") && !strstr(at.dli_fname, "libsystemd"));
+        return !oom_ours_only || !dladdr(caller, &at) || (!strstr(at.dli_fname, "libcurl") && !strstr(at.dli_fname, "libsystemd") &&
+                                                          (!oom_not_json || !strstr(at.dli_fname, "libcjson")));
 }
 
 static void *oom_allocate(size_t n, size_t size, const void *caller) {

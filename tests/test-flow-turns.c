@@ -38,11 +38,6 @@ static void fill_disk(void) {
         kit_disk_full(false);
 }
 
-static void start_again(void) {
-        kit_restart(&k);
-        queue_engine_state(k.q, engine_state(k.engine));
-}
-
 static bool is_stopped(void) { return k.stopped > 0; }
 
 /* What lies beside the record is damaged, and the process ends. */

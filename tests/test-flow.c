@@ -43,7 +43,9 @@ static void prepare_image(void) { world->present = false; }
 static void prepare_runtime(void) { k.settings.runtime_path = "/dev/null"; }
 static void prepare_stranger(void) { (void) strcpy(world_add(world->containers, "ws-" KIT_WORKSPACE ".next", "")->labels, "{}"); }
 
-static void prepare_late(void) { world->late = true; }
+static void prepare_late(void) { world->late = 1; }
+static void prepare_late_again(void) { world->late = 2; }
+static void prepare_bare(void) { world->bare = true; }
 static void prepare_large(void) { world->large = true; }
 
 static void label_volumes(const char *labels) {
@@ -83,6 +85,12 @@ static void prepare_crash_for_good(void) {
         prepare_crash();
         for (int i = 0; i < WORLD_THINGS; i++)
                 world->containers[i].dead = world->containers[i].there;
+}
+
+/* It does, and ends, and is started by the engine, again and again: it is back, as it was. */
+static void prepare_crash_and_restarting(void) {
+        prepare_crash_for_good();
+        world->restarting = true;
 }
 
 static void prepare_lost_and_renamed(void) {
@@ -125,6 +133,8 @@ static const Trouble troubles[] = {
         { "no launcher",                    "failed:start_failed",   prepare_launcher },
         { "a stranger who has its name",    "failed:name_conflict",  prepare_stranger },
         { "one of ours that came late",     "succeeded",             prepare_late },
+        { "two of them",                    "failed:name_conflict",  prepare_late_again },
+        { "an engine of few words",         "succeeded",             prepare_bare },
         { "a stranger's volume",            "failed:name_conflict",  prepare_volume },
         { "a volume of another host",       "failed:name_conflict",  prepare_volume_of_host },
         { "a volume of another org",        "failed:name_conflict",  prepare_volume_of_org },
@@ -132,6 +142,7 @@ static const Trouble troubles[] = {
         { "files that are too large",       "failed:too_large",      prepare_large },
         { "what was empty",                 "failed:rolled_back",    prepare_crash, .first = EMPTY, .spec = NOT_EMPTY },
         { "an old one that stays down",     "failed:rollback_failed", prepare_crash_for_good, .undone_later = true },
+        { "an old one that is restarting",  "failed:rolled_back",    prepare_crash_and_restarting, .undone_later = true },
         { "lost, and renamed",              "succeeded",             prepare_lost_and_renamed },
         { "a removal beside a stranger's",  "succeeded",             prepare_volume, .type = DEPROVISION, .spec = PRUNE },
         { "a removal of nothing",           "succeeded",             NULL, .first = "", .type = DEPROVISION, .spec = KEEP },
@@ -312,6 +323,23 @@ TEST(a_repair_that_fails_before_it_has_looked_leaves_what_runs) {
         k.settings.runtime_path = runtime;
         CHECK(turn_until(is_settled_running));
         CHECK_STR(entry()->w->settled->container_id, made->id);
+        stop();
+}
+
+/* The image goes while the old container is stopped, and the agent is killed: nothing of the new one can be made, and the old one comes back. */
+static bool is_swapping(void) { return entry()->w->work && entry()->w->work->phase == WORK_SWAPPING; }
+
+TEST(a_swap_that_cannot_be_taken_up_is_undone) {
+        start();
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+        (void) kit_told(&k);
+        say("workspace.provision", SPEC("Yg=="));
+        CHECK(turn_until(is_swapping));
+        world->present = false;
+        start_again();
+        CHECK(turn_until(is_final) && strstr(k.told, "failed:rolled_back"));
+        CHECK(turn_until(is_settled_running));
+        world->present = true;
         stop();
 }
 

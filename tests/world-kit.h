@@ -34,7 +34,9 @@ typedef struct World {
                                                                          * runs; large: is each file that is read */
         int         lost_write;         /* the n-th archive from now is taken, and nothing of it is kept; 0: none */
         bool        volumes_held;       /* none goes: something else uses them */
-        bool        late;               /* before the next container comes one of that name that an earlier job had asked for */
+        int         late;               /* before the next so many containers comes one of that name that an earlier job had asked for */
+        bool        bare;               /* an inspect tells neither when it started nor where it is */
+        bool        restarting;         /* what does not run is said to be restarting */
         WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
         size_t      tar_size;
         char        tar[65536], last_wrong[200];
@@ -101,12 +103,16 @@ static inline const WorldThing *world_newest(void) {
 }
 
 static inline void world_inspect(const ServerRequest *q, const WorldThing *t) {
-        char body[3000];
+        char body[3000], started[40] = "";
+
+        if (!world->bare)
+                (void) snprintf(started, sizeof started, ",\"StartedAt\":\"%u\"", t->starts);
 
         (void) snprintf(body, sizeof body, "{\"Id\":\"%s\",\"Name\":\"/%s\",\"Image\":\"sha256:%s\",\"RestartCount\":%d,\"State\":{\"Status\":\"%s\","
-                        "\"Running\":%s,\"ExitCode\":1,\"StartedAt\":\"%u\"},\"NetworkSettings\":{\"Networks\":{\"n\":{\"IPAddress\":\"172.18.0.2\"}}},\"Config\":{\"Labels\":%s}}", t->id, t->name,
+                        "\"Running\":%s,\"Restarting\":%s,\"ExitCode\":1%s},\"Config\":{\"Labels\":%s}%s}", t->id, t->name,
                         world->other_image && t == world_newest() ? "5678" : "1234", t->crashes && t->starts == 1 ? 9 : 0,
-                        world_status(t), t->running ? "true" : "false", t->starts, t->labels);
+                        world_status(t), t->running ? "true" : "false", world->restarting && !t->running ? "true" : "false", started, t->labels,
+                        world->bare ? "" : ",\"NetworkSettings\":{\"Networks\":{\"n\":{\"IPAddress\":\"172.18.0.2\"}}}");
         world_json(q, 200, body);
 }
 
@@ -219,9 +225,10 @@ static inline void world_make_volume(const ServerRequest *q) {
 static inline void world_make_container(const ServerRequest *q, const char *name) {
         char body[60];
 
-        if (TAKE(world->late, false)) {
+        if (world->late > 0) {
                 char *job = strstr(world_add(world->containers, name, q->body)->labels, "\"" LABEL_JOB "\":\"");
 
+                world->late--;
                 if (job)
                         job[sizeof LABEL_JOB + 3] ^= 1;
         }
