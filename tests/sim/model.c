@@ -265,7 +265,8 @@ static void said_final(SimJob *j, const cJSON *r, const char *state) {
         if (strcmp(state, "succeeded") == 0 && j->kind != DEPROVISION && !j->good)
                 wrong("I3: %s is done, but nothing of it ever served", j->id);
         if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION) {
-                settled[j->workspace] = 0;
+                if (settled[j->workspace] <= j->generation)     /* a later one may serve since, and be told of in the same breath */
+                        settled[j->workspace] = 0;
                 half_gone[j->workspace] = false;
         }
         if (strcmp(state, "failed") == 0 && j->kind == DEPROVISION)
