@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "provision/container.h"
 #include "provision/queue-internal.h"
-#include "provision/secrets.h"
 #include "provision/redact.h"
 #include "provision/rescue.h"
 #include "secrets/handover.h"
@@ -143,11 +142,10 @@ static int want_settled(Workspace *w) {
 }
 
 static Version *version_at_work(const Queue *q, const Workspace *w) {
-        JobRules rules = secrets_payload_rules(q->o.settings);
         _cleanup_(job_freep) Job *job = NULL;
 
         if (!w->work || w->work->type != JOB_PROVISION || w->work->local || w->work->of_host ||
-            payload_load(&q->dir, w->id, w->work->spec_generation, &rules, &job, NULL) < 0)
+            queue_load_payload(q, w, w->work->spec_generation, &job, NULL) < 0)
                 return NULL;
         return version_new(job, job->spec->image_ref);
 }

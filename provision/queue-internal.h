@@ -98,6 +98,7 @@ struct Queue {
 
 /* queue.c */
 bool   queue_is_ours(int r);                                    /* a failure for want of memory or descriptors: it says nothing about what was opened */
+int    queue_load_payload(const Queue *q, const Workspace *w, uint64_t generation, Job **ret, Fault *reterr);     /* as payload_load() */
 Entry *queue_find(const Queue *q, const char *workspace_id);
 Entry *queue_add(Queue *q, Workspace *w);                       /* owns w; NULL when out of memory (w is freed) */
 void   queue_remove(Queue *q, Entry *e);

@@ -7,7 +7,6 @@
 
 #include "base/log.h"
 #include "provision/queue-internal.h"
-#include "provision/secrets.h"
 
 #define PROGRESS_STEP 5                         /* percent: a pull of an hour is twenty words, not thousands */
 
@@ -96,11 +95,8 @@ void queue_repair(Queue *q, Entry *e) {
 
 static int load_job(Queue *q, Entry *e, Job **ret, Fault *reterr) {
         const Work *k = e->w->work;
-        JobRules rules = secrets_payload_rules(q->o.settings);
 
-        if (k->type == JOB_DEPROVISION)
-                return 0;
-        return payload_load(&q->dir, e->w->id, k->spec_generation, &rules, ret, reterr);
+        return k->type == JOB_DEPROVISION ? 0 : queue_load_payload(q, e->w, k->spec_generation, ret, reterr);
 }
 
 /* A repair that ended without a word makes way for the job that waits behind it. */

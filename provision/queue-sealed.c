@@ -10,7 +10,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "provision/queue-internal.h"
-#include "provision/secrets.h"
 #include "secrets/handover.h"
 
 /* ── at start ────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -28,9 +27,8 @@ static void set_payload_aside(Queue *q, const Entry *e, uint64_t generation, con
 /* Whether it can be read, or cannot be judged now. What is damaged goes to quarantine; what the disk does not give, or what is whole but no
  * payload that this host takes any more, stays where it is. */
 static bool is_readable(Queue *q, Entry *e, uint64_t generation, Fault *ret_why) {
-        JobRules rules = secrets_payload_rules(q->o.settings);
         _cleanup_(job_freep) Job *job = NULL;
-        int r = payload_load(&q->dir, e->w->id, generation, &rules, &job, ret_why);
+        int r = queue_load_payload(q, e->w, generation, &job, ret_why);
 
         if (r == -EBADMSG)
                 set_payload_aside(q, e, generation, ret_why);

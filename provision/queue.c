@@ -27,6 +27,11 @@
 
 bool queue_is_ours(int r) { return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EINTR; }
 
+int queue_load_payload(const Queue *q, const Workspace *w, uint64_t generation, Job **ret, Fault *reterr) {
+        JobRules rules = secrets_payload_rules(q->o.settings);
+        return payload_load(&q->dir, w->id, generation, &rules, ret, reterr);
+}
+
 static int by_id(const void *a, const void *b) { return strcmp(*(const char *const *) a, *(const char *const *) b); }
 
 Entry *queue_find(const Queue *q, const char *workspace_id) {
