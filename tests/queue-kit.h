@@ -231,6 +231,36 @@ static inline const char *kit_say(QueueKit *k, const Say *s) {
 
 #define KIT_CANCEL(n) "{\"job_id\":\"44444444-4444-4444-8444-0000000000" #n "\"}"
 
+static inline Version *kit_version(const char *ref) {
+        Version *v = calloc(1, sizeof *v);
+
+        v->generation = 1;
+        v->tier = 2;
+        strcpy(v->job_id, KIT_JOB);
+        v->runtime = strdup("codex");
+        v->image_ref = strdup(ref);
+        v->container_id = strdup("c0ffee");
+        return v;
+}
+
+static inline Work *kit_work(JobType t, const char *ref) {
+        Work *w = calloc(1, sizeof *w);
+
+        w->type = t;
+        w->generation = w->spec_generation = 1;
+        w->image_ref = strdup(ref);
+        strcpy(w->job_id, KIT_JOB);
+        strcpy(w->accepted_report_id, KIT_OTHER);
+        return w;
+}
+
+static inline Entry *kit_put(QueueKit *k, const char *id) {
+        Workspace *w = workspace_new(id, 1);
+
+        w->port = 21000;
+        return queue_add(k->q, w);
+}
+
 /* As if it had been carried out. */
 static inline void kit_settle(QueueKit *k, const char *id) {
         Workspace *w = queue_find(k->q, id)->w;

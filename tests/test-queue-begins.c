@@ -15,36 +15,6 @@ static QueueKit k;
 
 static Entry *entry(const char *id) { return queue_find(k.q, id); }
 
-static Version *version(const char *ref) {
-        Version *v = calloc(1, sizeof *v);
-
-        v->generation = 1;
-        v->tier = 2;
-        strcpy(v->job_id, KIT_JOB);
-        v->runtime = strdup("codex");
-        v->image_ref = strdup(ref);
-        v->container_id = strdup("c0ffee");
-        return v;
-}
-
-static Work *work(JobType t) {
-        Work *w = calloc(1, sizeof *w);
-
-        w->type = t;
-        w->generation = w->spec_generation = 1;
-        w->image_ref = strdup(KIT_CODEX);
-        strcpy(w->job_id, KIT_JOB);
-        strcpy(w->accepted_report_id, W2);
-        return w;
-}
-
-static Entry *put(const char *id) {
-        Workspace *w = workspace_new(id, 1);
-
-        w->port = 21000;
-        return queue_add(k.q, w);
-}
-
 /* ── which begins ────────────────────────────────────────────────────────────────────────────────────────────── */
 
 typedef struct Row { const char *name; JobType type; WorkPhase phase; bool cancelled, of_host, reported, local, held, degraded, final, full, begins; } Row;
@@ -67,9 +37,9 @@ static const Row rows[] = {
 };
 
 static void try_row(const Row *row) {
-        Entry *e = put(KIT_WORKSPACE);
+        Entry *e = kit_put(&k, KIT_WORKSPACE);
 
-        e->w->work = work(row->type);
+        e->w->work = kit_work(row->type, KIT_CODEX);
         e->w->work->phase = row->phase;
         e->w->work->cancelled = row->cancelled;
         e->w->work->of_host = row->of_host;
@@ -106,9 +76,9 @@ TEST(in_which_order) {
         k.q->recovered = true;
         k.settings.max_parallel_jobs = 1;
         for (size_t i = 0; i < ELEMENTS(ids); i++) {
-                Entry *e = put(ids[i]);
+                Entry *e = kit_put(&k, ids[i]);
 
-                e->w->work = work(i == 2 ? JOB_DEPROVISION : JOB_PROVISION);
+                e->w->work = kit_work(i == 2 ? JOB_DEPROVISION : JOB_PROVISION, KIT_CODEX);
                 e->w->work->phase = WORK_UNDOING;
                 e->seq = 10 - i;
         }
@@ -170,14 +140,14 @@ TEST(what_is_called_off) {
         kit_start(&k);
         for (size_t i = 0; i < ELEMENTS(cancels); i++) {
                 const Cancel *c = &cancels[i];
-                Entry *e = put(KIT_WORKSPACE);
-                Work *w = work(c->type);
+                Entry *e = kit_put(&k, KIT_WORKSPACE);
+                Work *w = kit_work(c->type, KIT_CODEX);
                 int r;
 
                 w->local = c->local;
                 *(c->next ? &e->w->next : &e->w->work) = w;
                 if (c->next) {
-                        e->w->work = work(JOB_RESTART);
+                        e->w->work = kit_work(JOB_RESTART, KIT_CODEX);
                         strcpy(e->w->work->job_id, W2);
                 }
                 e->final = c->final ? cJSON_CreateObject() : NULL;
@@ -200,8 +170,8 @@ TEST(a_host_job_that_is_called_off) {
         CHECK_STR(kit_told(&k), "cancelled");
         CHECK_INT(k.q->host->n_jobs, 0);
         CHECK_INT(queue_cancel(k.q, kit_job_id(1), &(Fault) {}), -EALREADY);
-        put(KIT_WORKSPACE)->w->settled = version(KIT_CODEX2);
-        put(W2)->w->work = work(JOB_PROVISION);
+        kit_put(&k, KIT_WORKSPACE)->w->settled = kit_version(KIT_CODEX2);
+        kit_put(&k, W2)->w->work = kit_work(JOB_PROVISION, KIT_CODEX);
         entry(W2)->w->work->of_host = true;
         strcpy(entry(W2)->w->work->job_id, kit_job_id(2));
         CHECK_INT(flow_new(&k.q->context, entry(W2)->w, NULL, &entry(W2)->flow), 0);
@@ -220,9 +190,9 @@ TEST(a_host_job_that_is_called_off) {
 TEST(a_console_of_what_is_not_there) {
         kit_start(&k);
         CHECK_STR(SAY(.type = "workspace.console", .spec = "{}"), "refused:unknown_workspace");
-        put(KIT_WORKSPACE);
+        kit_put(&k, KIT_WORKSPACE);
         CHECK_STR(SAY(.type = "workspace.console", .spec = "{}"), "refused:unknown_workspace");
-        entry(KIT_WORKSPACE)->w->settled = version(KIT_CODEX);
+        entry(KIT_WORKSPACE)->w->settled = kit_version(KIT_CODEX);
         CHECK_STR(SAY(.type = "workspace.console", .spec = "{}", .dry = true), "dry:accepted");
         (void) SAY(.type = "workspace.console", .spec = "{}", .job = 5);
         for (int i = 0; i < 300 && !strstr(k.told, "failed"); i++)
@@ -245,7 +215,7 @@ TEST(by_which_image) {
 
         kit_start(&k);
         for (size_t i = 0; i < ELEMENTS(images); i++) {
-                Entry *e = put(KIT_WORKSPACE);
+                Entry *e = kit_put(&k, KIT_WORKSPACE);
                 char *ref = NULL;
                 uint64_t size = 0;
                 int r;
@@ -272,9 +242,9 @@ TEST(what_is_said_again) {
 
         kit_start(&k);
         for (size_t i = 0; i < ELEMENTS(again); i++) {
-                Entry *e = put(KIT_WORKSPACE);
+                Entry *e = kit_put(&k, KIT_WORKSPACE);
 
-                e->w->work = work(JOB_RESTART);
+                e->w->work = kit_work(JOB_RESTART, KIT_CODEX);
                 e->w->work->local = again[i].local;
                 e->w->work->of_host = again[i].of_host;
                 e->w->work->reported = again[i].reported;

@@ -16,35 +16,6 @@ static QueueKit k;
 
 static Entry *entry(const char *id) { return queue_find(k.q, id); }
 
-static Version *version(const char *ref, unsigned tier) {
-        Version *v = calloc(1, sizeof *v);
-
-        v->generation = 1;
-        v->tier = tier;
-        strcpy(v->job_id, KIT_JOB);
-        v->runtime = strdup("codex");
-        v->image_ref = strdup(ref);
-        v->container_id = strdup("c0ffee");
-        return v;
-}
-
-static Work *work(JobType t, const char *ref) {
-        Work *w = calloc(1, sizeof *w);
-
-        w->type = t;
-        w->generation = w->spec_generation = 1;
-        w->image_ref = ref ? strdup(ref) : NULL;
-        strcpy(w->job_id, KIT_JOB);
-        return w;
-}
-
-static Entry *put(const char *id) {
-        Workspace *w = workspace_new(id, 1);
-
-        w->port = 21000;
-        return queue_add(k.q, w);
-}
-
 /* ── a restart needs something that can be made anew ─────────────────────────────────────────────────────────── */
 
 typedef struct Restart { const char *name, *told; bool wanted, removed, removal, work, next, final; int r; } Restart;
@@ -67,12 +38,12 @@ TEST(what_can_be_made_anew) {
                         bool good;
 
                         kit_start(&k);
-                        e = put(KIT_WORKSPACE);
+                        e = kit_put(&k, KIT_WORKSPACE);
                         e->unreadable = true;
-                        e->w->wanted = s->wanted ? version(KIT_CODEX, 2) : NULL;
+                        e->w->wanted = s->wanted ? kit_version(KIT_CODEX) : NULL;
                         e->w->removed = s->removed;
-                        e->w->work = s->removal || s->work ? work(s->removal ? JOB_DEPROVISION : JOB_RESTART, KIT_CODEX) : NULL;
-                        e->w->next = s->next ? work(JOB_RESTART, KIT_CODEX) : NULL;
+                        e->w->work = s->removal || s->work ? kit_work(s->removal ? JOB_DEPROVISION : JOB_RESTART, KIT_CODEX) : NULL;
+                        e->w->next = s->next ? kit_work(JOB_RESTART, KIT_CODEX) : NULL;
                         if (e->w->next)
                                 e->w->next->local = true;               /* of which nobody is told */
                         e->final = s->final ? cJSON_CreateObject() : NULL;
@@ -130,9 +101,9 @@ TEST(what_stands_in_nobodys_way) {
         _cleanup_json_ cJSON *payload = NULL, *report = NULL, *view = NULL;
 
         kit_start(&k);
-        put(KIT_WORKSPACE);
+        kit_put(&k, KIT_WORKSPACE);
         CHECK_STR(SAY(.type = PROVISION, .spec = TIER4, .generation = 1, .workspace = W2, .dry = true), "dry:accepted");
-        entry(KIT_WORKSPACE)->w->settled = version(KIT_CODEX, 2);
+        entry(KIT_WORKSPACE)->w->settled = kit_version(KIT_CODEX);
         CHECK_STR(SAY(.type = PROVISION, .spec = TIER4, .generation = 1, .workspace = W2, .dry = true), "dry:accepted");
         entry(KIT_WORKSPACE)->w->settled->tier = 4;
         CHECK_STR(SAY(.type = PROVISION, .spec = TIER4, .generation = 1, .dry = true), "dry:accepted");                 /* its own */
@@ -214,12 +185,12 @@ TEST(a_file_for_which_there_is_no_memory) {
 TEST(whose_image_is_kept) {
         kit_start(&k);
         for (int who = -1; who < 5; who++) {
-                Workspace *w = put(KIT_WORKSPACE)->w;
+                Workspace *w = kit_put(&k, KIT_WORKSPACE)->w;
 
-                w->settled = who == 0 ? version(KIT_CODEX2, 2) : NULL;
-                w->wanted = who == 1 ? version(KIT_CODEX2, 2) : NULL;
-                w->work = who == 2 ? work(JOB_RESTART, KIT_CODEX2) : NULL;
-                w->next = who == 3 ? work(JOB_RESTART, KIT_CODEX2) : NULL;
+                w->settled = who == 0 ? kit_version(KIT_CODEX2) : NULL;
+                w->wanted = who == 1 ? kit_version(KIT_CODEX2) : NULL;
+                w->work = who == 2 ? kit_work(JOB_RESTART, KIT_CODEX2) : NULL;
+                w->next = who == 3 ? kit_work(JOB_RESTART, KIT_CODEX2) : NULL;
                 w->roll_image_ref = who == 4 ? strdup(KIT_CODEX2) : NULL;
                 CHECK(queue_keeps_image(k.q, KIT_DIGEST_2) == (who >= 0));
                 queue_remove(k.q, entry(KIT_WORKSPACE));
@@ -233,11 +204,11 @@ TEST(who_is_seen) {
         kit_start(&k);
         for (int who = 0; who < 5; who++) {
                 _cleanup_json_ cJSON *view = NULL;
-                Workspace *w = put(KIT_WORKSPACE)->w;
+                Workspace *w = kit_put(&k, KIT_WORKSPACE)->w;
 
-                w->wanted = who == 1 || who == 4 ? version(KIT_CODEX, 2) : NULL;
-                w->settled = who == 2 ? version(KIT_CODEX, 2) : NULL;
-                w->work = who == 3 ? work(JOB_RESTART, KIT_CODEX) : NULL;
+                w->wanted = who == 1 || who == 4 ? kit_version(KIT_CODEX) : NULL;
+                w->settled = who == 2 ? kit_version(KIT_CODEX) : NULL;
+                w->work = who == 3 ? kit_work(JOB_RESTART, KIT_CODEX) : NULL;
                 w->removed = who == 4;
                 view = queue_view(k.q);
                 CHECK_INT(cJSON_GetArraySize(view), who >= 1 && who <= 3);
@@ -277,7 +248,7 @@ TEST(a_host_job_that_is_shown) {
         CHECK(!queue_waits_for_release(k.q));
         CHECK_INT(queue_release_local(k.q, NULL, "x", &(Fault) {}), 0);
         CHECK_INT(queue_cancel(k.q, kit_job_id(1), &(Fault) {}), 0);
-        put(KIT_WORKSPACE)->w->settled = version(KIT_CODEX2, 2);
+        kit_put(&k, KIT_WORKSPACE)->w->settled = kit_version(KIT_CODEX2);
         (void) kit_told(&k);
         CHECK_STR(SAY(.type = "host.redeploy", .spec = "{}", .generation = 7, .job = 2), "accepted");
         queue_run(k.q);

@@ -19,29 +19,6 @@ static QueueKit k;
 
 static Entry *entry(const char *id) { return queue_find(k.q, id); }
 
-static void settle(const char *id) {
-        Workspace *w = entry(id)->w;
-
-        w->settled = version_copy(w->wanted);
-        w->settled->container_id = strdup("c0ffee");
-        w->settled->image_ref = (free(w->settled->image_ref), strdup(KIT_CODEX));
-        w->work = work_free(w->work);
-        CHECK_INT(queue_save(k.q, entry(id), NULL), 0);
-}
-
-static Work *work(JobType t, bool local, bool of_host) {
-        Work *w = calloc(1, sizeof *w);
-
-        w->type = t;
-        w->local = local;
-        w->of_host = of_host;
-        w->generation = w->spec_generation = 1;
-        w->image_ref = strdup(KIT_CODEX);
-        strcpy(w->job_id, KIT_JOB);
-        strcpy(w->accepted_report_id, KIT_OTHER);
-        return w;
-}
-
 /* ── idle, and waiting for a release ─────────────────────────────────────────────────────────────────────────── */
 
 typedef struct State { bool work, reported, flow, final, held, idle, waits; } State;
@@ -64,7 +41,7 @@ TEST(idle_and_waiting) {
                 const State *s = &states[i];
                 Entry *e = queue_add(k.q, workspace_new(KIT_WORKSPACE, 1));
 
-                e->w->work = s->work ? work(JOB_PROVISION, false, false) : NULL;
+                e->w->work = s->work ? kit_work(JOB_PROVISION, KIT_CODEX) : NULL;
                 if (e->w->work)
                         e->w->work->reported = s->reported;
                 if (s->flow)
@@ -123,7 +100,7 @@ TEST(what_an_event_changes) {
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        settle(KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         e = entry(KIT_WORKSPACE);
         e->inspect = false;
         queue_engine_event(k.q, &(EngineEvent) {});
@@ -145,7 +122,7 @@ TEST(what_an_event_changes) {
         e->stopped_since = 5;
         queue_engine_state(k.q, ENGINE_UP);
         CHECK(!e->at_once);
-        e->w->work = work(JOB_PROVISION, false, false);
+        e->w->work = kit_work(JOB_PROVISION, KIT_CODEX);
         CHECK_INT(flow_new(&k.q->context, e->w, NULL, &e->flow), 0);
         k.q->sweep.phase = SWEEP_LIST;
         queue_engine_event(k.q, &(EngineEvent) { .workspace = (char *) KIT_WORKSPACE });
@@ -164,7 +141,7 @@ TEST(when_the_next_sweep_comes) {
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        settle(KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         for (size_t i = 0; i < ELEMENTS(rows); i++) {
                 Entry *e = entry(KIT_WORKSPACE);
                 uint64_t now = now_boottime(), due = 0;
@@ -252,7 +229,7 @@ TEST(a_start_among_damaged_secrets) {
 
                 kit_start(&k);
                 CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-                settle(KIT_WORKSPACE);
+                kit_settle(&k, KIT_WORKSPACE);
                 CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 2), "accepted");
                 entry(KIT_WORKSPACE)->w->removed = d->removed;
                 if (d->leaving)
@@ -278,12 +255,12 @@ TEST(a_newer_job_takes_over_from_an_undo) {
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1, .job = 1), "accepted");
-        settle(KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         w = entry(KIT_WORKSPACE)->w;
-        w->work = work(JOB_PROVISION, false, false);
+        w->work = kit_work(JOB_PROVISION, KIT_CODEX);
         w->work->reported = w->work->old_ran = true;
         w->work->phase = WORK_UNDOING;
-        w->next = work(JOB_RESTART, false, false);
+        w->next = kit_work(JOB_RESTART, KIT_CODEX);
         w->next->generation = 2;
         kit_disk_full(true);
         queue_run(k.q);
@@ -322,7 +299,7 @@ typedef struct Refusal { const char *name; void (*prepare)(Entry *e); } Refusal;
 
 static void nothing_settled(Entry *e) { e->w->settled = version_free(e->w->settled); }
 static void held(Entry *e) { CHECK_INT(queue_hold_local(k.q, e->w->id, 0, "x", &(Fault) {}), 0); }
-static void at_work(Entry *e) { e->w->work = work(JOB_RESTART, false, false); }
+static void at_work(Entry *e) { e->w->work = kit_work(JOB_RESTART, KIT_CODEX); }
 static void ending(Entry *e) { e->final = cJSON_CreateObject(); }
 static void gone(Entry *e) { e->w->removed = true; }
 static void tried(Entry *e) { e->repair_after = now_boottime() + USEC_PER_SEC * 60; }
@@ -338,7 +315,7 @@ TEST(what_is_not_made_again) {
 
                 kit_start(&k);
                 CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-                settle(KIT_WORKSPACE);
+                kit_settle(&k, KIT_WORKSPACE);
                 e = entry(KIT_WORKSPACE);
                 refusals[i].prepare(e);
                 queue_repair(k.q, e);
@@ -353,7 +330,7 @@ TEST(a_repair_without_a_payload) {
 
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        settle(KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         e = entry(KIT_WORKSPACE);
         CHECK_INT(unlinkat(k.q->dir.fd, KIT_WORKSPACE ".g1.payload", 0), 0);
         k.q->recovered = true;
@@ -361,7 +338,7 @@ TEST(a_repair_without_a_payload) {
                 e->repair_after = 0;
                 queue_repair(k.q, e);
                 CHECK(e->w->work && e->w->work->local);
-                e->w->next = waiting ? work(JOB_DEPROVISION, false, false) : NULL;
+                e->w->next = waiting ? kit_work(JOB_DEPROVISION, KIT_CODEX) : NULL;
                 queue_run(k.q);
                 CHECK(e->repair_pause > 0 && e->w->next == NULL);
                 CHECK((e->w->work != NULL) == waiting && (!waiting || !e->w->work->local));
@@ -428,7 +405,7 @@ static int flow_it(void) {
         text = json_print(payload);
         before = oom_blocks;
         CHECK_INT(job_parse(text, strlen(text), &rules, &label, &job, NULL), 0);
-        e->w->work = work(JOB_PROVISION, false, false);
+        e->w->work = kit_work(JOB_PROVISION, KIT_CODEX);
         oom_left = left;
         r = flow_new(&k.q->context, e->w, job, &f);
         oom_end();
@@ -446,8 +423,8 @@ static int cancel_it(void) {
         int r;
 
         oom_left = 0;
-        e->w->work = work(JOB_PROVISION, false, false);
-        e->w->next = work(JOB_RESTART, false, false);
+        e->w->work = kit_work(JOB_PROVISION, KIT_CODEX);
+        e->w->next = kit_work(JOB_RESTART, KIT_CODEX);
         strcpy(e->w->next->job_id, W2);
         oom_left = left;
         r = queue_cancel(k.q, W2, &(Fault) {});
@@ -466,7 +443,7 @@ TEST(words_for_which_there_is_no_memory) {
                 SKIP(NO_OOM);
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        settle(KIT_WORKSPACE);
+        kit_settle(&k, KIT_WORKSPACE);
         for (size_t i = 0; i < ELEMENTS(words); i++) {
                 int failed = 0;
 
