@@ -29,7 +29,7 @@
 #define PINS_MAX            (1024 * 1024)
 #define MAX_JOBS            16
 #define WAIT_SECONDS        50
-#define AGAIN_SECONDS       10                          /* the first poll after trouble: that all is well again must not wait for its end */
+#define AGAIN_SECONDS       20                          /* the first poll after trouble: that all is well again must not wait for its end */
 
 struct Control {
         Cp              *cp;

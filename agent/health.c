@@ -131,16 +131,13 @@ static void on_answer(const CpAnswer *a, void *userdata) {
         h->call = NULL;
         h->put_off = false;
         h->failing = a->kind != CP_OK;
-        if (a->kind == CP_OK && json_get_bool(a->json, "need_full", false)) {
-                h->acked[0] = 0;
-                h->changed = true;
-        } else if (a->kind == CP_OK) {
+        if (a->kind == CP_OK && !json_get_bool(a->json, "need_full", false)) {
                 memcpy(h->acked, h->sent, sizeof h->acked);
                 h->acked_once = true;
                 if (h->sent_full)
                         h->full_at = now_boottime();
         } else
-                h->acked[0] = 0;
+                h->acked[0] = 0;                        /* the next beat is a whole one; in its time, for a fleet is asked all at once */
         next_beat(h, wait);
         h->sources.answered(a, h->sources.userdata);
 }

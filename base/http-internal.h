@@ -56,6 +56,7 @@ struct Http {
         bool             in_curl;       /* libcurl is on the stack */
         bool             telling;       /* a done() is on the stack */
         bool             broken;        /* libcurl cannot go on: it is only taken apart */
+        int              refused;       /* -errno of what the loop did not do for it; 0: nothing */
         struct CallList  calls[_CALL_STATE_MAX];
 
         char            *user_agent, *ca_file, *proxy, *no_proxy;

@@ -54,7 +54,8 @@ static void action(Http *h, curl_socket_t fd, int what) {
         if (e != CURLM_OK) {
                 Fault why = {};
 
-                (void) fault(&why, -ENOMEM, FAULT_INTERNAL, "libcurl cannot go on (%s); the process ends, to be started anew.", curl_multi_strerror(e));
+                (void) fault(&why, h->refused < 0 ? h->refused : -ENOMEM, FAULT_INTERNAL, "libcurl cannot go on (%s%s%s); the process ends, to be started anew.",
+                             curl_multi_strerror(e), h->refused < 0 ? ", for the loop: " : "", h->refused < 0 ? strerror(-h->refused) : "");
                 log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
                 h->broken = true;
                 (void) sd_event_exit(h->event, 1);
@@ -158,11 +159,21 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* What a callback of libcurl's answers: -1 loses all transfers, and action() says why. */
+static int answer(Http *h, int r) {
+        if (r >= 0)
+                return 0;
+        h->refused = r;
+        return -1;
+}
+
 /* libcurl: "watch this socket so". The source itself is what is left with libcurl for that socket. */
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *source) {
         Http *h = userdata;
         sd_event_source *io = source;
         uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+
+        int r;
 
         (void) easy;
         if (what == CURL_POLL_REMOVE) {
@@ -171,13 +182,14 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
                 return 0;
         }
         if (io)
-                return sd_event_source_set_io_events(io, events) < 0 ? -1 : 0;
-        if (sd_event_add_io(h->event, &io, fd, events, on_io, h) < 0)
-                return -1;
+                return answer(h, sd_event_source_set_io_events(io, events));
+        r = sd_event_add_io(h->event, &io, fd, events, on_io, h);
+        if (r < 0)
+                return answer(h, r);
         (void) sd_event_source_set_description(io, "http-io");
         if (curl_multi_assign(h->multi, fd, io) != CURLM_OK) {
                 sd_event_source_disable_unref(io);
-                return -1;
+                return answer(h, -ENOMEM);
         }
         return 0;
 }
@@ -187,16 +199,18 @@ static int on_timeout(CURLM *multi, long ms, void *userdata) {
         Http *h = userdata;
         uint64_t usec = (uint64_t) ms * 1000, accuracy = usec / 10;
 
+        int r;
+
         (void) multi;
         if (ms < 0) {
                 h->due = UINT64_MAX;
-                return sd_event_source_set_enabled(h->timer, SD_EVENT_OFF) < 0 ? -1 : 0;
+                return answer(h, sd_event_source_set_enabled(h->timer, SD_EVENT_OFF));
         }
         accuracy = ms < 1000 ? USEC_PER_MSEC : accuracy > USEC_PER_SEC ? USEC_PER_SEC : accuracy;
         h->due = now_boottime() + usec;
-        if (sd_event_source_set_time_accuracy(h->timer, accuracy) < 0 || sd_event_source_set_time(h->timer, h->due) < 0)
-                return -1;
-        return sd_event_source_set_enabled(h->timer, SD_EVENT_ONESHOT) < 0 ? -1 : 0;
+        if ((r = sd_event_source_set_time_accuracy(h->timer, accuracy)) < 0 || (r = sd_event_source_set_time(h->timer, h->due)) < 0)
+                return answer(h, r);
+        return answer(h, sd_event_source_set_enabled(h->timer, SD_EVENT_ONESHOT));
 }
 
 int http_send(Http *h, const HttpRequest *q, HttpDone done, void *userdata, HttpCall **ret_call) {

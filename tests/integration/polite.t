@@ -21,7 +21,7 @@ from plane import Plane  # noqa: E402
 
 AGENTS, BEGIN = 200, 3
 SPREAD = 30                                                 # seconds, after a connection was lost
-AGAIN = 15                                                  # the first poll is answered within ten, and is told of a second later
+AGAIN = 25                                                  # the first poll is answered within twenty, and is told of a second later
 RETRY_AFTER = 5                                             # what everybody is told, once it has waited for HOLD seconds:
 HOLD = 1                                                    # what an agent sends together is all here before the first of it is answered
 LATE, TENTH = 1, 0.1                                        # seconds; to what the crowd rounds how late it was
