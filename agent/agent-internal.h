@@ -85,6 +85,7 @@ ImageOptions  agent_image_options(const Agent *a);
 /* agent-sealed.c */
 int  agent_open_sealed(Agent *a, Fault *reterr);        /* arena, roots, host keys, vault */
 void agent_org_changed(Agent *a);                       /* another org_id is in force: other keys */
+void agent_retry_host_keys(Agent *a);                   /* with each sweep: those that could not be read; registers them */
 void agent_close_sealed(Agent *a);
 int  agent_load_credentials(Agent *a, Fault *reterr);           /* those of the sources, or the refreshed one in place of it */
 void agent_secret_refreshed(Agent *a, const char *secret);

@@ -156,6 +156,7 @@ static void on_swept(void *userdata) {
         (void) malloc_trim(0);                  /* what jobs left in the middle of the heap */
         agent_audit_hold_file(a);
         agent_audit_retry(a);
+        agent_retry_host_keys(a);
         agent_once_check(a);
 }
 

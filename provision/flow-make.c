@@ -84,7 +84,7 @@ void step_network(Flow *f) {
 static int keep_id(char **id, char *name, size_t name_size, const EngineContainer *c) {
         free(*id);
         *id = strdup(c->id);
-        (void) snprintf(name, name_size, "%s", c->name ?: "");
+        (void) snprintf(name, name_size, "%s", c->name);
         return *id ? 0 : -ENOMEM;
 }
 

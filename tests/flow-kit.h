@@ -72,7 +72,8 @@ static inline bool is_at_rest(void) { return is_final() && !entry()->flow && !en
 static inline void fresh(void) {
         world->page_status = 200;
         world->present = true;
-        world->no_command = world->crash = world->other_image = world->large = world->bare = world->restarting = false;
+        world->no_command = world->crash = world->other_image = world->large = world->bare = world->restarting =
+                world->other_listed = false;
         world->late = 0;
         for (int i = 0; i < WORLD_THINGS; i++)
                 world->containers[i].dead = false;

@@ -5,7 +5,7 @@
  * what cJSON, printf and strdup ask for counts too; and blocks are counted, so that one that a failure forgot is seen. A sanitizer brings its own
  * allocator: there the loop is empty, and oom_is_here() says so.
  * oom_ours_only leaves out what libcurl and libsystemd ask for themselves, which is most of what a daemon that talks asks for; oom_not_json also what
- * cJSON asks for, which is most of the rest.
+ * cJSON asks for, which is most of the rest; oom_when what is asked for while it says no.
  *
  *      for (Oom o = {}; oom_next(&o);) { make ready; oom_begin(&o); r = call(); oom_end(); what holds whether r failed or not; }
  *
@@ -20,6 +20,7 @@ typedef struct Oom { long n; } Oom;             /* n: which allocation fails in 
 static long oom_left;                           /* allocations until the one that fails; 0: none fails */
 static bool oom_failed;                         /* it did, in this round */
 __attribute__((unused)) static bool oom_ours_only, oom_not_json;
+__attribute__((unused)) static bool (*oom_when)(void);
 __attribute__((unused)) static long oom_blocks; /* in use now, in the whole program */
 
 static inline bool oom_is_here(void) { return !UNDER_SANITIZER; }
@@ -50,7 +51,7 @@ static bool oom_counts(const void *caller) {
 static void *oom_allocate(size_t n, size_t size, const void *caller) {
         void *p;
 
-        if (oom_left > 0 && oom_counts(caller) && --oom_left == 0) {
+        if (oom_left > 0 && oom_counts(caller) && (!oom_when || oom_when()) && --oom_left == 0) {
                 oom_failed = true;
                 return NULL;
         }

@@ -3,13 +3,16 @@
 /* Memory that ends on a job's way: an allocation fails, one in many, from the first question to the engine to the report, and on the way back of one that
  * failed. Whatever failed: at most one end is told, of the two that there are, and then just one container of the workspace runs, the settled one. */
 
+#include <limits.h>
+
+#include "provision/flow-internal.h"
 #include "tests/oom.h"
 #include "tests/flow-kit.h"
 
 #define REMOVE "workspace.deprovision"
 #define PRUNE  "{\"prune\":true}"
 
-typedef struct Way { const char *name, *told, *first, *type, *spec; bool crash, removes; } Way;
+typedef struct Way { const char *name, *told, *first, *type, *spec; bool crash, removes; Step from; } Way;     /* from: memory ends in that step */
 
 static const Way ways[] = {
         { "a first version", "succeeded",          NULL,              "workspace.provision", FLOW_SPEC("YQ==") },
@@ -17,6 +20,19 @@ static const Way ways[] = {
         { "a way back",      "failed:rolled_back", FLOW_SPEC("YQ=="), "workspace.provision", FLOW_SPEC("Yg=="), .crash = true },
         { "a removal",       "succeeded",          FLOW_SPEC("YQ=="), REMOVE,                PRUNE, .removes = true },
 };
+
+#define BACK "failed:rolled_back", FLOW_SPEC("YQ=="), "workspace.provision", FLOW_SPEC("Yg=="), .crash = true
+
+static const Way deep[] = {
+        { "what is kept",    BACK, .from = STEP_COMPARE },
+        { "what is put in",  BACK, .from = STEP_SEED },
+        { "what is looked for", BACK, .from = STEP_UNDO_FIND },
+        { "what is put back", BACK, .from = STEP_UNDO_FILES },
+};
+
+static Step from;
+
+static bool is_there(void) { return entry() && entry()->flow && flow_step(entry()->flow) == from; }
 
 static void prepare(const Way *w) {
         begin_anew();
@@ -51,6 +67,8 @@ static void walk(const Way *w, const Oom *o) {
 
         prepare(w);
         say(w->type, w->spec);
+        from = w->from;
+        oom_when = from ? is_there : NULL;
         oom_begin(o);
         if (!turn_until(is_idle) && CHECK_INT(sd_event_get_state(k.event), SD_EVENT_FINISHED)) {
                 oom_end();
@@ -67,17 +85,17 @@ static void walk(const Way *w, const Oom *o) {
                 printf("#   %s, allocation %ld: %s\n", w->name, o->n, told);
 }
 
-/* Every step-th allocation. */
-static void walk_each_way(int step) {
+/* Every step-th allocation, of so many at most. */
+static void walk_each_way(const Way *all, size_t n, int step, long most) {
         start();
         oom_ours_only = true;
         flow_second = 1000;
-        for (size_t i = 0; i < ELEMENTS(ways); i++) {
+        for (size_t i = 0; i < n; i++) {
                 Oom o = {};
 
-                for (; oom_next(&o) && CHECK(o.n < 20000); o.n += step - 1)
-                        walk(&ways[i], &o);
-                printf("# %s: %ld allocations\n", ways[i].name, o.n);
+                for (; oom_next(&o) && o.n < most; o.n += step - 1)
+                        walk(&all[i], &o);
+                printf("# %s: %ld allocations\n", all[i].name, o.n);
                 CHECK(o.n > 50);
         }
         stop();
@@ -87,14 +105,22 @@ TEST(some_of_all_allocations) {
         if (!oom_is_here())
                 SKIP("the allocator is a sanitizer's");
         oom_not_json = false;
-        walk_each_way(getenv("MOLECULE_LONG") ? 29 : 83);
+        walk_each_way(ways, ELEMENTS(ways), getenv("MOLECULE_LONG") ? 29 : 83, LONG_MAX);
 }
 
 TEST(more_of_those_that_are_no_tree_s) {
         if (!oom_is_here())
                 SKIP("the allocator is a sanitizer's");
         oom_not_json = true;
-        walk_each_way(getenv("MOLECULE_LONG") ? 2 : 41);
+        walk_each_way(ways, ELEMENTS(ways), getenv("MOLECULE_LONG") ? 2 : 41, LONG_MAX);
+}
+
+/* Where bytes are held that are nowhere else. */
+TEST(each_of_those_on_the_way_to_the_files_and_back) {
+        if (!oom_is_here())
+                SKIP("the allocator is a sanitizer's");
+        oom_not_json = false;
+        walk_each_way(deep, ELEMENTS(deep), getenv("MOLECULE_LONG") ? 1 : 13, 250);
 }
 
 TEST_MAIN

@@ -305,6 +305,45 @@ TEST(a_repair_that_was_killed_before_its_end_is_taken_up) {
         stop();
 }
 
+static void make_stopped(WorldThing *t) { t->running = false; }
+
+static void make_older(WorldThing *t) {
+        char *generation_of = strstr(t->labels, "\"" LABEL_GENERATION "\":\"");
+
+        if (CHECK(generation_of))
+                generation_of[sizeof LABEL_GENERATION + 3] = '9';
+}
+
+static void make_of_another(WorldThing *t) {
+        (void) t;
+        world->other_listed = true;
+}
+
+static bool is_made_anew(void) { return is_settled_running() && strcmp(entry()->w->settled->container_id, "gone") != 0; }
+
+/* What the repair before did not leave in that state is nobody's. */
+TEST(what_a_killed_repair_did_not_make_is_not_taken_up) {
+        static void (*const cases[])(WorldThing *t) = { make_stopped, make_older, make_of_another };
+
+        start();
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                char id[16];
+                WorldThing *made;
+
+                begin_anew();
+                CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+                made = world_find(world->containers, entry()->w->settled->container_id);
+                (void) strcpy(id, made->id);
+                free(entry()->w->settled->container_id);
+                entry()->w->settled->container_id = strdup("gone");
+                cases[i](made);
+                sweep_soon(k.q);
+                CHECK(turn_until(is_made_anew));
+                CHECK(!str_equal(entry()->w->settled->container_id, id));
+        }
+        stop();
+}
+
 static bool repair_failed(void) { return entry()->repair_pause > 0; }
 
 TEST(a_repair_that_fails_before_it_has_looked_leaves_what_runs) {
@@ -340,6 +379,51 @@ TEST(a_swap_that_cannot_be_taken_up_is_undone) {
         CHECK(turn_until(is_final) && strstr(k.told, "failed:rolled_back"));
         CHECK(turn_until(is_settled_running));
         world->present = true;
+        stop();
+}
+
+/* The old container's secrets cannot be handed over again: that is said, and it comes back by what the engine knows. */
+TEST(an_undo_goes_on_without_the_old_secrets) {
+        const char *runtime;
+
+        start();
+        runtime = k.settings.runtime_path;
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+        (void) kit_told(&k);
+        world->crash = true;
+        say("workspace.provision", SPEC("Yg=="));
+        CHECK(turn_until(is_swapping));
+        k.settings.runtime_path = "/dev/null";
+        CHECK(turn_until(is_final) && strstr(k.told, "failed:"));
+        k.settings.runtime_path = runtime;
+        world->crash = false;
+        CHECK(turn_until(is_settled_running));
+        stop();
+}
+
+/* ── a hold ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static bool is_begun(void) { return entry()->flow != NULL; }
+
+TEST(a_hold_that_comes_on_the_way) {
+        static const struct { const char *type, *spec; bool ends; } cases[] = {
+                { "workspace.provision", SPEC("YQ==") }, { "workspace.provision", SPEC("Yg==") }, { "workspace.restart", "{}" }, { DEPROVISION, PRUNE, .ends = true },
+        };
+
+        start();
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                (void) kit_told(&k);
+                say(cases[i].type, cases[i].spec);
+                CHECK(turn_until(is_begun));
+                CHECK_INT(queue_hold_local(k.q, KIT_WORKSPACE, 0, "x", &(Fault) {}), 0);
+                CHECK_INT(queue_hold_local(k.q, NULL, 0, "x", &(Fault) {}), 0);
+                pass(60);
+                CHECK_INT(queue_release_local(k.q, KIT_WORKSPACE, "x", &(Fault) {}), 0);        /* the other is left */
+                pass(60);
+                CHECK_INT(is_final(), cases[i].ends);
+                CHECK_INT(queue_release_local(k.q, NULL, "x", &(Fault) {}), 0);
+                CHECK(turn_until(is_at_rest) && strstr(k.told, "succeeded"));
+        }
         stop();
 }
 

@@ -37,6 +37,7 @@ typedef struct World {
         int         late;               /* before the next so many containers comes one of that name that an earlier job had asked for */
         bool        bare;               /* an inspect tells neither when it started nor where it is */
         bool        restarting;         /* what does not run is said to be restarting */
+        bool        other_listed;       /* a list says another image */
         WorldThing  containers[WORLD_THINGS], volumes[WORLD_THINGS];
         size_t      tar_size;
         char        tar[65536], last_wrong[200];
@@ -121,11 +122,14 @@ static inline void world_list(const ServerRequest *q) {
         size_t n = 1;
 
         strcpy(body, "[");
-        for (int i = 0; i < WORLD_THINGS; i++)
-                if (world->containers[i].there)
-                        n += (size_t) snprintf(body + n, sizeof body - n, "%s{\"Id\":\"%s\",\"Names\":[\"/%s\"],\"ImageID\":\"sha256:1234\",\"State\":\"%s\","
-                                               "\"Labels\":%s}", n > 1 ? "," : "", world->containers[i].id, world->containers[i].name,
-                                               world_status(&world->containers[i]), world->containers[i].labels);
+        for (int i = 0; i < WORLD_THINGS; i++) {
+                const WorldThing *t = &world->containers[i];
+
+                if (t->there)
+                        n += (size_t) snprintf(body + n, sizeof body - n, "%s{\"Id\":\"%s\",\"Names\":[\"/%s\"],\"ImageID\":\"sha256:%s\",\"State\":\"%s\","
+                                               "\"Labels\":%s}", n > 1 ? "," : "", t->id, t->name,
+                                               world->other_listed ? "5678" : "1234", world_status(t), t->labels);
+        }
         strcpy(body + n, "]");
         world_json(q, 200, body);
 }

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
@@ -328,6 +329,28 @@ def root_lost_under_a_job(stage):
     has(site, old.id, DEMO_A=text)
 
 
+def host_key_unread(stage):
+    """the host's pair cannot be read as the agent starts: said once, and read and made known by a later sweep; what is boxed to it opens"""
+    site = stage.site()
+    old, known = Old(site), site.host()["sealing_key"]
+    site.agent.stop()
+    file = next(f"{site.agent.state}/keys/{name}" for name in os.listdir(f"{site.agent.state}/keys") if name.startswith("host."))
+    subprocess.run(["mount", "--bind", f"/proc/{os.getpid()}/mem", file], check=True)      # nothing is at its beginning: EIO
+    try:
+        site.agent.start()
+        wait_for(lambda: len(site.agent.lines("Registered")) == 2, 20, "the registration")
+        old.same()
+    finally:
+        subprocess.run(["umount", file], check=True)
+    for verb in ("pause", "unpause"):                       # an event brings the sweep forward
+        lab.docker("POST", f"/containers/ws-{old.id}/{verb}")
+    wait_for(lambda: site.agent.lines("The host's keys can be read now"), 20, "the keys")
+    same(len(site.agent.lines("No job with secrets can be taken")), 1, "how often it is said")
+    same((site.host()["sealing_key"], site.host()["sealing_key_conflict"]), (known, False), "the host's key")
+    provisioned(site, old.id, hush={"DEMO_A": old.text + "2"}, image_ref=second)
+    has(site, old.id, DEMO_A=old.text + "2")
+
+
 def org_mistaken(stage):
     """another org_id in the configuration, over a reload and a start, and the right one again: nothing was set aside, all opens"""
     site = stage.site()
@@ -351,7 +374,7 @@ def org_mistaken(stage):
     verified(site)
 
 
-CASES = (key_damaged, payload_damaged, set_damaged, root_lost, root_lost_under_a_job, org_mistaken, record_lost, killed_in_gate,
+CASES = (key_damaged, payload_damaged, set_damaged, root_lost, root_lost_under_a_job, host_key_unread, org_mistaken, record_lost, killed_in_gate,
          gate_fails, altered_in_memory)
 ALONE = (engine_away_in_gate, reboot)
 
