@@ -39,7 +39,9 @@ struct Agent {
         Identity         identity;
         Arena           *arena;
         Keys            *keys;
-        HostKeys        *host_keys;             /* NULL while there is no organization, or nothing can be sealed */
+        HostKeys        *host_keys;             /* NULL while there is no organization, nothing can be sealed, or they cannot be read */
+        Fault            host_keys_fault;       /* why they cannot */
+        bool             host_keys_told;        /* the last register named them */
         Vault           *vault;
         CredentialsEnv   environment;
         Credentials      credentials;

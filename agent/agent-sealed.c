@@ -63,13 +63,18 @@ static int open_roots(Agent *a, Fault *reterr) {
         return r;
 }
 
-static void open_host_keys(Agent *a, bool again) {
+static void open_host_keys(Agent *a) {
+        bool known = a->host_keys_fault.set;
         Fault why = {}, damaged = {};
 
+        a->host_keys_fault = (Fault) {};
         if (!a->settings.org_id[0] || keys_fault(a->keys))
                 return;
-        if (host_keys_open(a->state_fd, a->keys, a->settings.org_id, &a->host_keys, &damaged, &why) < 0 && !again)
-                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "No job with secrets can be taken: %s", why.text);
+        if (host_keys_open(a->state_fd, a->keys, a->settings.org_id, &a->host_keys, &damaged, &why) < 0) {
+                if (!known)
+                        log_write(LOG_ERR, &(LogFields) { .fault = &why }, "No job is taken: %s", why.text);
+                a->host_keys_fault = why;
+        }
         if (damaged.set)
                 log_write(LOG_ERR, &(LogFields) { .fault = &damaged }, "%s", damaged.text);
         a->settings.host_keys = a->host_keys;
@@ -86,7 +91,7 @@ int agent_open_sealed(Agent *a, Fault *reterr) {
         r = open_roots(a, reterr);
         if (r < 0)
                 return r;
-        open_host_keys(a, false);
+        open_host_keys(a);
         r = vault_new(a->state_fd, a->keys, a->settings.org_id, &a->vault, reterr);
         if (r >= 0)
                 vault_sweep(a->vault);
@@ -96,16 +101,17 @@ int agent_open_sealed(Agent *a, Fault *reterr) {
 void agent_org_changed(Agent *a) {
         a->settings.host_keys = a->host_keys = host_keys_free(a->host_keys);
         vault_set_org(a->vault, a->settings.org_id);
-        open_host_keys(a, false);
+        open_host_keys(a);
 }
 
 void agent_retry_host_keys(Agent *a) {
-        if (a->host_keys || queue_is_torn_down(a->queue))
+        if (!a->host_keys_fault.set || queue_is_torn_down(a->queue))
                 return;
-        open_host_keys(a, true);
-        if (!a->host_keys)
+        open_host_keys(a);
+        if (a->host_keys_fault.set)
                 return;
-        log_notice("The host's keys can be read now: jobs with secrets are taken again.");
+        log_notice("The host's keys can be read now: jobs are taken again.");
+        health_changed(a->health);
         control_register(a->control);
 }
 

@@ -50,6 +50,7 @@ cJSON *agent_register_body(void *userdata) {
         Agent *a = userdata;
         _cleanup_json_ cJSON *json = cJSON_CreateObject();
 
+        a->host_keys_told = a->host_keys != NULL;
         if (!json || !json_add_i64(json, "protocol", 1) || !json_add_string(json, "org_id", a->config->org_id) ||
             !json_add_string(json, "host_id", a->identity.host_id) || !json_add_string(json, "boot_id", a->identity.boot_id) ||
             !json_add_u64_text(json, "boot_epoch", a->identity.boot_epoch) ||
@@ -78,8 +79,8 @@ cJSON *agent_degraded_view(const Agent *a) {
         _cleanup_json_ cJSON *list = cJSON_CreateArray();
         Fault state = {}, torn = {};
 
-        if (!queue_is_degraded(a->queue, &state) && audit_fault(a->audit))
-                state = *audit_fault(a->audit);
+        if (!queue_is_degraded(a->queue, &state))
+                state = audit_fault(a->audit) ? *audit_fault(a->audit) : a->host_keys_fault;
         if (queue_is_torn_down(a->queue))
                 (void) fault(&torn, -ESHUTDOWN, FAULT_TORN_DOWN, "This host was torn down.");
         if (!list || !add_code(list, &a->config_fault) || !add_code(list, &state) || !add_code(list, &torn) || !add_code(list, engine_fault(a->engine)) ||
@@ -99,7 +100,8 @@ cJSON *agent_error_view(const Fault *f) {
 }
 
 static const Fault *worst(const Agent *a) {
-        return a->config_fault.set ? &a->config_fault : vault_fault(a->vault) ?: control_trouble(a) ?: engine_fault(a->engine);
+        return a->config_fault.set ? &a->config_fault : vault_fault(a->vault) ?: control_trouble(a) ?:
+               a->host_keys_fault.set ? &a->host_keys_fault : engine_fault(a->engine);
 }
 
 cJSON *agent_health_view(void *userdata) {

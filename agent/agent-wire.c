@@ -164,7 +164,7 @@ static void on_swept(void *userdata) {
 
 static unsigned on_room(unsigned max, void *userdata) {
         Agent *a = userdata;
-        return a->stopping || outbox_is_full(a->outbox) || queue_is_degraded(a->queue, NULL) || vault_fault(a->vault) ? 0 : max;
+        return a->stopping || outbox_is_full(a->outbox) || queue_is_degraded(a->queue, NULL) || vault_fault(a->vault) || a->host_keys_fault.set ? 0 : max;
 }
 
 static void on_delivery(const cJSON *delivery, void *userdata) {
@@ -188,7 +188,9 @@ static void on_registered(uint64_t heartbeat_usec, void *userdata) {
         Fault why = {};
 
         a->key_proof[0] = 0;
-        if (!f || f->code != FAULT_SEALING_KEY_CONFLICT)
+        if (a->host_keys && !a->host_keys_told)
+                control_register(a->control);   /* they came while it was on its way */
+        else if (!f || f->code != FAULT_SEALING_KEY_CONFLICT)
                 agent_rotate_host_key(a);
         if (identity_registered(a->state_fd, &a->identity, now_realtime(), &why) < 0)
                 log_write(LOG_WARNING, &(LogFields) { .fault = &why }, "%s", why.text);

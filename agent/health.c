@@ -30,7 +30,7 @@ struct Health {
         CpPace           pace;
         uint64_t         heartbeat_usec;
         char             sent[HASH_TEXT_SIZE], acked[HASH_TEXT_SIZE];
-        bool             sent_full, acked_once;
+        bool             sent_full;
         uint64_t         full_at;               /* boottime of the last acked full beat */
         uint64_t         due;                   /* boottime of the next beat that comes without a change */
         bool             open, changed, failing, put_off;
@@ -133,7 +133,6 @@ static void on_answer(const CpAnswer *a, void *userdata) {
         h->failing = a->kind != CP_OK;
         if (a->kind == CP_OK && !json_get_bool(a->json, "need_full", false)) {
                 memcpy(h->acked, h->sent, sizeof h->acked);
-                h->acked_once = true;
                 if (h->sent_full)
                         h->full_at = now_boottime();
         } else
@@ -214,7 +213,7 @@ void health_open(Health *h, bool open, uint64_t heartbeat_usec) {
         h->open = open;
 }
 
-bool health_is_current(const Health *h) { return h->acked_once && !h->changed && !h->call; }
+bool health_is_current(const Health *h) { return h->acked[0] && !h->changed && !h->call; }
 
 int health_new(sd_event *event, Cp *cp, const Identity *identity, Loops *loops, const HealthSources *sources, Health **ret) {
         _cleanup_(health_freep) Health *h = calloc(1, sizeof *h);

@@ -172,7 +172,6 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
         Http *h = userdata;
         sd_event_source *io = source;
         uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-
         int r;
 
         (void) easy;
@@ -198,7 +197,6 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
 static int on_timeout(CURLM *multi, long ms, void *userdata) {
         Http *h = userdata;
         uint64_t usec = (uint64_t) ms * 1000, accuracy = usec / 10;
-
         int r;
 
         (void) multi;

@@ -114,7 +114,7 @@ static int on_file(int dirfd, const char *name, void *userdata) {
         HostKeys *h = reading->host;
         Pair p = {};
         Fault why = {};
-        int r;
+        int r, damaged;
 
         if (!number_of(name, &p.number))
                 return 0;
@@ -129,8 +129,11 @@ static int on_file(int dirfd, const char *name, void *userdata) {
                 return 0;
         if (r != -EBADMSG && r != -ENOKEY)      /* unreadable now is not damaged; every root that counts is here */
                 return r;
-        (void) fault(reading->damaged, r, FAULT_SECRET_UNDECRYPTABLE, "The host's key '%s' is set aside: %s", name, why.text);
-        return file_set_aside(h->state_fd, dirfd, name, name, why.text);
+        damaged = r;
+        r = file_set_aside(h->state_fd, dirfd, name, name, why.text);
+        if (r >= 0)
+                (void) fault(reading->damaged, damaged, FAULT_SECRET_UNDECRYPTABLE, "The host's key '%s' is set aside: %s", name, why.text);
+        return r;
 }
 
 typedef struct Verify { HostKeys *host; SealedBad bad; void *userdata; unsigned n, n_bad; } Verify;
@@ -236,6 +239,8 @@ int host_keys_open(int state_fd, const Keys *keys, const char *org, HostKeys **r
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the host's keys: %m");
         if (h->n == 0)
                 r = make(h, reterr);
+        else if (TEMP_FAILURE_RETRY(fsync(h->fd)) < 0)          /* it may be of a making whose last fsync failed */
+                r = fault(reterr, -errno, FAULT_STATE_DEGRADED, "Cannot store the host's keys: %m");
         if (r < 0)
                 return r;
         (void) file_each(h->fd, remove_old, h);

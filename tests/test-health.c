@@ -163,7 +163,7 @@ TEST(it_is_asked_for_the_whole) {
         pass(BEAT * 6 / 5 + 3);
         CHECK(beats(2, false));
         pass(2);
-        CHECK(beats(2, false));         /* in its time, not at once */
+        CHECK(beats(2, false) && !health_is_current(s.health));        /* in its time, not at once */
         pass(BEAT * 6 / 5 + 3);
         CHECK(beats(3, true));
 }

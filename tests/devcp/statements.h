@@ -6,7 +6,7 @@
  * 3339 in UTC with milliseconds, so that comparing text compares time.
  *
  * What must outlive a crash is in the database file. What the next heartbeat brings anyway (table live.health) is in memory: a control
- * plane that starts anew says `need_full` and has it back within a minute, and a heartbeat costs no fsync. */
+ * plane that starts anew says `need_full` and has it back within two minutes, and a heartbeat costs no fsync. */
 
 #define STORE_SCHEMA \
         "PRAGMA journal_mode = WAL;" \

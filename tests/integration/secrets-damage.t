@@ -330,7 +330,7 @@ def root_lost_under_a_job(stage):
 
 
 def host_key_unread(stage):
-    """the host's pair cannot be read as the agent starts: said once, and read and made known by a later sweep; what is boxed to it opens"""
+    """the host's pair cannot be read as the agent starts: said once and in health, no job is taken and none refused; a later sweep reads it and makes it known"""
     site = stage.site()
     old, known = Old(site), site.host()["sealing_key"]
     site.agent.stop()
@@ -338,16 +338,20 @@ def host_key_unread(stage):
     subprocess.run(["mount", "--bind", f"/proc/{os.getpid()}/mem", file], check=True)      # nothing is at its beginning: EIO
     try:
         site.agent.start()
-        wait_for(lambda: len(site.agent.lines("Registered")) == 2, 20, "the registration")
+        wait_for(lambda: "state_degraded" in degraded(site), 30, "health that says it")
+        job = order(site, old.id, {"DEMO_A": old.text + "2"}, image_ref=second)
         old.same()
+        same(site.plane.job(job)["final"], None, "the job")
     finally:
         subprocess.run(["umount", file], check=True)
     for verb in ("pause", "unpause"):                       # an event brings the sweep forward
         lab.docker("POST", f"/containers/ws-{old.id}/{verb}")
     wait_for(lambda: site.agent.lines("The host's keys can be read now"), 20, "the keys")
-    same(len(site.agent.lines("No job with secrets can be taken")), 1, "how often it is said")
+    same(len(site.agent.lines("No job is taken: Cannot read the host's keys")), 1, "how often it is said")
+    report = site.plane.final(job, 60)
+    same(report["state"], "succeeded", report)
     same((site.host()["sealing_key"], site.host()["sealing_key_conflict"]), (known, False), "the host's key")
-    provisioned(site, old.id, hush={"DEMO_A": old.text + "2"}, image_ref=second)
+    same(len(site.agent.lines("Registered")), 3, "registrations")
     has(site, old.id, DEMO_A=old.text + "2")
 
 

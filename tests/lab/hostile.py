@@ -274,7 +274,7 @@ def scripts(elsewhere, other):
         Script("an ETag with headers in it", "poll", jobs(pins_etag=f'"a"\r\nX-{MARK}: 1\r\n\r\nGET /{MARK} HTTP/1.1\r\n' * 9), None),
         Script("pins that are none", "pins", says(json.dumps({"pins": [7, MARK, {"template_name": MARK}]}), ETag='"x"'), None, 1),
         Script("acknowledgements of others' reports", "reports", says(json.dumps({"acked": [7, None, MARK, NOBODY] * 200})), None),
-        Script("always the whole health", "health", says('{"need_full":true}'), None, 4),
+        Script("always the whole health", "health", says('{"need_full":true}'), None, 2, lasts=10),
     ]
     paced = [
         Script("Retry-After that is none", "register", in_turn(*(says("{}", 503, Retry_After=value) for value in

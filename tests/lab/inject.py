@@ -143,7 +143,8 @@ TEMP = re.compile(r"^\.(.+)\.[0-9a-f]{16}$")
 
 
 def complaints(calls, state):
-    """What a trace shows that must not be: a file asked again after a failed fsync, a promise written before what it promises is on the disk.
+    """What a trace shows that must not be: a file asked again after a failed fsync, a promise written before what it promises is on the disk, a descriptor
+    that is closed twice.
     Directories may be asked again: there is no page of theirs that the kernel would drop, and what is new there is a new entry."""
     failed, unsynced, pending, lost, folders, found = set(), set(), {}, set(), set(), []
     for call in calls:
@@ -156,6 +157,8 @@ def complaints(calls, state):
                 folders.add(call.made)
         elif call.name == "close":
             failed.discard(call.fd)
+            if not good and not call.injected:              # in another turn the number may be somebody else's
+                found.append(f"close({call.args}), which is not open")
         elif call.name == "write" and call.path.startswith(f"{state}/"):
             unsynced.add(call.path)
             found += promises(call, state, pending, lost)

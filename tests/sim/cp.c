@@ -211,8 +211,10 @@ static void enrol(Request *q) {
                 wrong("register is no JSON");
         knows_host = true;
         take(host_id, sizeof host_id, json, "host_id");
-        take(key_id, sizeof key_id, json, "sealing_key/key_id");
-        take(public_key, sizeof public_key, json, "sealing_key/public_key");
+        if (json_get(json, "sealing_key")) {            /* a register without one changes nothing */
+                take(key_id, sizeof key_id, json, "sealing_key/key_id");
+                take(public_key, sizeof public_key, json, "sealing_key/public_key");
+        }
         for (unsigned i = 0; i < n_sim_jobs; i++)
                 if (!sim_jobs[i].delivered && !is_listed(json_get(json, "open_jobs"), sim_jobs[i].id)) {
                         sim_jobs[i].reported = false;
