@@ -42,8 +42,24 @@ static void call_end(HttpCall *c) {
         call_free(c);
 }
 
+static void finish(HttpCall *c, CURLcode result) {
+        (void) curl_multi_remove_handle(c->http->multi, c->easy);
+        c->result = result;
+        call_move(c, CALL_FINISHED);
+}
+
 /* libcurl cannot go on from an error of its own here: all transfers are lost, or (7.88, after ENOMEM) its table of sockets is half made and the next
  * use of it divides by zero. So nothing is begun or told any more, the loop ends with this turn, and whoever looks after the process starts it again. */
+static void give_up(Http *h, CURLMcode e) {
+        Fault why = {};
+
+        (void) fault(&why, h->refused < 0 ? h->refused : -ENOMEM, FAULT_INTERNAL, "libcurl cannot go on (%s%s%s); the process ends, to be started anew.",
+                     curl_multi_strerror(e), h->refused < 0 ? ", for the loop: " : "", h->refused < 0 ? strerror(-h->refused) : "");
+        log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
+        h->broken = true;
+        (void) sd_event_exit(h->event, 1);
+}
+
 static void action(Http *h, curl_socket_t fd, int what) {
         CURLMcode e;
         int running;
@@ -51,15 +67,8 @@ static void action(Http *h, curl_socket_t fd, int what) {
         h->in_curl = true;
         e = curl_multi_socket_action(h->multi, fd, what, &running);
         h->in_curl = false;
-        if (e != CURLM_OK) {
-                Fault why = {};
-
-                (void) fault(&why, h->refused < 0 ? h->refused : -ENOMEM, FAULT_INTERNAL, "libcurl cannot go on (%s%s%s); the process ends, to be started anew.",
-                             curl_multi_strerror(e), h->refused < 0 ? ", for the loop: " : "", h->refused < 0 ? strerror(-h->refused) : "");
-                log_write(LOG_ERR, &(LogFields) { .fault = &why }, "%s", why.text);
-                h->broken = true;
-                (void) sd_event_exit(h->event, 1);
-        }
+        if (e != CURLM_OK)
+                give_up(h, e);
 }
 
 /* "The time has come", whether or not it has. libcurl forgets thereby what it had asked for, and asks anew for what it still wants: so
@@ -106,9 +115,7 @@ static void settle(Http *h) {
                         if (m->msg != CURLMSG_DONE)
                                 continue;
                         (void) curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **) &c);
-                        (void) curl_multi_remove_handle(h->multi, c->easy);     /* m is gone with this */
-                        c->result = result;
-                        call_move(c, CALL_FINISHED);
+                        finish(c, result);                                      /* m is gone with this */
                 }
                 if ((c = first(h, CALL_QUEUED)))
                         call_begin(c);
@@ -241,15 +248,23 @@ HttpCall *http_call_cancel(HttpCall *c) {
         return NULL;
 }
 
+/* libcurl hands out what waited, and watches the socket again. What fails in that it only answers: it does not look at the transfer again by itself. */
 void http_call_resume(HttpCall *c) {
         Http *h = c ? c->http : NULL;
+        CURLcode e;
 
         if (!c || !c->paused || c->state != CALL_LIVE || h->in_curl || h->broken)
                 return;
         c->paused = false;
         h->in_curl = true;
-        (void) curl_easy_pause(c->easy, CURLPAUSE_CONT);        /* ignoring: what fails in it ends the transfer, which is seen below */
+        e = curl_easy_pause(c->easy, CURLPAUSE_CONT);
         h->in_curl = false;
+        if (e == CURLE_ABORTED_BY_CALLBACK) {                   /* the socket cannot be watched */
+                give_up(h, CURLM_ABORTED_BY_CALLBACK);
+                return;
+        }
+        if (e != CURLE_OK && c->state == CALL_LIVE)
+                finish(c, e);
         settle(h);                                              /* c is not touched any more */
         if (first(h, CALL_FINISHED) && !h->telling)
                 (void) sd_event_source_set_enabled(h->drain, SD_EVENT_ONESHOT);

@@ -2,6 +2,10 @@
 
 /* base/http: answers in pieces, and calls that are sent and cancelled inside callbacks. */
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "tests/http-kit.h"
 
 /* ── streams ─────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -52,6 +56,67 @@ TEST(a_chunk_callback_can_end_the_stream) {
         CHECK(loop_until(event, &r.done, 1, 5000));
         CHECK_INT(r.error, -EPROTO);
         CHECK_INT(r.chunks, 1);
+}
+
+TEST(a_chunk_that_ends_a_paused_stream) {
+        HttpRequest q = request("/stream");
+        Result r = { .chunk_answer = HTTP_PAUSE };
+        HttpCall *call;
+
+        q.chunk = on_chunk;
+        q.timeout_usec = 0;                     /* nothing else would end it */
+        CHECK_INT(send_it(&q, &r, &call), 0);
+        CHECK(loop_until(event, &r.chunks, 1, 5000));
+        r.chunk_answer = -EPROTO;
+        http_call_resume(call);
+        CHECK(loop_until(event, &r.done, 1, 5000));
+        CHECK_INT(r.done, 1);
+        CHECK_INT(r.error, -EPROTO);
+}
+
+static bool is_to_server(int fd) {
+        struct sockaddr_in peer = {};
+        socklen_t size = sizeof peer;
+
+        return getpeername(fd, (struct sockaddr *) &peer, &size) == 0 && peer.sin_family == AF_INET && ntohs(peer.sin_port) == server.port;
+}
+
+static int on_left(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        (void) s;
+        (void) fd;
+        (void) revents;
+        (void) userdata;
+        return 0;
+}
+
+/* Its socket is in the loop already, so that it cannot be watched. */
+TEST(a_resume_that_the_loop_refuses) {
+        HttpRequest q = request("/stream");
+        Result r = { .chunk_answer = HTTP_PAUSE };
+        sd_event_source *left = NULL;
+        bool before[256];
+        sd_event *loop = NULL;
+        Http *h = NULL;
+        HttpCall *call;
+        int fd = 0, code = 0;
+
+        if (!CHECK(sd_event_new(&loop) >= 0 && http_new(loop, &h) >= 0))
+                return;
+        for (int i = 0; i < (int) ELEMENTS(before); i++)
+                before[i] = is_to_server(i);
+        q.chunk = on_chunk;
+        CHECK_INT(http_send(h, &q, on_done, &r, &call), 0);
+        CHECK(loop_until(loop, &r.chunks, 1, 5000));
+        while (fd < (int) ELEMENTS(before) && (before[fd] || !is_to_server(fd)))
+                fd++;
+        CHECK(sd_event_add_io(loop, &left, fd, 0, on_left, NULL) >= 0);
+        r.chunk_answer = 0;
+        http_call_resume(call);
+        CHECK(sd_event_get_exit_code(loop, &code) >= 0 && code == 1);
+        CHECK_INT(r.done, 0);
+        sd_event_source_disable_unref(left);
+        (void) http_free(h);
+        (void) sd_event_unref(loop);
 }
 
 /* ── cancelling ──────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -11,6 +11,7 @@ MOLECULE_POINT is a pattern of what is tried ('replace:fsync:12:EIO', which need
 import os
 import random
 import re
+import signal
 import sys
 import time
 import traceback
@@ -154,6 +155,8 @@ def attempt(life, work, point, call):
         if not life.site.agent.process.running():
             life.site.agent.start()
     elsewhere = point and not inject.hit(calls, point, life.site.agent.state)
+    if elsewhere and point.job != "start" and any(call.injected for call in calls):     # no kernel leaves behind what that may have
+        life.site.agent.restart(signal.SIGKILL, env=life.env)
     if elsewhere and (not error or any(call.injected for call in calls) and not crash):
         work.miss(point.job, point, (point.job, point.error))
     elif error:
