@@ -99,17 +99,23 @@ int agent_open_sealed(Agent *a, Fault *reterr) {
 }
 
 void agent_org_changed(Agent *a) {
+        a->host_keys_fault = (Fault) {};
         a->settings.host_keys = a->host_keys = host_keys_free(a->host_keys);
         vault_set_org(a->vault, a->settings.org_id);
         open_host_keys(a);
 }
 
 void agent_retry_host_keys(Agent *a) {
-        if (!a->host_keys_fault.set || queue_is_torn_down(a->queue))
+        if (!a->host_keys_fault.set)
                 return;
+        if (queue_is_torn_down(a->queue)) {     /* it needs none, and its jobs are to be refused */
+                a->host_keys_fault = (Fault) {};
+                return;
+        }
         open_host_keys(a);
         if (a->host_keys_fault.set)
                 return;
+        a->polled_once = false;
         log_notice("The host's keys can be read now: jobs are taken again.");
         health_changed(a->health);
         control_register(a->control);

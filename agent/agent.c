@@ -41,8 +41,11 @@ void agent_once_check(Agent *a) {
                 log_error("The round ends without the control plane: %s", a->enrol_fault.set ? a->enrol_fault.text : f->text);
                 agent_exit(a, EXIT_TRY_AGAIN);
         } else if (a->polled_once && queue_is_idle(a->queue) && outbox_is_empty(a->outbox) && health_is_current(a->health)) {
-                log_info("The round is done.");
-                agent_exit(a, 0);
+                if (a->host_keys_fault.set)
+                        log_error("The round ends without jobs: %s", a->host_keys_fault.text);
+                else
+                        log_info("The round is done.");
+                agent_exit(a, a->host_keys_fault.set ? EXIT_TRY_AGAIN : 0);
         }
 }
 

@@ -117,6 +117,8 @@ static int poll_now(Agent *a, const Args *args, Fault *reterr) {
                 *reterr = a->enrol_fault;
                 return -ENOKEY;
         }
+        if (!health_is_current(a->health))
+                health_changed(a->health);      /* somebody waits for it here */
         (void) control_poll_now(a->control);
         return 0;
 }
@@ -177,7 +179,10 @@ int api_post_apply(Agent *a, const ApiCall *c, ApiAnswer *ret, Fault *reterr) {
                   reason[0] ? ": " : ".", reason);
         if (!dry_run)
                 agent_audit_local(a, c, &l);
-        r = queue_apply(a->queue, c->json, dry_run, cp_time(a->cp), &report, reterr);
+        if (a->host_keys_fault.set)             /* it would be refused for good */
+                r = fault(reterr, -EIO, FAULT_STATE_DEGRADED, "%s", a->host_keys_fault.text);
+        else
+                r = queue_apply(a->queue, c->json, dry_run, cp_time(a->cp), &report, reterr);
         if (r < 0)
                 return dry_run ? r : refused(a, c, &l, r, reterr);
         if (!json || !json_add_item(json, "report", TAKE_PTR(report)))

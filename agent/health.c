@@ -172,9 +172,10 @@ static void beat(Health *h) {
         if (body && waits(h))
                 return;
         (void) snprintf(path, sizeof path, "/hosts/%s/health", h->identity->host_id);
-        if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body, .call = METRIC_CALL_HEALTH }, on_answer, h, &h->call) < 0)
+        if (!body || cp_send(h->cp, &(CpRequest) { .method = "POST", .path = path, .body = body, .call = METRIC_CALL_HEALTH }, on_answer, h, &h->call) < 0) {
+                h->changed = true;              /* what there was to tell is not told */
                 next_beat(h, USEC_PER_SEC);
-        else
+        } else
                 loops_tick(h->loops, LOOP_HEALTH, 60 * USEC_PER_SEC + cp_held_back(h->cp));
 }
 

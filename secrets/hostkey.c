@@ -86,7 +86,7 @@ static bool number_of(const char *name, uint64_t *ret) {
         return u64_parse(digits, ret) == 0 && *ret > 0;
 }
 
-typedef struct Reading { HostKeys *host; Fault *damaged; } Reading;
+typedef struct Reading { HostKeys *host; Fault *damaged; uint64_t unread; int error; } Reading;  /* unread: the highest number of those that cannot be read */
 
 static int read_pair(HostKeys *h, int dirfd, const char *name, Pair *p, Fault *why) {
         SealContext c = context(h);
@@ -127,11 +127,16 @@ static int on_file(int dirfd, const char *name, void *userdata) {
         }
         if (r == -EXDEV)                        /* nothing is wrong with it, and org_id may come back to what it was */
                 return 0;
-        if (r != -EBADMSG && r != -ENOKEY)      /* unreadable now is not damaged; every root that counts is here */
-                return r;
+        if (r != -EBADMSG && r != -ENOKEY) {    /* unreadable now is not damaged; every root that counts is here */
+                if (p.number > reading->unread) {
+                        reading->unread = p.number;
+                        reading->error = r;
+                }
+                return 0;
+        }
         damaged = r;
         r = file_set_aside(h->state_fd, dirfd, name, name, why.text);
-        if (r >= 0)
+        if (r >= 0 || faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                 (void) fault(reading->damaged, damaged, FAULT_SECRET_UNDECRYPTABLE, "The host's key '%s' is set aside: %s", name, why.text);
         return r;
 }
@@ -237,6 +242,11 @@ int host_keys_open(int state_fd, const Keys *keys, const char *org, HostKeys **r
         r = h->fd < 0 ? h->fd : file_each(h->fd, on_file, &reading);
         if (r < 0)
                 return fault(reterr, r, FAULT_STATE_DEGRADED, "Cannot read the host's keys: %m");
+        if (reading.unread > 0 && (h->n == 0 || reading.unread > h->pairs[0].number))
+                return fault(reterr, reading.error, FAULT_STATE_DEGRADED, "Cannot read the host's key h%llu: %m", (unsigned long long) reading.unread);
+        if (reading.unread > 0)                 /* a box to it is refused until then, and may be made anew */
+                (void) fault(ret_damaged, reading.error, FAULT_STATE_DEGRADED, "The host's former key h%llu is not used, it cannot be read: %m",
+                             (unsigned long long) reading.unread);
         if (h->n == 0)
                 r = make(h, reterr);
         else if (TEMP_FAILURE_RETRY(fsync(h->fd)) < 0)          /* it may be of a making whose last fsync failed */

@@ -154,13 +154,16 @@ def attempt(life, work, point, call):
         life.settled = None
         if not life.site.agent.process.running():
             life.site.agent.start()
+    tail = life.site.tail(LINES) if error and CHOSEN.pattern else ""
     elsewhere = point and not inject.hit(calls, point, life.site.agent.state)
-    if elsewhere and point.job != "start" and any(call.injected for call in calls):     # no kernel leaves behind what that may have
+    if elsewhere and (error or point.job != "start") and any(call.injected for call in calls):      # no kernel leaves behind what that may have
+        since = life.site.agent.said()
         life.site.agent.restart(signal.SIGKILL, env=life.env)
+        wait_for(lambda: life.site.agent.lines("Registered", since=since), 90, "the registration")
     if elsewhere and (not error or any(call.injected for call in calls) and not crash):
         work.miss(point.job, point, (point.job, point.error))
     elif error:
-        long = "".join(traceback.format_exception(error)) + life.site.tail(LINES) if CHOSEN.pattern else ""
+        long = "".join(traceback.format_exception(error)) + tail if CHOSEN.pattern else ""
         answer(work, point or Point("nothing", "", 0, ""), "bad", f"{str(error).splitlines()[0]}\n{long}")
     elif point:
         answer(work, point, "hit")

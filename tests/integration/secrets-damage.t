@@ -3,6 +3,7 @@
 """Secrets when something is lost: a replacement that fails, an engine or an agent that dies in it, memory emptied by a reboot, sealed
 files that are damaged, a root key that is not there. Whoever has nothing to do with it does not notice."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -329,30 +330,45 @@ def root_lost_under_a_job(stage):
     has(site, old.id, DEMO_A=text)
 
 
+@contextlib.contextmanager
+def unreadable(path):
+    """EIO: nothing is at the beginning of this process's memory."""
+    subprocess.run(["mount", "--bind", f"/proc/{os.getpid()}/mem", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
 def host_key_unread(stage):
     """the host's pair cannot be read as the agent starts: said once and in health, no job is taken and none refused; a later sweep reads it and makes it known"""
     site = stage.site()
     old, known = Old(site), site.host()["sealing_key"]
     site.agent.stop()
     file = next(f"{site.agent.state}/keys/{name}" for name in os.listdir(f"{site.agent.state}/keys") if name.startswith("host."))
-    subprocess.run(["mount", "--bind", f"/proc/{os.getpid()}/mem", file], check=True)      # nothing is at its beginning: EIO
-    try:
+    with unreadable(file):
         site.agent.start()
         wait_for(lambda: "state_degraded" in degraded(site), 30, "health that says it")
         job = order(site, old.id, {"DEMO_A": old.text + "2"}, image_ref=second)
         old.same()
         same(site.plane.job(job)["final"], None, "the job")
-    finally:
-        subprocess.run(["umount", file], check=True)
     for verb in ("pause", "unpause"):                       # an event brings the sweep forward
         lab.docker("POST", f"/containers/ws-{old.id}/{verb}")
     wait_for(lambda: site.agent.lines("The host's keys can be read now"), 20, "the keys")
-    same(len(site.agent.lines("No job is taken: Cannot read the host's keys")), 1, "how often it is said")
+    same(len(site.agent.lines("No job is taken: Cannot read the host's key h1")), 1, "how often it is said")
     report = site.plane.final(job, 60)
     same(report["state"], "succeeded", report)
     same((site.host()["sealing_key"], site.host()["sealing_key_conflict"]), (known, False), "the host's key")
     same(len(site.agent.lines("Registered")), 3, "registrations")
     has(site, old.id, DEMO_A=old.text + "2")
+    same(tool(site, "secrets", "rotate-host-key", "--no-reload")[0], 0, "rotate-host-key")
+    site.agent.restart()
+    wait_for(lambda: site.host()["sealing_key"]["key_id"].startswith("h2-"), 20, "the next pair")
+    site.agent.stop()
+    with unreadable(file):                                  # the former one is not missed
+        site.agent.start()
+        provisioned(site, old.id, hush={"DEMO_A": old.text + "3"}, image_ref=good)
+        same(len(site.agent.lines("The host's former key h1 is not used")), 1, "what is said")
 
 
 def org_mistaken(stage):
