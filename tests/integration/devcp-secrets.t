@@ -423,10 +423,9 @@ def test_the_pin_table_is_signed():
     for name, words in (("unsigned", ()), ("pins-unsigned", ("--pins-unsigned", "--signing-key-file", os.path.join(work, "seed"))),
                         ("other-signer", ("--signing-key-file", put("seed-other", b64(b"x" * 32))))):
         same(signing.process.stop(), 0)
-        signing.process, url = None, signing.url
+        signing.process = None
         again = Cp(name, *words, database=signing.database)
         signing.process, signing.url, signing.host, signing.port, signing.log = again.process, again.url, again.host, again.port, again.log
-        assert url != again.url
         shown = host.call("GET", "/pins")
         plain = name != "other-signer"
         same((shown.json if plain else json.loads(b64d(shown.json["payload"]))), table)
