@@ -152,12 +152,12 @@
                           "  AND " NOTHING_NEWER) \
         X(WORKSPACES_GONE, "UPDATE workspaces SET state = 'terminated', host_id = NULL WHERE host_id = ?") \
         /* What each workspace placed on this host should be: its newest provision that has not come to nothing, unless a deprovision is
-         * newer. */ \
+         * newer, also one whose end is still on its way. */ \
         X(WANTED, "SELECT j.job_id, j.workspace_id, CAST(j.generation AS TEXT) AS generation, j.final," \
                   "  EXISTS (SELECT 1 FROM sealed s WHERE s.job_id = j.job_id) AS sealed FROM workspaces w JOIN jobs j" \
                   "  ON j.job_id = (SELECT n.job_id FROM jobs n WHERE n.workspace_id = w.workspace_id AND" \
                   "    (n.type = 'workspace.deprovision' OR n.type = 'workspace.provision') AND" \
-                  "    (n.final = 'succeeded' OR (n.final IS NULL AND n.raw = 0)) ORDER BY n.generation DESC, n.seq DESC LIMIT 1)" \
+                  "    (n.final = 'succeeded' OR n.final IS NULL) ORDER BY n.generation DESC, n.seq DESC LIMIT 1)" \
                   "  WHERE w.host_id = ? AND j.type = 'workspace.provision'") \
         /* The same for one workspace, wherever it is. */ \
         X(WANTED_OF, "SELECT job_id, type FROM jobs WHERE workspace_id = ? AND type IN ('workspace.deprovision', 'workspace.provision')" \
