@@ -438,7 +438,7 @@ TEST(all_at_once) {
         fake->fail_times = -1;
         CHECK_INT(ensure(FAKE_REF, &a), 0);
         CHECK_INT(ensure(other, &b), 0);
-        CHECK(loop_until(event, &b.progress, 1, 3000));
+        CHECK(loop_until(event, &a.progress, 1, 3000) && loop_until(event, &b.progress, 1, 3000));
         images_cancel_all(images);
         for (int i = 0; i < 50 && fake->closed < 2; i++)
                 loop_for(event, 100);

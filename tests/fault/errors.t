@@ -147,6 +147,7 @@ def attempt(life, work, point, call):
     open(life.trace, "w").close()
     try:
         call(point)
+        life.alive()                                        # an end that is allowed may come behind the job's
     except Exception as raised:
         error = raised
     calls, crash = inject.read(life.trace), life.site.agent.crash()
