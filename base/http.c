@@ -166,7 +166,7 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* What a callback of libcurl's answers: -1 loses all transfers, and action() says why. */
+/* What a callback of libcurl's answers: -1 loses all transfers, and give_up() says why. */
 static int answer(Http *h, int r) {
         if (r >= 0)
                 return 0;

@@ -290,14 +290,19 @@ TEST(a_removal_that_failed_behind_the_key) {
 
 /* ── what made again what was gone, and was killed ───────────────────────────────────────────────────────────────── */
 
+/* The record is as before the end of a repair that made what is there. */
+static void lose_container(void) {
+        free(entry()->w->settled->container_id);
+        entry()->w->settled->container_id = strdup("gone");
+}
+
 TEST(a_repair_that_was_killed_before_its_end_is_taken_up) {
         WorldThing *made;
 
         start();
         CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
         made = world_find(world->containers, entry()->w->settled->container_id);
-        free(entry()->w->settled->container_id);
-        entry()->w->settled->container_id = strdup("gone");     /* as the record is before such an end */
+        lose_container();
         sweep_soon(k.q);
         CHECK(turn_until(is_settled_running) && made->there && made->running);
         CHECK_STR(entry()->w->settled->container_id, made->id);
@@ -334,8 +339,7 @@ TEST(what_a_killed_repair_did_not_make_is_not_taken_up) {
                 CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
                 made = world_find(world->containers, entry()->w->settled->container_id);
                 (void) strcpy(id, made->id);
-                free(entry()->w->settled->container_id);
-                entry()->w->settled->container_id = strdup("gone");
+                lose_container();
                 cases[i](made);
                 sweep_soon(k.q);
                 CHECK(turn_until(is_made_anew));
@@ -354,8 +358,7 @@ TEST(a_repair_that_fails_before_it_has_looked_leaves_what_runs) {
         runtime = k.settings.runtime_path;
         CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
         made = world_find(world->containers, entry()->w->settled->container_id);
-        free(entry()->w->settled->container_id);
-        entry()->w->settled->container_id = strdup("gone");
+        lose_container();
         k.settings.runtime_path = "/dev/null";
         sweep_soon(k.q);
         CHECK(turn_until(repair_failed) && made->there && made->running);

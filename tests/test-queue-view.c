@@ -11,13 +11,10 @@
 static Entry *entry(QueueKit *k) { return queue_find(k->q, KIT_WORKSPACE); }
 
 static Version *version(const char *container) {
-        Version *v = calloc(1, sizeof *v);
+        Version *v = kit_version(KIT_CODEX);
 
         v->generation = 7;
-        v->tier = 2;
-        strcpy(v->job_id, KIT_JOB);
-        v->runtime = strdup("codex");
-        v->image_ref = strdup(KIT_CODEX);
+        free(v->container_id);
         v->container_id = container ? strdup(container) : NULL;
         return v;
 }
