@@ -62,7 +62,7 @@ def head(entry):
 
 def told(site):
     """The head that the control plane has, once it is the file's last."""
-    return wait_for(lambda: (lambda last, had: had == last and had)(head(lines(site)[-1]), site.host()["health"]["agent"]["audit_head"]), 30,
+    return wait_for(lambda: (lambda last, had: had == last and had)(head(lines(site)[-1]), site.health()["agent"]["audit_head"]), 30,
                     "the newest head at the control plane", 0.2)
 
 

@@ -269,7 +269,7 @@ def never_seen(lab, site):
     host, workspace, since = site.host()["host_id"], new_id(), now()
     report = site.plane.final(site.plane.order_raw(host, payload(site, workspace, 1, spec=spec(tier=4))))
     tap.is_((report["state"], report["error"]["code"]), ("refused", "tier_not_allowed"), "the first job of a workspace is refused")
-    held = [entry["workspace_id"] for entry in ((site.host().get("health") or {}).get("workspaces") or [])]
+    held = [entry["workspace_id"] for entry in site.health().get("workspaces", [])]
     kept = [name for name in os.listdir(f"{site.agent.state}/ws") if workspace in name]
     tap.is_((engine_did(lab, since), workspace in held, kept), ([], False, []),
             "neither the engine, nor health, nor the state directory knows of it")

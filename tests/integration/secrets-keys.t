@@ -190,7 +190,7 @@ def lost_host_key(stage):
             os.unlink(f"{site.agent.state}/keys/{name}")
     site.agent.start()
     wait_for(lambda: site.host()["sealing_key_conflict"], 20, "the conflict")
-    error = wait_for(lambda: site.host()["health"]["agent"]["last_error"], 20, "health that says it")
+    error = wait_for(lambda: site.health()["agent"]["last_error"], 20, "health that says it")
     mine = re.search(r"h\d+-[0-9a-f]{16}", error["message"])[0]
     same((error["code"], site.host()["sealing_key"], mine == known["key_id"]), ("sealing_key_conflict", known, False), error)
     there = keys_of(site)
@@ -211,7 +211,7 @@ def lost_host_key(stage):
                       and row["final"] == "succeeded"], 60, "the job that waited, sealed anew")
     has(site, workspace, DEMO_A=text + "2")
     same((site.host()["sealing_key"]["key_id"], site.host()["sealing_key_conflict"]), (mine, False), "the key")
-    wait_for(lambda: site.host()["health"]["agent"]["last_error"] is None, 20, "health that says nothing any more")
+    wait_for(lambda: site.health()["agent"]["last_error"] is None, 20, "health that says nothing any more")
 
 
 # ── the shared secret ──────────────────────────────────────────────────────────────────────────────────────────

@@ -70,7 +70,7 @@ class Case:
         wait_for(lambda: any(report.get("stage") == stage for report in self.site.plane.job(order)["reports"]), timeout, f"stage {stage}")
 
     def health(self):
-        return (self.site.host() or {}).get("health") or {}
+        return self.site.health()
 
     def signal(self, number):
         self.site.agent.process.kill(number)

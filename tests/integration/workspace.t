@@ -249,7 +249,7 @@ def incident_54_removal(site):
     site.plane.deprovision(workspace, prune=True)           # idempotent at the public door
     deprovisioned(site, workspace, True)                    # and for the agent, as a new job
     deprovisioned(site, new_id(), True)                     # never seen
-    wait_for(lambda: workspace not in [e["workspace_id"] for e in site.host()["health"]["workspaces"]], 30, "health without it")
+    wait_for(lambda: workspace not in [e["workspace_id"] for e in site.health()["workspaces"]], 30, "health without it")
 
 
 def removal_by_persistence(site):

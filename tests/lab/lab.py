@@ -187,6 +187,10 @@ class Site:
         """devcp's row of this host, or None."""
         return next((host for host in self.plane.hosts() if host.get("org_id", self.plane.org_id) == self.plane.org_id), None)
 
+    def health(self):
+        """The control plane's last health of this host; {} before it has one."""
+        return (self.host() or {}).get("health") or {}
+
     def container(self, workspace, suffix=""):
         """The engine's inspect of ws-<id><suffix>, or None."""
         return self.lab.engine.inspect(f"ws-{workspace}{suffix}")

@@ -63,7 +63,7 @@ for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
 
 
 def wait_for(predicate, timeout=30.0, what="a condition", every=0.05):
-    """Calls predicate until it answers something true, which is returned. An exception counts as "not yet"."""
+    """Calls predicate until it answers something true, which is returned. An exception counts as "not yet": None["field"] is a thing that is not there."""
     end, last = time.monotonic() + timeout, None
     while True:
         try:
@@ -72,7 +72,7 @@ def wait_for(predicate, timeout=30.0, what="a condition", every=0.05):
                 return value
         except Ended:
             raise
-        except (OSError, LabError, KeyError, IndexError, ValueError, AssertionError) as error:
+        except (OSError, LabError, LookupError, TypeError, ValueError, AssertionError) as error:
             last = error
         if time.monotonic() >= end:
             raise LabError(f"waited {timeout:g} s for {what}" + (f"; last: {last!r}" if last else ""))

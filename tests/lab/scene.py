@@ -45,10 +45,10 @@ class Scene:
         return self.site.container(workspace) and image.split("@")[1] in digest_of(self.stage.engine, f"ws-{workspace}")
 
     def health(self):
-        return self.site.host()["health"]
+        return self.site.health()
 
     def shown(self, workspace):
-        return next((w for w in (self.health() or {}).get("workspaces", []) if w["workspace_id"] == workspace), None)
+        return next((w for w in self.health().get("workspaces", []) if w["workspace_id"] == workspace), None)
 
     def restart(self):
         self.site.agent.kill()

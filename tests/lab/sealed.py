@@ -132,4 +132,4 @@ def flip(path, at=-1, bit=1):
 
 
 def degraded(site):
-    return (((site.host() or {}).get("health") or {}).get("agent") or {}).get("degraded") or []
+    return site.health().get("agent", {}).get("degraded", [])

@@ -142,7 +142,7 @@ class Trial:
 
     def degraded(self):
         """The codes that the control plane has of it; LabError before there is a heartbeat."""
-        health = (self.site.host() or {}).get("health")
+        health = self.site.health()
         if not health:
             raise LabError("no heartbeat yet")
         return health["agent"]["degraded"]

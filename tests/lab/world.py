@@ -154,6 +154,6 @@ def reported(site, job, stage, timeout=60):
 def online(site, workspace, timeout=30):
     """The host's own view of a workspace in GET /admin/hosts, once it says online."""
     def look():
-        entries = ((site.host() or {}).get("health") or {}).get("workspaces", [])
+        entries = site.health().get("workspaces", [])
         return next((entry for entry in entries if entry["workspace_id"] == workspace and entry["status"] == "online"), None)
     return wait_for(look, timeout, f"a health report that shows {workspace} online", 0.1)
