@@ -16,6 +16,7 @@
 #define INSPECT_MAX (1U * 1024 * 1024)
 #define LIST_MAX    (8U * 1024 * 1024)
 #define REFUSAL_MAX 4096
+#define COUNT_USEC  (4 * 60 * USEC_PER_SEC)     /* on top of a call's own time */
 
 static const CallKind
         image_inspect_kind = { "GET", "look at image", KIND_JSON, INSPECT_MAX },
@@ -26,6 +27,7 @@ static const CallKind
         volume_inspect_kind = { "GET", "look at volume", KIND_JSON, INSPECT_MAX },
         volume_create_kind = { "POST", "make volume", KIND_JSON | KIND_NAMED, INSPECT_MAX },
         volume_remove_kind = { "DELETE", "remove volume", KIND_ABSENT_OK, INSPECT_MAX },
+        volume_usage_kind = { "GET", "measure volume", KIND_JSON, LIST_MAX },
         volume_list_kind = { "GET", "list volumes with", KIND_JSON, LIST_MAX },
         container_create_kind = { "POST", "create container", KIND_JSON | KIND_NAMED, INSPECT_MAX },
         container_inspect_kind = { "GET", "look at container", KIND_JSON, INSPECT_MAX },
@@ -167,6 +169,11 @@ int engine_volume_remove(Engine *e, const char *name, EngineDone done, void *use
         if (!name_is_valid(name))
                 return -EINVAL;
         return call_simple(e, &volume_remove_kind, name, str_printf("/volumes/%s", name), done, userdata, ret);
+}
+
+int engine_volume_usage(Engine *e, const char *name, EngineDone done, void *userdata, EngineCall **ret) {
+        return engine_call_begin(engine_call_new(e, &volume_usage_kind, name, done, userdata), strdup("/system/df?type=volume"),
+                                 &(HttpRequest) { .timeout_usec = COUNT_USEC }, ret);
 }
 
 /* {"label":["…"]}, escaped, behind a path. */

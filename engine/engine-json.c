@@ -292,6 +292,8 @@ void engine_volume_done(EngineVolume *v) {
         *v = (EngineVolume) {};
 }
 
+static bool has_items(const cJSON *json) { return cJSON_GetArraySize(json) > 0; }
+
 int engine_volume_parse(const cJSON *json, EngineVolume *ret, Fault *reterr) {
         const char *name = filled(json_get_string(json, "Name"));
         EngineVolume v = {};
@@ -303,8 +305,16 @@ int engine_volume_parse(const cJSON *json, EngineVolume *ret, Fault *reterr) {
                 engine_volume_done(&v);
                 return no_memory(reterr);
         }
+        v.labelled = has_items(json_get(json, "Labels"));
         *ret = v;
         return 0;
+}
+
+bool engine_volume_is_bare(const cJSON *usage, const char *name) {
+        const cJSON *v = json_find(json_get(usage, "Volumes"), "Name", name);
+
+        return v && !has_items(json_get(v, "Labels")) && !has_items(json_get(v, "Options")) &&
+               json_get_i64(v, "UsageData/Size", -1) == 0 && json_get_i64(v, "UsageData/RefCount", -1) == 0;
 }
 
 void engine_info_done(EngineInfo *i) {

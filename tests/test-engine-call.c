@@ -129,7 +129,7 @@ TEST(no_engine_at_all) {
 
 /* ── what answers mean ───────────────────────────────────────────────────────────────────────────────────────── */
 
-typedef enum Which { INSPECT, START, STOP, REMOVE, RENAME, CREATE, VOLUME, VOLUME_CREATE, VOLUME_REMOVE, PUT, GET, LOGS } Which;
+typedef enum Which { INSPECT, START, STOP, REMOVE, RENAME, CREATE, VOLUME, VOLUME_CREATE, VOLUME_REMOVE, VOLUME_USAGE, PUT, GET, LOGS } Which;
 
 static int call(Which which, const char *name, Result *r) {
         static const ContainerSpec spec = { .image_id = "sha256:1" };
@@ -144,6 +144,7 @@ static int call(Which which, const char *name, Result *r) {
         case VOLUME:            return engine_volume_inspect(engine, name, on_done, r, NULL);
         case VOLUME_CREATE:     return engine_volume_create(engine, name, NULL, 0, on_done, r, NULL);
         case VOLUME_REMOVE:     return engine_volume_remove(engine, name, on_done, r, NULL);
+        case VOLUME_USAGE:      return engine_volume_usage(engine, name, on_done, r, NULL);
         case PUT:               return engine_archive_put(engine, name, "/configs", "tar", 3, on_done, r, NULL);
         case GET:               return engine_archive_get(engine, name, "/configs/a b", 10, on_done, r, NULL);
         case LOGS:              return engine_container_logs(engine, name, 10, 5, on_done, r, NULL);
@@ -184,6 +185,7 @@ TEST(answers_become_numbers) {
                 { VOLUME_REMOVE, "s204-x",      0,              0 },
                 { VOLUME_REMOVE, "s404-x",      0,              0 },
                 { VOLUME_REMOVE, "s409-x",      -EBUSY,         FAULT_ENGINE_ERROR },
+                { VOLUME_USAGE,  "404-x",       -ENOENT,        FAULT_ENGINE_ERROR },
                 { PUT,           "ok",          0,              0 },
                 { PUT,           "s404-x",      -ENOENT,        FAULT_ENGINE_ERROR },
                 { GET,           "ok",          0,              0 },

@@ -341,6 +341,31 @@ TEST(volumes) {
         CHECK_INT(engine_volume_parse(bad, &v, NULL), -EBADMSG);
 }
 
+TEST(a_volume_that_is_bare) {
+        static const struct { const char *name, *labels, *options, *size, *users; bool bare; } cases[] = {
+                { "ws-one", "null", "null", "0", "0", true },
+                { "ws-one", "{}",   "{}",   "0", "0", true },
+                { "ws-two", "null", "null", "0", "0", false },
+                { "ws-one", "{\"whose\":\"\"}", "null", "0", "0", false },
+                { "ws-one", "null", "{\"type\":\"nfs\"}", "0", "0", false },
+                { "ws-one", "null", "null", "1", "0", false },
+                { "ws-one", "null", "null", "0", "1", false },
+                { "ws-one", "null", "null", "-1", "0", false },          /* not known */
+                { "ws-one", "null", "null", "0", "-1", false },
+                { "ws-one", "null", "null", "null", "0", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                _cleanup_free_ char *text = str_printf("{\"Volumes\":[{\"Name\":\"%s\",\"Labels\":%s,\"Options\":%s,\"UsageData\":{\"Size\":%s,\"RefCount\":%s}}]}",
+                                                       cases[i].name, cases[i].labels, cases[i].options, cases[i].size, cases[i].users);
+                _cleanup_json_ cJSON *json = json_of(text);
+
+                if (!CHECK(engine_volume_is_bare(json, "ws-one") == cases[i].bare))
+                        printf("#   %s\n", text);
+        }
+        CHECK(!engine_volume_is_bare(NULL, "ws-one"));
+}
+
 TEST(info) {
         static const struct { const char *version, *info, *name, *own, *driver, *cgroup, *floor; bool live; } cases[] = {
                 { "engine/version-20.10.json", "engine/info-20.10.json", "docker", "20.10.24+dfsg1", "overlay2", "cgroupfs",

@@ -33,6 +33,8 @@ typedef struct World {
         bool        no_command, present, crash, other_image, large;     /* crash: of what is made, again and again; other_image: is what the newest
                                                                          * runs; large: is each file that is read */
         int         lost_write;         /* the n-th archive from now is taken, and nothing of it is kept; 0: none */
+        unsigned    bytes, users;       /* of each volume */
+        bool        no_labels;          /* volumes are made without them */
         bool        volumes_held;       /* none goes: something else uses them */
         int         late;               /* before the next so many containers comes one of that name that an earlier job had asked for */
         bool        bare;               /* an inspect tells neither when it started nor where it is */
@@ -222,8 +224,23 @@ static inline void world_make_volume(const ServerRequest *q) {
 
         (void) snprintf(name, sizeof name, "%.*s", (int) strcspn(strstr(q->body, "\"Name\":\"") + 8, "\""), strstr(q->body, "\"Name\":\"") + 8);
         if (!world_find(world->volumes, name))
-                (void) world_add(world->volumes, name, q->body);
+                (void) world_add(world->volumes, name, world->no_labels ? "" : q->body);
         world_volume(q, name);
+}
+
+static inline void world_usage(const ServerRequest *q) {
+        static char body[WORLD_THINGS * 2000];
+        size_t n = (size_t) snprintf(body, sizeof body, "{\"Volumes\":[");
+
+        for (int i = 0; i < WORLD_THINGS; i++) {
+                const WorldThing *v = &world->volumes[i];
+
+                if (v->there)
+                        n += (size_t) snprintf(body + n, sizeof body - n, "%s{\"Name\":\"%s\",\"Labels\":%s,\"Options\":null,\"UsageData\":{\"RefCount\":%u,"
+                                               "\"Size\":%u}}", body[n - 1] == '[' ? "" : ",", v->name, v->labels, world->users, world->bytes);
+        }
+        strcpy(body + n, "]}");
+        world_json(q, 200, body);
 }
 
 static inline void world_make_container(const ServerRequest *q, const char *name) {
@@ -268,6 +285,8 @@ static inline void world_do(const ServerRequest *q, const char *path) {
                 world_make_container(q, path + 24);
         else if (strncmp(path, "/containers/", 12) == 0)
                 world_container(q, path + 12);
+        else if (strcmp(path, "/system/df?type=volume") == 0)
+                world_usage(q);
         else if (strcmp(path, "/volumes/create") == 0)
                 world_make_volume(q);
         else if (strncmp(path, "/volumes/", 9) == 0)

@@ -141,9 +141,14 @@ def image_id():
     return lab.engine.get(f"/images/{good}/json")["Id"]
 
 
-def stranger_volume(name):
-    status, body = lab.docker("POST", "/volumes/create", {"Name": name, "Labels": {"whose": "not yours"}})
+def stranger_volume(name, labels=None):
+    """Its directory."""
+    status, body = lab.docker("POST", "/volumes/create", {"Name": name, "Labels": labels or {}})
     must(status == 201, body)
+    return body["Mountpoint"]
+
+
+HIS = {"whose": "not yours"}
 
 
 def same_stranger(name, container):
@@ -180,19 +185,36 @@ def taken_fresh(site):
 def taken_volume_fresh(site):
     workspace = new_id()
     name = f"ws-{workspace}-workspace"
-    stranger_volume(name)
+    stranger_volume(name, HIS)
     fails(site, order(site, workspace, image_ref=good, config_files=NEW), "name_conflict", name)
     left = volumes(lab.engine, workspace)
-    must(not site.containers(workspace) and list(left) == [name] and left[name]["Labels"] == {"whose": "not yours"}, left)
+    must(not site.containers(workspace) and list(left) == [name] and left[name]["Labels"] == HIS, left)
+
+
+def unlabelled_volume(site):
+    """With a byte in it, it is somebody's. Empty, as an engine that lost its power leaves one, it is made again and is the workspace's."""
+    workspace = new_id()
+    name = f"ws-{workspace}-configs"
+    held = os.path.join(stranger_volume(name), "held")
+    with open(held, "w") as file:
+        file.write("x")
+    fails(site, order(site, workspace, image_ref=good, config_files=NEW), "name_conflict", name)
+    with open(held) as file:
+        must(file.read() == "x", "what was in it")
+    os.unlink(held)
+    report = site.plane.final(order(site, workspace, image_ref=good, config_files=NEW), 90)
+    must(report["state"] == "succeeded", report)
+    must(volumes(lab.engine, workspace)[name]["Labels"]["molecule.agent.workspace"] == workspace, "its labels")
+    must(site.agent.lines(name, "it is made again"), "the log does not say it")
 
 
 def taken_volume(site):
     """Another runtime wants one volume more, and that is a stranger's."""
     old = Old(site)
     name = f"ws-{old.id}-claude-sessions"
-    stranger_volume(name)
+    stranger_volume(name, HIS)
     fails(site, order(site, old.id, image_ref=good, config_files=NEW, runtime="claude-code"), "name_conflict", name)
-    must(volumes(lab.engine, old.id).pop(name)["Labels"] == {"whose": "not yours"}, "the stranger's volume changed")
+    must(volumes(lab.engine, old.id).pop(name)["Labels"] == HIS, "the stranger's volume changed")
     lab.docker("DELETE", f"/volumes/{name}")
     old.untouched()
 
@@ -288,6 +310,7 @@ CASES = [
     ("name of .prev taken by a stranger: rolled_back", taken_prev, "main"),
     ("incident 60: name taken by a stranger, first provision: nothing is left", taken_fresh, "main"),
     ("volume taken by a stranger, first provision: only his is left", taken_volume_fresh, "main"),
+    ("volume without labels: name_conflict with a byte in it, made again without", unlabelled_volume, "main"),
     ("incident 47: volume taken by a stranger: name_conflict, nothing touched", taken_volume, "main"),
     ("first provision that crashes: crash_loop, no container", fresh_crash, "main"),
     ("first provision of an absent digest: nothing made", fresh_not_found, "main"),
