@@ -16,7 +16,6 @@
 #define INSPECT_MAX (1U * 1024 * 1024)
 #define LIST_MAX    (8U * 1024 * 1024)
 #define REFUSAL_MAX 4096
-#define COUNT_USEC  (4 * 60 * USEC_PER_SEC)     /* on top of a call's own time */
 
 static const CallKind
         image_inspect_kind = { "GET", "look at image", KIND_JSON, INSPECT_MAX },
@@ -172,8 +171,7 @@ int engine_volume_remove(Engine *e, const char *name, EngineDone done, void *use
 }
 
 int engine_volume_usage(Engine *e, const char *name, EngineDone done, void *userdata, EngineCall **ret) {
-        return engine_call_begin(engine_call_new(e, &volume_usage_kind, name, done, userdata), strdup("/system/df?type=volume"),
-                                 &(HttpRequest) { .timeout_usec = COUNT_USEC }, ret);
+        return call_simple(e, &volume_usage_kind, name, strdup("/system/df?type=volume"), done, userdata, ret);
 }
 
 /* {"label":["…"]}, escaped, behind a path. */

@@ -305,16 +305,15 @@ int engine_volume_parse(const cJSON *json, EngineVolume *ret, Fault *reterr) {
                 engine_volume_done(&v);
                 return no_memory(reterr);
         }
-        v.labelled = has_items(json_get(json, "Labels"));
+        v.plain = !has_items(json_get(json, "Labels")) && !has_items(json_get(json, "Options"));
         *ret = v;
         return 0;
 }
 
-bool engine_volume_is_bare(const cJSON *usage, const char *name) {
+bool engine_volume_is_empty(const cJSON *usage, const char *name) {
         const cJSON *v = json_find(json_get(usage, "Volumes"), "Name", name);
 
-        return v && !has_items(json_get(v, "Labels")) && !has_items(json_get(v, "Options")) &&
-               json_get_i64(v, "UsageData/Size", -1) == 0 && json_get_i64(v, "UsageData/RefCount", -1) == 0;
+        return json_get_i64(v, "UsageData/Size", -1) == 0 && json_get_i64(v, "UsageData/RefCount", -1) == 0;
 }
 
 void engine_info_done(EngineInfo *i) {

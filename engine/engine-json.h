@@ -88,7 +88,7 @@ typedef struct EngineImage {
         char    **entrypoint, **cmd;    /* what it runs; NULL-terminated, empty where it says nothing; never NULL */
 } EngineImage;
 
-typedef struct EngineVolume { char *name; EngineLabels labels; bool labelled; /* by whomever */ } EngineVolume;
+typedef struct EngineVolume { char *name; EngineLabels labels; bool plain; /* has no label and no option */ } EngineVolume;
 
 typedef struct EngineInfo {             /* GET /info and /version together */
         char *name, *version, *api_version, *min_api_version, *driver, *root_dir, *cgroup_driver;
@@ -120,8 +120,8 @@ int engine_volume_parse(const cJSON *json, EngineVolume *ret, Fault *reterr);
 int engine_info_parse(const cJSON *version, const cJSON *info, EngineInfo *ret, Fault *reterr);        /* GET /version, GET /info */
 int engine_event_parse(const char *line, size_t size, EngineEvent *ret, Fault *reterr);
 
-/* Of GET /system/df: the volume of that name is there without a label or an option, holds no byte, and no container has it. */
-bool engine_volume_is_bare(const cJSON *usage, const char *name);
+/* Of GET /system/df: the volume of that name holds no byte, and no container has it. */
+bool engine_volume_is_empty(const cJSON *usage, const char *name);
 
 bool engine_image_has_digest(const EngineImage *i, const char *digest);         /* "sha256:…", under any repository name */
 

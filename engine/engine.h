@@ -65,8 +65,8 @@ int engine_network_ensure(Engine *e, const char *name, const EnginePair *labels,
 int engine_volume_inspect(Engine *e, const char *name, EngineDone done, void *userdata, EngineCall **ret);
 int engine_volume_create(Engine *e, const char *name, const EnginePair *labels, size_t n, EngineDone done, void *userdata, EngineCall **ret);
 int engine_volume_remove(Engine *e, const char *name, EngineDone done, void *userdata, EngineCall **ret);       /* 404 is r 0 */
-int engine_volume_usage(Engine *e, const char *name /* for words */, EngineDone done, void *userdata, EngineCall **ret);       /* of all: the engine
-                                        counts their bytes, and may take minutes; see engine_volume_is_bare() */
+int engine_volume_usage(Engine *e, const char *name /* for words */, EngineDone done, void *userdata, EngineCall **ret);       /* of all: their bytes are
+                                        counted, which may take longer than a call; see engine_volume_is_empty() */
 int engine_volume_list(Engine *e, const char *label, EngineDone done, void *userdata, EngineCall **ret);        /* json: {"Volumes":[…]} */
 int engine_container_create(Engine *e, const char *name, const ContainerSpec *spec, EngineDone done, void *userdata, EngineCall **ret);
 int engine_container_inspect(Engine *e, const char *id, EngineDone done, void *userdata, EngineCall **ret);

@@ -70,7 +70,7 @@ struct Flow {
         size_t             n_doomed, index;     /* index: of the loop within a step */
         bool               doomed_stopped;
         bool               fresh[VOLUMES_MAX];  /* made by this job: nothing is in it but what this job put there */
-        bool               remade;              /* the one at work was bare, and was removed */
+        bool               measured;            /* the one at work was, once */
         bool               give[VOLUMES_MAX];   /* to be given to the workspace's user: no version has settled on it yet */
         bool              *differs;             /* by file of the spec */
         cJSON             *undo;                /* being collected; later, put back */

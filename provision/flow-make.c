@@ -250,31 +250,28 @@ static void fail_name(Flow *f, const char *what, const char *name) {
         flow_fail(f, -EEXIST, &why);
 }
 
-static void on_bare_gone(const EngineAnswer *a, void *userdata) {
+static void on_empty_gone(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
 
-        if (!flow_answered(f, a))
-                return;
-        f->remade = true;
-        step_volumes(f);
+        if (flow_answered(f, a))
+                step_volumes(f);
 }
 
-/* What an engine has made when its power goes may be there afterwards without labels. One that has none at all, in which nothing is and which nobody
- * uses is taken for that. */
+/* What an engine makes when its power goes may be there afterwards without labels. One that has none at all, in which nothing is and which nobody uses is
+ * taken for that; one of which that cannot be learnt is a stranger's. */
 static void on_usage(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         Volume volumes[VOLUMES_MAX];
 
-        if (!flow_answered(f, a))
-                return;
+        f->call = NULL;
         (void) container_volumes(f->w->id, f->job->spec, volumes);
-        if (!engine_volume_is_bare(a->json, volumes[f->index].name)) {
+        if (a->r < 0 || !engine_volume_is_empty(a->json, volumes[f->index].name)) {
                 fail_name(f, "volume", volumes[f->index].name);
                 return;
         }
         log_write(LOG_NOTICE, &(LogFields) { .workspace_id = f->w->id, .job_id = f->w->work->job_id },
                   "The volume '%s' is there without labels, empty and unused; it is made again.", volumes[f->index].name);
-        flow_sent(f, engine_volume_remove(f->context->engine, volumes[f->index].name, on_bare_gone, f, &f->call));
+        flow_sent(f, engine_volume_remove(f->context->engine, volumes[f->index].name, on_empty_gone, f, &f->call));
 }
 
 static void on_volume(const EngineAnswer *a, void *userdata) {
@@ -282,7 +279,7 @@ static void on_volume(const EngineAnswer *a, void *userdata) {
         Volume volumes[VOLUMES_MAX];
         EngineVolume v = {};
         Fault why = {};
-        bool ours, may_be_bare;
+        bool ours, plain;
         int r;
 
         (void) container_volumes(f->w->id, f->job->spec, volumes);
@@ -294,16 +291,16 @@ static void on_volume(const EngineAnswer *a, void *userdata) {
                 f->fresh[f->index] = str_equal(v.labels.job, f->w->work->job_id);
                 f->give[f->index] = f->fresh[f->index] || !f->w->settled;
         }
-        may_be_bare = !v.labelled && !f->remade;
+        plain = v.plain;
         engine_volume_done(&v);
         if (r < 0)
                 flow_fail(f, r, &why);
-        else if (!ours && may_be_bare)
+        else if (!ours && plain && !TAKE(f->measured, true))
                 flow_sent(f, engine_volume_usage(f->context->engine, volumes[f->index].name, on_usage, f, &f->call));
         else if (!ours)
                 fail_name(f, "volume", volumes[f->index].name);
         else {
-                f->remade = false;
+                f->measured = false;
                 f->index++;
                 step_volumes(f);
         }

@@ -341,29 +341,39 @@ TEST(volumes) {
         CHECK_INT(engine_volume_parse(bad, &v, NULL), -EBADMSG);
 }
 
-TEST(a_volume_that_is_bare) {
-        static const struct { const char *name, *labels, *options, *size, *users; bool bare; } cases[] = {
-                { "ws-one", "null", "null", "0", "0", true },
-                { "ws-one", "{}",   "{}",   "0", "0", true },
-                { "ws-two", "null", "null", "0", "0", false },
-                { "ws-one", "{\"whose\":\"\"}", "null", "0", "0", false },
-                { "ws-one", "null", "{\"type\":\"nfs\"}", "0", "0", false },
-                { "ws-one", "null", "null", "1", "0", false },
-                { "ws-one", "null", "null", "0", "1", false },
-                { "ws-one", "null", "null", "-1", "0", false },          /* not known */
-                { "ws-one", "null", "null", "0", "-1", false },
-                { "ws-one", "null", "null", "null", "0", false },
+TEST(a_volume_that_is_empty) {
+        static const struct { const char *name, *size, *users; bool empty; } cases[] = {
+                { "ws-one", "0", "0", true }, { "ws-two", "0", "0", false }, { "ws-one", "1", "0", false }, { "ws-one", "0", "1", false },
+                { "ws-one", "-1", "0", false }, { "ws-one", "0", "-1", false }, { "ws-one", "null", "0", false }, { "ws-one", "0", "\"0\"", false },
         };
 
         for (size_t i = 0; i < ELEMENTS(cases); i++) {
-                _cleanup_free_ char *text = str_printf("{\"Volumes\":[{\"Name\":\"%s\",\"Labels\":%s,\"Options\":%s,\"UsageData\":{\"Size\":%s,\"RefCount\":%s}}]}",
-                                                       cases[i].name, cases[i].labels, cases[i].options, cases[i].size, cases[i].users);
+                _cleanup_free_ char *text = str_printf("{\"Volumes\":[{\"Name\":\"%s\",\"UsageData\":{\"Size\":%s,\"RefCount\":%s}}]}",
+                                                       cases[i].name, cases[i].size, cases[i].users);
                 _cleanup_json_ cJSON *json = json_of(text);
 
-                if (!CHECK(engine_volume_is_bare(json, "ws-one") == cases[i].bare))
+                if (!CHECK(engine_volume_is_empty(json, "ws-one") == cases[i].empty))
                         printf("#   %s\n", text);
         }
-        CHECK(!engine_volume_is_bare(NULL, "ws-one"));
+        CHECK(!engine_volume_is_empty(NULL, "ws-one"));
+}
+
+TEST(a_volume_that_is_plain) {
+        static const struct { const char *more; bool plain; } cases[] = {
+                { "", true }, { ",\"Labels\":null,\"Options\":null", true }, { ",\"Labels\":{},\"Options\":{}", true },
+                { ",\"Labels\":{\"whose\":\"\"}", false }, { ",\"Options\":{\"type\":\"nfs\"}", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                _cleanup_free_ char *text = str_printf("{\"Name\":\"ws-one\"%s}", cases[i].more);
+                _cleanup_json_ cJSON *json = json_of(text);
+                EngineVolume v;
+
+                CHECK_INT(engine_volume_parse(json, &v, NULL), 0);
+                if (!CHECK(v.plain == cases[i].plain))
+                        printf("#   %s\n", text);
+                engine_volume_done(&v);
+        }
 }
 
 TEST(info) {

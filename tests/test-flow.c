@@ -64,7 +64,10 @@ static void prepare_volume_used(void) {
         world->users = 1;
 }
 static void prepare_volume_whose(void) { label_volumes("{\"whose\":\"not yours\"}"); }
-static void prepare_volume_bare(void) { (void) world_add(world->volumes, "ws-" KIT_WORKSPACE "-configs", ""); }
+static void prepare_volumes_plain(void) {
+        (void) world_add(world->volumes, "ws-" KIT_WORKSPACE "-configs", "");
+        (void) world_add(world->volumes, "ws-" KIT_WORKSPACE "-workspace", "");
+}
 static void prepare_no_labels(void) { world->no_labels = true; }
 static void prepare_volume_of_host(void) { label_volumes("{\"" LABEL_MANAGED "\":\"true\",\"" LABEL_HOST "\":\"" KIT_OTHER "\"}"); }
 static void prepare_volume_of_org(void) { label_volumes(OF_HOST ",\"" LABEL_ORG "\":\"" KIT_OTHER "\"}"); }
@@ -148,7 +151,7 @@ static const Trouble troubles[] = {
         { "a stranger's volume",            "failed:name_conflict",  prepare_volume },
         { "one that is used",               "failed:name_conflict",  prepare_volume_used },
         { "one with labels of its own",     "failed:name_conflict",  prepare_volume_whose },
-        { "what a power cut left of one",   "succeeded",             prepare_volume_bare, .first = "" },
+        { "what a power cut left of one",   "succeeded",             prepare_volumes_plain, .first = "" },
         { "an engine that forgets labels",  "failed:name_conflict",  prepare_no_labels, .first = "" },
         { "a volume of another host",       "failed:name_conflict",  prepare_volume_of_host },
         { "a volume of another org",        "failed:name_conflict",  prepare_volume_of_org },
@@ -208,7 +211,7 @@ TEST(what_is_wrong) {
 
 /* ── every question goes wrong ───────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Way { const char *type, *spec; bool first, crash, removes, stranger, bare; } Way;
+typedef struct Way { const char *type, *spec; bool first, crash, removes, stranger, plain; } Way;
 
 static const Way ways[] = {
         { "workspace.provision", SPEC("YQ=="), true },
@@ -217,7 +220,7 @@ static const Way ways[] = {
         { "workspace.provision", SPEC("Yg=="), .crash = true },                 /* … and its way back */
         { "workspace.provision", SPEC("YQ=="), .crash = true, .first = true },
         { "workspace.provision", SPEC("Yg=="), .stranger = true },
-        { "workspace.provision", SPEC("YQ=="), .first = true, .bare = true },
+        { "workspace.provision", SPEC("YQ=="), .first = true, .plain = true },
 };
 
 static void go_wrong(const Way *w, Wrong wrong, int at) {
@@ -230,8 +233,8 @@ static void go_wrong(const Way *w, Wrong wrong, int at) {
         world->crash = w->crash;
         if (w->stranger)
                 prepare_stranger();
-        if (w->bare)
-                prepare_volume_bare();
+        if (w->plain)
+                prepare_volumes_plain();
         if (wrong == WRONG_PORT && at % 2)
                 k.settings.port_low = k.settings.port_high = (uint16_t) server.port;    /* no other is left */
         world->wrong = wrong;

@@ -58,7 +58,7 @@ static void volume(const cJSON *json) {
 
         MUST((engine_volume_parse(json, &v, NULL) == 0) == (v.name && v.name[0]));
         engine_volume_done(&v);
-        (void) engine_volume_is_bare(json, "ws-one-configs");
+        (void) engine_volume_is_empty(json, "ws-one-configs");
 }
 
 static void info(const cJSON *json) {
