@@ -33,6 +33,7 @@ struct Gate {
         uint64_t         good_since;            /* boottime of the first good answer of this run; 0: none */
         bool             good_twice;            /* only the last look is missing */
         int64_t          exit_code;             /* of the run that ended last: one that was started since has none */
+        bool             end_seen;              /* … if a look fell on it */
         bool             oom_killed;
         char             last[160];             /* what the last probe said, for the words of a timeout */
 };
@@ -122,6 +123,7 @@ static void take_look(Gate *g, EngineContainer *c) {
                 g->good_twice = false;
         }
         if (c->restarting || !c->running) {
+                g->end_seen = true;
                 g->exit_code = c->exit_code;
                 g->oom_killed = c->oom_killed;
         }
@@ -132,12 +134,13 @@ static void take_look(Gate *g, EngineContainer *c) {
 
 static void judge(Gate *g) {
         const EngineContainer *c = &g->seen;
+        char how[64] = "";
         Fault f = {};
 
         if (c->restart_count >= (int64_t) g->crash_loop_restarts) {
-                (void) fault(&f, -EIO, FAULT_CRASH_LOOP,
-                             "The workspace's process ended %lld times within the gate (last exit code %lld%s).",
-                             (long long) c->restart_count, (long long) g->exit_code, g->oom_killed ? ", out of memory" : "");
+                if (g->end_seen)
+                        (void) snprintf(how, sizeof how, " (last exit code %lld%s)", (long long) g->exit_code, g->oom_killed ? ", out of memory" : "");
+                (void) fault(&f, -EIO, FAULT_CRASH_LOOP, "The workspace's process ended %lld times within the gate%s.", (long long) c->restart_count, how);
                 finish(g, -EIO, &f);
                 return;
         }

@@ -193,7 +193,7 @@ def soaked(stage):
     second, idle = Scene(stage, plane_of=scene.site), Scene(stage, plane_of=scene.site)
     scene.plane.pin("langgraph", scene.good)
     workspace, _ = scene.provision(None)
-    wait_for(lambda: idle.health(), 20, "health of the idle one")
+    wait_for(lambda: idle.health() and second.health(), 20, "health of those without one")
     same({r["slug"]: r["phase"] for r in roll(scene, target_tag="two", canary_slug=scene.plane.org_slug)["results"]}[idle.site.plane.org_slug], "verified")
     other, _ = second.provision(None)
     end = later(lambda: roll(scene, 500, target_tag="one", canary_slug=scene.plane.org_slug, soak_seconds=8))

@@ -123,7 +123,7 @@ def deadline(site):
     """The job's own deadline ends a gate that would have waited for minutes."""
     old = Old(site)
     job = site.plane.order(site.host()["host_id"], "workspace.provision", old.id, spec=spec(image_ref=lab.image("never"), config_files=NEW),
-                           deadline_seconds=20)
+                           deadline_seconds=35)
     fails(site, job, "rolled_back", "deadline_exceeded", "gate")
     old.back(LEFT)
 

@@ -123,7 +123,7 @@ def disk_full(stage):
 
 def crash_loop(stage):
     """crash loop: its process ends as soon as it is started"""
-    scene = Scene(stage, crash_loop_restarts="3")
+    scene = Scene(stage)
     workspace, _ = scene.provision(stage.image("crash"), "failed", "crash_loop")
     record(stage, scene.site, "`crash_loop`: its process keeps ending", "The image's program ends with an error, each time it is started.",
            (["1 of 1 workspace down", "crash_loop", "exit code 3"], ["cannot go on"], ["crash_loop", "(came to nothing)"]), workspace)

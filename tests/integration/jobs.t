@@ -211,9 +211,9 @@ def hold(stage):
     scene.end("workspace.restart", workspace, "refused", "held")
     scene.end("host.release", spec={"reason": "done", "workspace_id": workspace})
     scene.end("workspace.restart", workspace)
-    scene.end("host.hold", spec={"reason": "a while", "seconds": 2})
+    scene.end("host.hold", spec={"reason": "a while", "seconds": 5})
     scene.end("workspace.restart", other, "refused", "held")
-    time.sleep(3.2)                                         # the control plane tells its time in whole seconds
+    time.sleep(6.2)                                         # the control plane tells its time in whole seconds
     scene.end("workspace.restart", other)
     path = os.path.join(os.path.dirname(scene.site.agent.config), "hold")
     os.symlink("/nonexistent/what", path)                   # there, and not to be read: a hold
@@ -238,7 +238,7 @@ def hold_at_work(stage):
     scene.site.agent.process.kill(signal.SIGCONT)
     wait_for(lambda: scene.plane.job(job)["state"] != "queued", 20, "the job accepted", 0.01)
     open(path, "w").close()
-    time.sleep(3)
+    wait_for(lambda: scene.site.agent.lines(job, "a hold forbids changes") or scene.plane.job(job)["final"], 60, "the hold, or its end")
     if not scene.plane.job(job)["final"]:                   # else it was past its stop already
         must(scene.site.container(workspace)["State"]["Running"], "it was stopped under a hold")
         time.sleep(1)
@@ -370,9 +370,7 @@ def crash_loop(stage):
     scene = Scene(stage, crash_loop_restarts="3", crash_loop_window_seconds="600")
     workspace, _ = scene.provision(scene.good)
     for i in range(4):
-        wait_for(lambda: scene.site.container(workspace)["State"]["Running"], 30, "the next run")
-        pid = scene.site.container(workspace)["State"]["Pid"]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(wait_for(lambda: scene.site.container(workspace)["State"]["Pid"], 30, "the next run"), signal.SIGKILL)
         wait_for(lambda: scene.site.container(workspace)["RestartCount"] > i, 30, "a restart by the engine", 0.05)
         time.sleep(0.5)
     wait_for(lambda: (scene.shown(workspace)["last_error"] or {}).get("code") == "crash_loop", 40, "crash_loop in health")

@@ -117,7 +117,8 @@ class TrappedLife(Life):
         self.prepare(job)
         trap = self.site.trap = Trap(self.site, self.old, self.earlier, point, late)
         order = self.last = self.order()
-        wait_for(lambda: trap.sprung.is_set() or (trap.final and trap.is_quiet()), 60, "the point or the job's end")
+        wait_for(lambda: trap.sprung.is_set() or (trap.final and trap.is_quiet() and len(self.site.containers(self.workspace)) <= 1), 60,
+                 "the point, or the job's end and the last old container's")
         if trap.sprung.is_set():
             self.site.agent.wait()
             self.site.trap = Trap(self.site, self.old, self.earlier)

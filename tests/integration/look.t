@@ -20,11 +20,9 @@ from cases import must, same  # noqa: E402
 from completion import offers  # noqa: E402
 from hand import Link, as_nobody, ask, tool  # noqa: E402
 from lab import Lab, binary, wait_for  # noqa: E402
-from proxy import Proxy, throttle  # noqa: E402
-from scene import QUICK, Scene  # noqa: E402
+from scene import QUICK, Scene, slow_scene  # noqa: E402
 from world import new_id, spec  # noqa: E402
 
-RATE = 200_000          # bytes per second of the slow registry
 BAD_LINE = "printf 'odd\\t\\377 \\303\\251\\n' >/proc/1/fd/1"      # a byte that is no UTF-8, then two that are one letter
 FOLLOWERS = 100         # as many as the agent takes
 
@@ -194,14 +192,6 @@ def completed(stage):
 
 # --- pulls and events -------------------------------------------------------------------------------------------------------------------
 
-def slow_scene(stage, filler=1_200_000, **how):
-    image = stage.image("ok", page=f"slow{time.monotonic_ns()}", filler=os.urandom(filler))
-    proxy = Proxy(("127.0.0.1", stage.registry.port))
-    proxy.on("GET", "/blobs/", throttle(RATE), times=None)
-    address = f"127.0.0.1:{proxy.port}"
-    return Scene(stage, registries=f"{stage.registry.address}, {address}", **how), image.replace(stage.registry.address, address)
-
-
 def pulls(stage):
     """a pull is followed with its bytes: jobs, jobs --follow, events"""
     scene, image = slow_scene(stage)
@@ -292,8 +282,7 @@ def logs(stage):
     scene.restart()
     same(follow.end(), 3, "the agent's end")
     must("The log broke off" in follow.text, follow.text)
-    scene.site.host()
-    same(tool(scene.site, "logs", workspace, "--since", "1s")[0], 0)
+    wait_for(lambda: tool(scene.site, "logs", workspace, "--since", "1s")[0] == 0, 20, "a log, once the agent knows the engine again")
     scene.end("workspace.deprovision", workspace, spec={"prune": True})
     text = said(scene.site, "logs", workspace, want=1)
     must("unknown_workspace" in text, text)

@@ -11,8 +11,7 @@ import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must  # noqa: E402
 from lab import Lab  # noqa: E402
-from proxy import Proxy, throttle  # noqa: E402
-from scene import QUICK, Scene  # noqa: E402
+from scene import QUICK, slow_scene  # noqa: E402
 from world import new_id, snapshot, spec  # noqa: E402
 
 RATE = 50_000
@@ -20,14 +19,8 @@ RATE = 50_000
 SHORT = {"pull_stall_seconds": "5", "engine_timeout_seconds": "4", "engine_wait_seconds": "5", "connect_timeout_seconds": "3", "probe_timeout_seconds": "10"}
 
 
-def slow_registry(stage, **how):
-    """(scene, reference of an image that comes through a proxy): its layer at RATE."""
-    image = stage.image("ok", page=f"slow{time.monotonic_ns()}", filler=os.urandom(how.pop("filler", 600_000)))
-    proxy = Proxy(("127.0.0.1", stage.registry.port))
-    proxy.on("GET", "/blobs/", throttle(RATE, how.pop("stall_at", None)), times=None)
-    address = f"127.0.0.1:{proxy.port}"
-    scene = Scene(stage, registries=f"{stage.registry.address}, {address}", **SHORT | how)
-    return scene, image.replace(stage.registry.address, address)
+def slow_registry(stage, filler=600_000, **how):
+    return slow_scene(stage, RATE, filler, **SHORT | how)
 
 
 def slow(stage):

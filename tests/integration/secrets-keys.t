@@ -18,7 +18,7 @@ from cases import must, same  # noqa: E402
 from lab import Lab, binary, wait_for  # noqa: E402
 from proxy import before, reply  # noqa: E402
 from seal import b64d  # noqa: E402
-from sealed import (box, degraded, deprovisioned, handed, has, holds, life, order, provisioned, reads, sealed, tool, value,  # noqa: E402
+from sealed import (at_rest, box, degraded, deprovisioned, handed, has, holds, life, order, provisioned, reads, sealed, tool, value,  # noqa: E402
                     verified, writes)
 from world import new_id, payload, reported, spec, volumes  # noqa: E402
 
@@ -395,7 +395,7 @@ def orphans(stage):
     shutil.copy(f"{ws}/{blob}", f"{ws}/{stray}.g1.payload")
     places = ws, f"{site.agent.state}/sealed"
     look = lambda: sorted(os.path.join(top, name) for place in places for top, _, names in os.walk(place) for name in names)
-    there, mine = look(), [sealed(site, stray), f"{ws}/{stray}"]
+    there, mine = at_rest(look), [sealed(site, stray), f"{ws}/{stray}"]
     status, words = tool(site, "secrets", "rm-orphans", "--reason", "a test")
     same((status, look()), (6, there), words)
     for run in (True, False):

@@ -3,7 +3,6 @@
 """Secrets from the control plane to a workspace's process: the good way, what is refused, whose signature counts, and where secrets are not
 written."""
 
-import base64
 import contextlib
 import json
 import os
@@ -14,9 +13,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
-from lab import Lab, LabError, wait_for  # noqa: E402
+from lab import Lab, wait_for  # noqa: E402
 from seal import HostKey, b64, b64d  # noqa: E402
-from sealed import (MARKER, box, boxes, deprovisioned, environment, handed, has, holds, inside, life, order, provisioned,  # noqa: E402
+from sealed import (MARKER, at_rest, box, boxes, deprovisioned, environment, handed, has, holds, inside, life, order, provisioned,  # noqa: E402
                     sealed, value, verified)
 from world import events, new_id, now, payload, snapshot, spec  # noqa: E402
 
@@ -180,7 +179,7 @@ def refused(stage):
     wait_for(lambda: len(site.containers(workspace)) == 1, 10)
     before, since, host = snapshot(lab.engine, workspace), now(), site.host()["host_id"]
     places = [site.agent.runtime, sealed(site, workspace), f"{site.agent.state}/ws"]
-    lay = [below(place) for place in places]
+    lay = [at_rest(lambda place=place: below(place)) for place in places]
     told = list(bent(site, workspace))
     made = [payload(site, workspace, 2, spec=spec(**({"env": {}, "image_ref": good} | fields))) for _, fields, _, _ in told]
     jobs = [site.plane.order_raw(host, each) for each in made]

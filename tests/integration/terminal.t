@@ -16,11 +16,9 @@ import cases  # noqa: E402
 import tap  # noqa: E402
 from cases import must, same  # noqa: E402
 from lab import Lab, LabError, binary, wait_for  # noqa: E402
-from proxy import Proxy, throttle  # noqa: E402
-from scene import QUICK, Scene  # noqa: E402
+from scene import QUICK, slow_scene  # noqa: E402
 from world import new_id, spec  # noqa: E402
 
-RATE = 200_000
 GREEN, RED = "\x1b[32m", "\x1b[31m"
 PROMPT = "host# "
 
@@ -77,16 +75,13 @@ def seen(stage):
     """status, a pull's bar, jobs --follow, doctor, hold, as they stand on a terminal"""
     if not shutil.which("tmux"):
         raise tap.Skip("the Debian package tmux is not installed")
-    image = stage.image("ok", page=f"seen{time.monotonic_ns()}", filler=os.urandom(1_500_000))
-    proxy = Proxy(("127.0.0.1", stage.registry.port))
-    proxy.on("GET", "/blobs/", throttle(RATE), times=None)
-    scene = Scene(stage, registries=f"{stage.registry.address}, 127.0.0.1:{proxy.port}")
+    scene, image = slow_scene(stage, filler=2_500_000)
     terminal, other, small = Terminal(scene.site), Terminal(scene.site, NO_COLOR="1"), Terminal(scene.site, columns=80)
     try:
         look(scene, terminal, other)
         small.type("molecule-agentctl jobs --follow")
         small.until("^Nothing is at work")
-        pull(scene, terminal, other, small, image.replace(stage.registry.address, f"127.0.0.1:{proxy.port}"))
+        pull(scene, terminal, other, small, image)
         steer(scene, terminal)
     finally:
         terminal.end()

@@ -229,7 +229,7 @@ def incident_26_org_row_not_yet_there(lab):
     for method in ("GET", "POST"):
         case.site.cp.on(method, ".", reply(401, None, '{"error":"unauthorized"}'), times=None)
     case.site.agent.start()
-    wait_for(lambda: case.site.cp.log, 7, "the first call")
+    wait_for(lambda: case.site.cp.log, 20, "the first call")
     time.sleep(5)
     case.site.cp.clear()
     began = time.monotonic()
@@ -290,8 +290,8 @@ def host_unknown(lab):
     wait_for(case.site.host, 20, "another registration")
     case.one_more()
 
-    forget_host(case.site.plane)                            # now while it runs: the next call hears of it
     registers = len(case.site.cp.seen("POST", "/hosts$"))
+    forget_host(case.site.plane)                            # now while it runs: the next call hears of it
     case.site.plane.stop()
     case.site.plane.start()
     wait_for(case.site.host, 80, "a registration by itself")

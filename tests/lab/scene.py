@@ -2,9 +2,11 @@
 """A site and what an operator does with it: jobs of every type, ordered by the operator's door and waited for."""
 
 import os
+import time
 
 from cases import must, same
 from proc import wait_for
+from proxy import Proxy, throttle
 from world import digest_of, new_id, spec
 
 QUICK = {"path": "/", "timeout_seconds": 20}
@@ -57,3 +59,12 @@ class Scene:
 
     def state(self, *path):
         return os.path.join(self.site.agent.state, *path)
+
+
+def slow_scene(stage, rate=200_000, filler=1_200_000, stall_at=None, **how):
+    """(scene, reference of an image that comes through a proxy): its filler bytes at that rate a second."""
+    image = stage.image("ok", page=f"slow{time.monotonic_ns()}", filler=os.urandom(filler))
+    proxy = Proxy(("127.0.0.1", stage.registry.port))
+    proxy.on("GET", "/blobs/", throttle(rate, stall_at), times=None)
+    address = f"127.0.0.1:{proxy.port}"
+    return Scene(stage, registries=f"{stage.registry.address}, {address}", **how), image.replace(stage.registry.address, address)

@@ -92,9 +92,21 @@ def tool(site, *words, env=None, timeout=30):
 
 
 def verified(site):
-    status, text = tool(site, "secrets", "verify")
-    must(status == 0 and "all good" in text, f"{status}: {text}")
-    return text
+    """What secrets verify says; a set that goes just then, as that of an old version does, is missing until it is gone."""
+    def look():
+        status, text = tool(site, "secrets", "verify")
+        must(status == 0 and "all good" in text, f"{status}: {text}")
+        return text
+    return wait_for(look, 10, "that all is good")
+
+
+def at_rest(look):
+    """The paths that look() gives, once none is of a file that is being written."""
+    def seen():
+        paths = look()
+        must(not any(os.path.basename(path).startswith(".") for path in paths), paths)
+        return [paths]
+    return wait_for(seen, 10, "an end of writing")[0]
 
 
 def holds(place, *texts):
