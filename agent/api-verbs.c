@@ -117,8 +117,8 @@ static int poll_now(Agent *a, const Args *args, Fault *reterr) {
                 *reterr = a->enrol_fault;
                 return -ENOKEY;
         }
-        if (!health_is_current(a->health))
-                health_changed(a->health);      /* somebody waits for it here */
+        health_hurry(a->health);
+        reporter_hurry(a->reporter);
         (void) control_poll_now(a->control);
         return 0;
 }

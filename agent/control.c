@@ -472,6 +472,7 @@ void control_register(Control *c) {
 ControlRounds control_poll_now(Control *c) {
         c->now = true;
         c->pins_bad[0] = 0;
+        cp_hurry(c->cp);
         if (c->hanging)
                 drop_call(c);
         step(c);

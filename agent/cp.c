@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/timex.h>
 
 #include "base/log.h"
@@ -28,7 +29,9 @@ struct Cp {
         char           *org_id;
         Secret         *secret_lines[CREDENTIAL_LINES], *bearer;        /* whole header lines; bearer: the admin token's own */
         const char     *lines[CREDENTIAL_LINES + 1];                    /* the same as http borrows them */
-        uint64_t        not_before;             /* boottime: Retry-After is law for everyone */
+        uint64_t        not_before;             /* boottime: for everyone */
+        uint64_t        law;                    /* the part of it that no operator ends: Retry-After, and the spread */
+        LIST_HEAD(CpCalls, CpCall) waiting;     /* for not_before */
         uint64_t        date_usec, date_at;     /* its last Date, and our boottime then */
         uint64_t        date_realtime;          /* our clock then */
         uint64_t        deprecation_logged_at;
@@ -42,7 +45,8 @@ struct Cp {
 struct CpCall {
         Cp              *cp;
         HttpCall        *http;
-        sd_event_source *later;                 /* not_before has not come yet */
+        sd_event_source *later;                 /* not_before has not come yet; then it is on the list */
+        LIST_ENTRY(CpCall) link;
         CpRequest        request;               /* its strings are ours */
         CpDone           done;
         void            *userdata;
@@ -174,25 +178,31 @@ bool cp_clock_skew(const Cp *cp, double *ret) {
         return true;
 }
 
+static void defer(uint64_t *at, uint64_t to) {
+        if (to > *at)
+                *at = to;
+}
+
 /* The spread is the first wait of the back-off, so that those who come too early do not knock all the more often. What else was on its way is
  * no second failure. */
 static void note_lost(Cp *cp, uint64_t now) {
         if (TAKE(cp->was_connected, false)) {
                 cp->lost.previous = jitter_uniform(0, SPREAD_USEC, random_u64());
                 cp->crowded_until = now + SPREAD_USEC;
+                defer(&cp->law, now + cp->lost.previous);
         } else if (now < cp->not_before)
                 return;
         else
                 (void) backoff_failure(&cp->lost, random_u64());
-        if (now + cp->lost.previous > cp->not_before)
-                cp->not_before = now + cp->lost.previous;
+        defer(&cp->not_before, now + cp->lost.previous);
 }
 
 static void note_pace(Cp *cp, const HttpAnswer *a, CpKind kind) {
         uint64_t now = now_boottime(), wait = a->error ? 0 : retry_after_parse(a->retry_after, cp_time(cp), random_u64());
 
-        if (wait && (kind == CP_LATER || kind == CP_UNREACHABLE) && now + wait > cp->not_before)
-                cp->not_before = now + wait;
+        if (wait && (kind == CP_LATER || kind == CP_UNREACHABLE))
+                defer(&cp->law, now + wait);
+        defer(&cp->not_before, cp->law);
         if (a->error)
                 note_lost(cp, now);
         else {
@@ -230,12 +240,27 @@ static void note_deprecation(Cp *cp, const HttpAnswer *a) {
         log_warning("The control plane's path prefix is deprecated%s%s: set cp_prefix=/api/v1.", a->sunset[0] ? ", until " : "", a->sunset);
 }
 
+void cp_hurry(Cp *cp) {
+        CpCall *c;
+
+        cp->not_before = cp->law;
+        LIST_FOREACH(c, &cp->waiting, link)
+                (void) sd_event_source_set_time(c->later, cp->not_before);
+}
+
 /* ── calls ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void wait_no_more(CpCall *c) {
+        if (!c->later)
+                return;
+        LIST_REMOVE(c, link);
+        c->later = sd_event_source_disable_unref(c->later);
+}
 
 static CpCall *call_free(CpCall *c) {
         if (!c)
                 return NULL;
-        sd_event_source_disable_unref(c->later);
+        wait_no_more(c);
         free((char *) c->request.path);
         free((char *) c->request.body);
         free((char *) c->request.if_none_match);
@@ -333,6 +358,7 @@ static int on_later(sd_event_source *s, uint64_t usec, void *userdata) {
                 give_back(c);
                 return 0;
         }
+        wait_no_more(c);
         r = transmit(c);
         if (r < 0)
                 on_http(&(HttpAnswer) { .error = r, .words = "the request could not be made" }, c);
@@ -353,9 +379,11 @@ int cp_send(Cp *cp, const CpRequest *q, CpDone done, void *userdata, CpCall **re
         if (copy(&c->request.path, q->path) < 0 || copy(&c->request.body, q->body) < 0 ||
             copy(&c->request.if_none_match, q->if_none_match) < 0)
                 return -ENOMEM;
-        if (cp->not_before > now_boottime())
+        if (cp->not_before > now_boottime()) {
                 r = sd_event_add_time(cp->event, &c->later, CLOCK_BOOTTIME, cp->not_before, USEC_PER_MSEC, on_later, c);
-        else
+                if (r >= 0)
+                        LIST_INSERT_HEAD(&cp->waiting, c, link);
+        } else
                 r = transmit(c);
         if (r < 0)
                 return r;

@@ -74,6 +74,9 @@ typedef struct CpPace { Backoff backoff; } CpPace;
 #define CP_PACE_INIT { .backoff = BACKOFF_DEFAULT }
 uint64_t cp_pace(Cp *cp, CpPace *pace, CpKind kind);
 
+/* Somebody on the host waits: ends the pauses of our own, for what waits, too. What the control plane asked for and the spread stand. */
+void cp_hurry(Cp *cp);
+
 uint64_t     cp_held_back(const Cp *cp);        /* how long a request made now would wait before it is sent; microseconds */
 uint64_t     cp_crowded(const Cp *cp);          /* how long what can wait should: held back, or all who lost it come back; microseconds */
 const Fault *cp_fault(const Cp *cp);    /* why the last request failed; NULL after a success */

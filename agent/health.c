@@ -186,6 +186,13 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata) {
         return 0;
 }
 
+void health_hurry(Health *h) {
+        if (health_is_current(h))
+                return;
+        h->failing = h->changed = false;
+        health_changed(h);
+}
+
 void health_changed(Health *h) {
         uint64_t due;
 

@@ -160,6 +160,11 @@ void reporter_wake(Reporter *r, bool urgent) {
         arm(r, wait);
 }
 
+void reporter_hurry(Reporter *r) {
+        if (TAKE(r->waiting, false))
+                reporter_wake(r, true);
+}
+
 void reporter_open(Reporter *r, bool open) {
         r->open = open;
         if (!open) {

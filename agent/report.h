@@ -23,4 +23,5 @@ DEFINE_CLEANUP(Reporter *, reporter_free)
 
 void reporter_open(Reporter *r, bool open);     /* whether the control plane may be spoken to (registered, not revoked) */
 void reporter_wake(Reporter *r, bool urgent);   /* something was added; urgent: accepted or final */
+void reporter_hurry(Reporter *r);       /* somebody waits for it here: the pace after a failure ends */
 unsigned reporter_refused(const Reporter *r);   /* reports the control plane would not take, since start */

@@ -121,6 +121,9 @@ void step_undo_name(Flow *f) { rename_to(f, f->w->work->old_container_id ? f->ol
 
 /* ── start ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* Where the runtime beneath the engine ended in mid-start: what is left there is in the way of this id, and of no other. */
+static bool is_left_behind(const Fault *f) { return strstr(f->text, "already exists") || strstr(f->text, "id already in use"); }
+
 static bool is_port_conflict(const Fault *f) { return strstr(f->text, "already allocated") || strstr(f->text, "address already in use"); }
 
 /* The container that publishes the old port is gone before the new port is written: a crash between them makes it anew, with one or the other. */
@@ -154,6 +157,15 @@ static void port_conflict(Flow *f) {
         flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_port, f, &f->call));
 }
 
+static void on_removed_for_another(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+
+        if (!flow_answered(f, a))
+                return;
+        f->new_id = (free(f->new_id), NULL);
+        flow_back(f, STEP_CREATE);
+}
+
 static void on_started(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         Fault why = {};
@@ -166,6 +178,12 @@ static void on_started(const EngineAnswer *a, void *userdata) {
         f->call = NULL;
         if (is_port_conflict(&a->fault)) {
                 port_conflict(f);
+                return;
+        }
+        if (is_left_behind(&a->fault) && !TAKE(f->remade, true)) {
+                log_write(LOG_WARNING, &(LogFields) { .workspace_id = f->w->id, .fault = &a->fault },
+                          "What a start that was cut short left is in the way; the container is made anew: %s", a->fault.text);
+                flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_another, f, &f->call));
                 return;
         }
         if (a->r == -ENOMEM)                    /* ours, and no word on the container */

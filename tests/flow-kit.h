@@ -74,7 +74,7 @@ static inline void fresh(void) {
         world->present = true;
         world->no_command = world->crash = world->other_image = world->large = world->bare = world->restarting =
                 world->other_listed = false;
-        world->late = 0;
+        world->late = world->barred = 0;
         for (int i = 0; i < WORLD_THINGS; i++)
                 world->containers[i].dead = false;
         world->wrong_at = world->wrong_left = world->wrongs = world->asked = 0;

@@ -418,4 +418,33 @@ TEST(nobody_there_is_the_whole_host_s_back_off) {
         CHECK(cp_held_back(cp) <= (before > USEC_PER_SEC ? 3 * before : 3 * USEC_PER_SEC) + USEC_PER_SEC);
 }
 
+/* Somebody waits on the host: of what holds requests back, only what the control plane asked for and the spread stand. */
+TEST(a_hurry_ends_our_own_pause_alone) {
+        _cleanup_(cp_freep) Cp *cp = new_cp();
+        int lost = 0, waiting = 0;
+        uint64_t spread;
+
+        rule("GET /api/v1/good", -1, 200, CP_JSON, "{}");
+        rule("GET /api/v1/lost", -1, CP_CLOSE, "", "");
+        rule("GET /api/v1/later", -1, 503, CP_JSON "Retry-After: 20\r\n", "{}");
+        (void) get(cp, "/good");
+        (void) get(cp, "/lost");
+        spread = cp_held_back(cp);
+        cp_hurry(cp);
+        CHECK(cp_held_back(cp) + USEC_PER_SEC > spread && spread > 0);
+        pass(31);
+        (void) get(cp, "/lost");
+        CHECK(cp_held_back(cp) > USEC_PER_SEC / 2);
+        CHECK_INT(cp_send(cp, &(CpRequest) { .path = "/good" }, on_count, &waiting, NULL), 0);
+        CHECK_INT(cp_send(cp, &(CpRequest) { .path = "/later" }, on_count, &waiting, NULL), 0);
+        CHECK(!loop_until(event, &lost, 1, 100));
+        CHECK_INT(waiting, 0);
+        cp_hurry(cp);
+        CHECK_INT(cp_held_back(cp), 0);
+        CHECK(loop_until(event, &waiting, 2, 3000));
+        CHECK(cp_held_back(cp) > 15 * USEC_PER_SEC);
+        cp_hurry(cp);
+        CHECK(cp_held_back(cp) > 15 * USEC_PER_SEC);
+}
+
 int main(void) { return cp_kit_main(); }

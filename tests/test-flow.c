@@ -45,6 +45,8 @@ static void prepare_stranger(void) { (void) strcpy(world_add(world->containers, 
 
 static void prepare_late(void) { world->late = 1; }
 static void prepare_late_again(void) { world->late = 2; }
+static void prepare_barred(void) { world->barred = 1; }
+static void prepare_barred_again(void) { world->barred = 2; }
 static void prepare_bare(void) { world->bare = true; }
 static void prepare_large(void) { world->large = true; }
 
@@ -147,6 +149,9 @@ static const Trouble troubles[] = {
         { "a stranger who has its name",    "failed:name_conflict",  prepare_stranger },
         { "one of ours that came late",     "succeeded",             prepare_late },
         { "two of them",                    "failed:name_conflict",  prepare_late_again },
+        { "a task left in its way",         "succeeded",             prepare_barred },
+        { "the same for the first one",     "succeeded",             prepare_barred, .first = "" },
+        { "a task in the next one's way",   "failed:rolled_back",    prepare_barred_again },
         { "an engine of few words",         "succeeded",             prepare_bare },
         { "a stranger's volume",            "failed:name_conflict",  prepare_volume },
         { "one that is used",               "failed:name_conflict",  prepare_volume_used },

@@ -24,7 +24,7 @@ typedef enum Wrong {
         _WRONG_MAX,
 } Wrong;
 
-typedef struct WorldThing { bool there, running, created, crashes, dead; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
+typedef struct WorldThing { bool there, running, created, crashes, dead, barred; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
 
 typedef struct World {
         _Atomic int asked, wrong_at, wrong_left, wrongs;        /* wrong_at: at which question from now; 0: none */
@@ -37,6 +37,7 @@ typedef struct World {
         bool        no_labels;          /* volumes are made without them */
         bool        volumes_held;       /* none goes: something else uses them */
         int         late;               /* before the next so many containers comes one of that name that an earlier job had asked for */
+        int         barred;             /* the next so many containers cannot be started: a task of that id was left beneath the engine */
         bool        bare;               /* an inspect tells neither when it started nor where it is */
         bool        restarting;         /* what does not run is said to be restarting */
         bool        other_listed;       /* a list says another image */
@@ -183,6 +184,9 @@ static inline void world_container(const ServerRequest *q, const char *rest) {
         } else if (strncmp(verb, "/archive", 8) == 0 && !(world->lost_write > 0 && --world->lost_write == 0)) {
                 world->tar_size = q->body_size < sizeof world->tar ? q->body_size : 0;
                 memcpy(world->tar, q->body, world->tar_size);
+        } else if (strncmp(verb, "/start", 6) == 0 && t->barred) {
+                world_refuse(q, 500, "task 0123abcd: already exists");
+                return;
         } else if (strncmp(verb, "/start", 6) == 0) {
                 t->starts += !t->running;
                 t->running = !t->dead;
@@ -244,6 +248,7 @@ static inline void world_usage(const ServerRequest *q) {
 }
 
 static inline void world_make_container(const ServerRequest *q, const char *name) {
+        WorldThing *t;
         char body[60];
 
         if (world->late > 0) {
@@ -257,7 +262,9 @@ static inline void world_make_container(const ServerRequest *q, const char *name
                 world_refuse(q, 409, "Conflict. The container name is already in use by container abc");
                 return;
         }
-        (void) snprintf(body, sizeof body, "{\"Id\":\"%s\"}", world_add(world->containers, name, q->body)->id);
+        t = world_add(world->containers, name, q->body);
+        t->barred = world->barred > 0 && world->barred-- > 0;
+        (void) snprintf(body, sizeof body, "{\"Id\":\"%s\"}", t->id);
         world_json(q, 201, body);
 }
 

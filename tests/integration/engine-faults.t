@@ -205,6 +205,18 @@ def engine_restarted(stage):
     must(pulls.runs(workspace, image), "it runs something else")
 
 
+def runtime_killed(stage):
+    """the runtime beneath the engine is killed in the middle of a start: what it leaves there is in nobody's way"""
+    host, begun = Host(stage), threading.Event()
+    host.fails("start", before(begun.set))
+    job, image, old = host.replace()
+    must(begun.wait(30), "it was not started")
+    time.sleep(0.1)                                         # of the third of a second that a start takes
+    os.kill(stage.engine._containerd(), signal.SIGKILL)
+    host.agrees(job, image, old, ("succeeded",))
+    must(host.site.agent.lines("the container is made anew"), "nothing was in its way: nothing is proven")
+
+
 def main():
     table = ([on_host(no_json, f"no_json_{call}", f"no JSON at {call}", call) for call in READS]
              + [on_host(restart_meets_rubbish, "restart_meets_rubbish", "lists that are none at the agent's start")]
@@ -218,7 +230,7 @@ def main():
         lab.network()
         lab.image("ok", page="one")
         lab.image("ok", page="two")
-        cases.run(lab, table, (engine_restarted,), SIDE_BY_SIDE, LIMIT)
+        cases.run(lab, table, (engine_restarted, runtime_killed), SIDE_BY_SIDE, LIMIT)
     tap.done()
 
 

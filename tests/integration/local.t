@@ -102,11 +102,16 @@ def sync_finds_trouble(stage):
 def sync_without_a_plane(stage):
     """sync: 75 while the control plane is away, 0 when it is back; 78 not enrolled; 3 while the agent is down"""
     scene = Scene(stage)
+    workspace, _ = scene.provision(scene.good)
+    before = scene.site.container(workspace)["Id"]
     scene.plane.stop(number=signal.SIGKILL)                  # without a Retry-After
     found = sync(scene.site, want=75)
     same((found["result"], found["code"]), ("try_again", "control_plane_unreachable"))
+    same(tool(scene.site, "restart", workspace, "--reason", "something to tell")[0], 0)
+    wait_for(lambda: scene.site.container(workspace)["Id"] != before, 60, "another container")
     scene.plane.start()
-    sync(scene.site)
+    found, seconds = sync(scene.site, took=True)            # poll, health and reports may take a minute each by themselves
+    must(found["online"] == 1 and seconds < 20, f"a pause of its own was waited for: {seconds:.1f} s {found}")
     scene.site.agent.kill()
     scene.site.agent.wait()
     found = sync(scene.site, want=3)
