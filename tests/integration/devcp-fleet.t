@@ -16,7 +16,7 @@ from lab import Lab, wait_for  # noqa: E402
 from scene import Scene  # noqa: E402
 from world import new_id  # noqa: E402
 
-QUICK_PLANE = ("--lost-seconds", "4", "--settle-seconds", "20", "--heartbeat-seconds", "1", "--wait-seconds", "2")
+QUICK_PLANE = ("--lost-seconds", "10", "--settle-seconds", "20", "--heartbeat-seconds", "1", "--wait-seconds", "2")
 FLEET = "/admin/tenants/redeploy-fleet"
 
 
@@ -173,7 +173,7 @@ def lost_host(stage):
     workspaces = [s.provision(None)[0] for s in (scene, silent)]
     silent.site.agent.kill()
     silent.site.agent.wait()
-    time.sleep(5)
+    time.sleep(12)
     began = time.monotonic()
     answer = roll(scene, target_tag="two", max_stragglers=1)
     must(time.monotonic() - began < 40, "it was waited for")
@@ -189,7 +189,7 @@ def lost_host(stage):
 
 def soaked(stage):
     """a canary that goes bad during its soak stops the roll; a tenant without such workspaces is no failure, and a roll that finds none anywhere is one"""
-    scene = Scene(stage, plane_words=(*QUICK_PLANE[:2], "--settle-seconds", "5", *QUICK_PLANE[4:]))
+    scene = Scene(stage, plane_words=(*QUICK_PLANE[:2], "--settle-seconds", "10", *QUICK_PLANE[4:]))
     second, idle = Scene(stage, plane_of=scene.site), Scene(stage, plane_of=scene.site)
     scene.plane.pin("langgraph", scene.good)
     workspace, _ = scene.provision(None)
@@ -235,7 +235,7 @@ def rolls_of(scene):
 
 def over_a_restart(stage):
     """a roll goes on when the control plane is killed in its middle"""
-    scene = Scene(stage, plane_words=("--lost-seconds", "60", *QUICK_PLANE[2:]))     # the agent spreads its return over 30 s
+    scene = Scene(stage, plane_words=("--lost-seconds", "60", "--settle-seconds", "70", *QUICK_PLANE[4:]))     # a return is spread, and a quiet beat
     scene.plane.pin("langgraph", scene.good)
     workspace, _ = scene.provision(None)
     stage.image("slow", name="ok", page="slowest", delay=4)

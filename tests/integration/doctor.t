@@ -598,7 +598,7 @@ def nobody_answers(host):
             same((found["unit"]["verdict"], found["unit"]["why"]), ("not_here", "the service manager does not say"))
             must("did not answer" in found["agent"]["why"], str(found["agent"]))
             tap.diag(f"with nobody answering, and {place}: {seconds:.1f} s")
-            must(seconds < 10, f"{seconds:.1f} s")
+            must(seconds < 12, f"{seconds:.1f} s")              # ten of its own
     finally:
         host.agent.kill(signal.SIGCONT)
         names.close()

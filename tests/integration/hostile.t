@@ -239,9 +239,9 @@ def holds_back(kind, status):
         CAUSES[kind](host)
         rule.wait(25)
         said = moments[0]
-        wait_for(lambda: [x for x in host.cp.log if x.at > said + 0.3], 12, "the next request")
+        wait_for(lambda: [x for x in host.cp.log if x.at > said + 1], 12, "the next request")
         host.cp.clear()
-        after = [x for x in host.cp.log if x.at > said + 0.15]      # else it was on its way
+        after = [x for x in host.cp.log if x.at > said + 1]      # else it was on its way
         must(after[0].at - said >= 3, f"{after[0].method} {after[0].path} after {after[0].at - said:.2f} s")
         if kind not in ("config", "status", "pins"):
             wait_for(lambda: [x for x in host.cp.seen(*REQUESTS[kind]) if x.at > said + 0.05], 15, f"another {kind}")

@@ -228,7 +228,7 @@ def reboot(lab, image, work):
     is_(site.agent.run("--check")[0], 78, "reboot: the configuration is no good any more")
     site.agent.start()
     for workspace in workspaces:
-        wait_for(lambda: site.container(workspace)["State"]["Running"], 15, "a workspace that runs again")
+        wait_for(lambda: site.container(workspace)["State"]["Running"], 100, "a workspace that runs again")     # a start that fails once has its pause, and the next sweep
         is_(site.container(workspace)["Id"], before[workspace], "reboot: the same container runs again")
         is_(wait_for(lambda: site.fetch(workspace), 10, "its page")[0], 200, "reboot: it answers")
     end_now(site.end)

@@ -94,6 +94,7 @@ def sync_finds_trouble(stage):
     found = sync(scene.site, want=4)
     same((found["result"], found["off_target"], found["online"]), ("degraded", 1, 1))
     slow = scene.order("workspace.provision", workspace, spec=spec(image_ref=stage.image("slow", delay=6), probe=QUICK))
+    wait_for(lambda: scene.plane.job(slow)["state"] != "queued", 20, "the job accepted", 0.01)
     found = sync(scene.site, want=5, timeout=1)
     same((found["result"], scene.plane.job(slow)["final"]), ("timed_out", None))
     scene.ended(slow)

@@ -219,7 +219,7 @@ def pulls(stage):
 def changes(stage):
     """events: holds, the control plane's loss, a workspace's end; the agent's own end is said and exits 3"""
     scene = Scene(stage)
-    events = Following(scene.site, "events")
+    events = Following(scene.site, "events", "--tail", "256")
     wait_for(lambda: said(scene.site, "hold", "--reason", "night") and "the host is held; host: night" in "\n".join(events.lines()), 20, "the hold")
     said(scene.site, "release")
     events.until("the host is not held")

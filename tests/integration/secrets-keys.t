@@ -373,7 +373,7 @@ def payloads(stage):
     for generation in (2, 3, 4):
         same(site.plane.final(order(site, workspace, image_ref=unknown), 60)["state"], "failed", "an image that is not there")
         same(names(), [1, generation], "the settled one's and the last")
-    slow = order(site, workspace, image_ref=never, probe={"timeout_seconds": 8})
+    slow = order(site, workspace, image_ref=never, probe={"timeout_seconds": 20})
     reported(site, slow, "configuring_https")
     for generation in (6, 7):
         waiting = order(site, workspace, image_ref=good)

@@ -23,7 +23,7 @@ from engine import Registry, UnixConnection  # noqa: E402
 from lab import Lab, wait_for  # noqa: E402
 from names import SilentNames  # noqa: E402
 from proc import end_now  # noqa: E402
-from proxy import Proxy, drop_after, edit, reply  # noqa: E402
+from proxy import Proxy, drop_after, edit, reply, throttle  # noqa: E402
 from sealed import life  # noqa: E402
 from world import b64, events, finals, new_id, now, spec  # noqa: E402
 
@@ -148,14 +148,16 @@ def engine_killed_in_mid_job(lab):
 def registry_down_in_mid_pull(lab):
     registry = Registry(f"{lab.where}/r2")
     registry.start()
-    big = image.make(lab.engine, registry, "ok", page="big", filler=os.urandom(48 << 20))
+    slow = Proxy(("127.0.0.1", registry.port))
+    slow.on("GET", "/blobs/", throttle(1 << 20), times=None)
+    big = image.make(lab.engine, registry, "ok", page="big", filler=os.urandom(8 << 20)).replace(registry.address, f"127.0.0.1:{slow.port}")
     lab.docker("POST", "/build/prune", all="true")
-    case = Case(lab, engine_proxy=True, registries=f"{lab.registry.address} {registry.address}")
+    case = Case(lab, registries=f"{lab.registry.address} 127.0.0.1:{slow.port}")
     case.site.start()
     case.stand_by()
     workspace = new_id()
     order = case.order(workspace, big)
-    wait_for(lambda: case.site.dock.seen("POST", "/images/create.*big|/images/create.*" + str(registry.port)), 20, "the pull", 0.01)
+    wait_for(lambda: slow.seen("GET", "/blobs/"), 20, "the pull", 0.01)
     registry.stop(signal.SIGKILL)
     time.sleep(10)
     must(case.site.plane.job(order)["final"] is None, "the job ended while the registry was down")

@@ -114,6 +114,6 @@ def becomes(world, workspace, state):
     def words():
         return f"{workspace} as the model has it ({state.settled}): {is_as(world, workspace, state)}"
     try:
-        wait_for(lambda: is_as(world, workspace, state) is None, 60, "the model's state", 0.5)
+        wait_for(lambda: is_as(world, workspace, state) is None, 100, "the model's state", 0.5)
     except LabError as error:
         raise LabError(words()) from error

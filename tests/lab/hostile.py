@@ -177,13 +177,13 @@ def scripts(elsewhere, other):
     away = [f"https://127.0.0.1:{elsewhere}/api/v1/hosts?{MARK}", f"http://127.0.0.1:{elsewhere}/", f"//127.0.0.1:{elsewhere}/x"]
     big = MARK.encode() * 4096
     early = [
-        Script("10 GiB announced", "poll", floods(sized(10 << 30), big), hits=1, lasts=18, most=40, grows=64),
-        Script("a body without an end", "poll", floods(chunked(), b"%x\r\n%s\r\n" % (len(big), big)), hits=1, lasts=18, most=40, grows=64),
-        Script("a byte now and then", "poll", floods(sized(10 << 30), b" ", 0.2), hits=1, lasts=18, least=8),
-        Script("chunks of one byte without an end", "poll", floods(chunked(), b"1\r\n{\r\n", 0.1), hits=1, lasts=18, least=8),
-        Script("a chunk's extension without an end", "poll", floods(chunked(b"1;"), big, 0.05), hits=1, lasts=18, least=8, most=80),
-        Script("nothing after the request", "register", holds(), hits=1, lasts=33, least=20),
-        Script("a length that never comes", "register", holds(sized(1000, b"{}")), hits=1, lasts=33, least=20),
+        Script("10 GiB announced", "poll", floods(sized(10 << 30), big), hits=1, lasts=25, most=40, grows=64),
+        Script("a body without an end", "poll", floods(chunked(), b"%x\r\n%s\r\n" % (len(big), big)), hits=1, lasts=25, most=40, grows=64),
+        Script("a byte now and then", "poll", floods(sized(10 << 30), b" ", 0.2), hits=1, lasts=25, least=8),
+        Script("chunks of one byte without an end", "poll", floods(chunked(), b"1\r\n{\r\n", 0.1), hits=1, lasts=25, least=8),
+        Script("a chunk's extension without an end", "poll", floods(chunked(b"1;"), big, 0.05), hits=1, lasts=25, least=8, most=80),
+        Script("nothing after the request", "register", holds(), hits=1, lasts=40, least=20),
+        Script("a length that never comes", "register", holds(sized(1000, b"{}")), hits=1, lasts=40, least=20),
         Script("silence in place of TLS", "greet", stays_silent, hits=1, lasts=12, least=5),
     ]
     ends = [
