@@ -242,10 +242,12 @@ static void note_deprecation(Cp *cp, const HttpAnswer *a) {
 
 void cp_hurry(Cp *cp) {
         CpCall *c;
+        uint64_t at;
 
         cp->not_before = cp->law;
-        LIST_FOREACH(c, &cp->waiting, link)
-                (void) sd_event_source_set_time(c->later, cp->not_before);
+        LIST_FOREACH(c, &cp->waiting, link)     /* never later: who waits longer than it was said is given back */
+                if (sd_event_source_get_time(c->later, &at) >= 0 && at > cp->not_before)
+                        (void) sd_event_source_set_time(c->later, cp->not_before);
 }
 
 /* ── calls ───────────────────────────────────────────────────────────────────────────────────────────────────── */

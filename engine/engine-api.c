@@ -31,7 +31,7 @@ static const CallKind
         container_create_kind = { "POST", "create container", KIND_JSON | KIND_NAMED, INSPECT_MAX },
         container_inspect_kind = { "GET", "look at container", KIND_JSON, INSPECT_MAX },
         container_list_kind = { "GET", "list containers with", KIND_JSON, LIST_MAX },
-        container_start_kind = { "POST", "start container", 0, INSPECT_MAX },
+        container_start_kind = { "POST", "start container", KIND_STARTS, INSPECT_MAX },
         container_stop_kind = { "POST", "stop container", 0, INSPECT_MAX },
         container_rename_kind = { "POST", "rename container", KIND_NAMED, INSPECT_MAX },
         container_remove_kind = { "DELETE", "remove container", KIND_ABSENT_OK, INSPECT_MAX },

@@ -161,6 +161,11 @@ static bool says_away(const HttpAnswer *a, const char *words) {
         return a->status >= 500 && n >= sizeof word && strcmp(words + n - (sizeof word - 1), word) == 0;
 }
 
+/* Where the runtime beneath the engine ended in mid-start: what is left there is in the way of this container's id, and of no other's. */
+static bool says_left_behind(const char *words) {
+        return strstr(words, "already exists") || strstr(words, "id already in use") || strstr(words, "file exists");
+}
+
 static int judge_refusal(const EngineCall *c, const HttpAnswer *a, const char *words, Fault *reterr) {
         KindFlags flags = c->kind->flags;
 
@@ -174,8 +179,8 @@ static int judge_refusal(const EngineCall *c, const HttpAnswer *a, const char *w
                         return 0;
                 return fault(reterr, -EEXIST, FAULT_NAME_CONFLICT, "cannot %s '%s': %s", c->kind->words, c->thing, words);
         }
-        return fault(reterr, a->status == 404 ? -ENOENT : a->status == 409 ? -EBUSY : -EREMOTEIO, FAULT_ENGINE_ERROR, "cannot %s '%s': %s",
-                     c->kind->words, c->thing, words);
+        return fault(reterr, a->status == 404 ? -ENOENT : (flags & KIND_STARTS) && says_left_behind(words) ? -EUCLEAN : a->status == 409 ? -EBUSY : -EREMOTEIO,
+                     FAULT_ENGINE_ERROR, "cannot %s '%s': %s", c->kind->words, c->thing, words);
 }
 
 /* A pull's status says little; the last word of its stream counts. */

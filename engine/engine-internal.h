@@ -63,6 +63,7 @@ typedef enum KindFlags {
         KIND_NAMED     = 1 << 2,        /* takes a name: a conflict means it is taken */
         KIND_TAKEN_OK  = 1 << 3,        /* … and that is as good as having made it */
         KIND_LOG       = 1 << 4,        /* a good answer is a log */
+        KIND_STARTS    = 1 << 5,        /* what a start before it left beneath the engine may be in its way */
 } KindFlags;
 
 typedef struct CallKind {

@@ -121,10 +121,14 @@ void step_undo_name(Flow *f) { rename_to(f, f->w->work->old_container_id ? f->ol
 
 /* ── start ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Where the runtime beneath the engine ended in mid-start: what is left there is in the way of this id, and of no other. */
-static bool is_left_behind(const Fault *f) { return strstr(f->text, "already exists") || strstr(f->text, "id already in use"); }
-
 static bool is_port_conflict(const Fault *f) { return strstr(f->text, "already allocated") || strstr(f->text, "address already in use"); }
+
+/* Another is made in its place; where the first may have run, its volumes stay whatever comes. */
+static void make_anew(Flow *f) {
+        f->started = f->started || !f->new_created;
+        f->new_id = (free(f->new_id), NULL);
+        flow_back(f, STEP_CREATE);
+}
 
 /* The container that publishes the old port is gone before the new port is written: a crash between them makes it anew, with one or the other. */
 static void on_removed_for_port(const EngineAnswer *a, void *userdata) {
@@ -134,7 +138,6 @@ static void on_removed_for_port(const EngineAnswer *a, void *userdata) {
 
         if (!flow_answered(f, a))
                 return;
-        f->new_id = (free(f->new_id), NULL);
         f->port_retried = false;
         r = f->context->events.new_port(f->w, f->context->userdata);
         if (r >= 0)
@@ -144,7 +147,7 @@ static void on_removed_for_port(const EngineAnswer *a, void *userdata) {
         if (r < 0)
                 flow_fail(f, r, &why);
         else
-                flow_back(f, STEP_CREATE);
+                make_anew(f);
 }
 
 /* Once again after a second, for the last owner may just be going; then another port, which needs another container. */
@@ -162,8 +165,8 @@ static void on_removed_for_another(const EngineAnswer *a, void *userdata) {
 
         if (!flow_answered(f, a))
                 return;
-        f->new_id = (free(f->new_id), NULL);
-        flow_back(f, STEP_CREATE);
+        f->remade = true;
+        make_anew(f);
 }
 
 static void on_started(const EngineAnswer *a, void *userdata) {
@@ -180,9 +183,13 @@ static void on_started(const EngineAnswer *a, void *userdata) {
                 port_conflict(f);
                 return;
         }
-        if (is_left_behind(&a->fault) && !TAKE(f->remade, true)) {
+        if (a->r == -ENOENT && !TAKE(f->remade, true)) {        /* a removal's answer was lost */
+                make_anew(f);
+                return;
+        }
+        if (a->r == -EUCLEAN && !f->remade) {
                 log_write(LOG_WARNING, &(LogFields) { .workspace_id = f->w->id, .fault = &a->fault },
-                          "What a start that was cut short left is in the way; the container is made anew: %s", a->fault.text);
+                          "What a start that was cut short left is in the way, and may run on unseen; the container is made anew: %s", a->fault.text);
                 flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_another, f, &f->call));
                 return;
         }
@@ -285,10 +292,21 @@ static void on_old_seen(const EngineAnswer *a, void *userdata) {
                 flow_next(f);
 }
 
+static void on_old_removed(const EngineAnswer *a, void *userdata) {
+        Flow *f = userdata;
+
+        if (!flow_answered(f, a))
+                return;
+        f->old_id = (free(f->old_id), NULL);    /* gone, and made again by the next sweep */
+        flow_next(f);
+}
+
 static void on_old_started(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
 
-        if (flow_answered(f, a))
+        if (a->r == -EUCLEAN)
+                flow_sent(f, engine_container_remove(f->context->engine, f->old_id, on_old_removed, f, &f->call));
+        else if (flow_answered(f, a))
                 flow_sent(f, engine_container_inspect(f->context->engine, f->old_id, on_old_seen, f, &f->call));
 }
 

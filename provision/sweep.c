@@ -168,6 +168,15 @@ static void begin_inspect(Queue *q) {
 
 /* ── act ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static void on_cleared(const EngineAnswer *a, void *userdata) {
+        Queue *q = userdata;
+
+        (void) a;                               /* what is still there is started again, and cleared again */
+        q->sweep.call = NULL;
+        q->sweep.at++;
+        act(q);
+}
+
 static void on_acted(const EngineAnswer *a, void *userdata) {
         Queue *q = userdata;
         const ReconcileAction *action = &q->sweep.actions[q->sweep.at];
@@ -181,6 +190,9 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
                           a->fault.text);
                 if (action->verb == RECONCILE_START)
                         (void) queue_repair_ended(e, false, &a->fault);
+                /* It would never start again: the next sweep finds it gone, and makes it anew. */
+                if (a->r == -EUCLEAN && engine_container_remove(q->o.engine, action->container_id, on_cleared, q, &q->sweep.call) >= 0)
+                        return;
         } else if (e && action->verb == RECONCILE_START) {
                 log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_STARTED }, "The settled container was started.");
                 e->inspect = true;

@@ -108,6 +108,17 @@ static void prepare_crash_and_restarting(void) {
         world->restarting = true;
 }
 
+static void bar_what_is_there(void) {
+        for (int i = 0; i < WORLD_THINGS; i++)
+                world->containers[i].barred = world->containers[i].there;
+}
+
+/* The old one does not come up again, for what an earlier start left in its way. */
+static void prepare_crash_and_barred(void) {
+        prepare_crash();
+        bar_what_is_there();
+}
+
 static void prepare_lost_and_renamed(void) {
         prepare_lost_record();
         for (int i = 0; i < WORLD_THINGS; i++)
@@ -165,6 +176,7 @@ static const Trouble troubles[] = {
         { "what was empty",                 "failed:rolled_back",    prepare_crash, .first = EMPTY, .spec = NOT_EMPTY },
         { "an old one that stays down",     "failed:rollback_failed", prepare_crash_for_good, .undone_later = true },
         { "an old one that is restarting",  "failed:rolled_back",    prepare_crash_and_restarting, .undone_later = true },
+        { "an old one that is barred",      "failed:crash_loop",     prepare_crash_and_barred },
         { "lost, and renamed",              "succeeded",             prepare_lost_and_renamed },
         { "a removal beside a stranger's",  "succeeded",             prepare_volume, .type = DEPROVISION, .spec = PRUNE },
         { "a removal of nothing",           "succeeded",             NULL, .first = "", .type = DEPROVISION, .spec = KEEP },
@@ -214,9 +226,24 @@ TEST(what_is_wrong) {
         stop();
 }
 
+TEST(what_is_settled_and_barred_is_made_anew) {
+        char id[16] = "";
+
+        start();
+        flow_second = 3000;
+        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+        (void) snprintf(id, sizeof id, "%s", entry()->w->settled->container_id);
+        prepare_stopped();
+        bar_what_is_there();
+        CHECK(turn_until(is_over));
+        CHECK(strcmp(id, entry()->w->settled->container_id) != 0);
+        CHECK_STR(ended(DEPROVISION, PRUNE), "succeeded");
+        stop();
+}
+
 /* ── every question goes wrong ───────────────────────────────────────────────────────────────────────────────── */
 
-typedef struct Way { const char *type, *spec; bool first, crash, removes, stranger, plain; } Way;
+typedef struct Way { const char *type, *spec; bool first, crash, removes, stranger, plain, barred; } Way;
 
 static const Way ways[] = {
         { "workspace.provision", SPEC("YQ=="), true },
@@ -226,6 +253,7 @@ static const Way ways[] = {
         { "workspace.provision", SPEC("YQ=="), .crash = true, .first = true },
         { "workspace.provision", SPEC("Yg=="), .stranger = true },
         { "workspace.provision", SPEC("YQ=="), .first = true, .plain = true },
+        { "workspace.provision", SPEC("Yg=="), .barred = true },
 };
 
 static void go_wrong(const Way *w, Wrong wrong, int at) {
@@ -240,12 +268,14 @@ static void go_wrong(const Way *w, Wrong wrong, int at) {
                 prepare_stranger();
         if (w->plain)
                 prepare_volumes_plain();
+        if (w->barred)
+                prepare_barred();
         if (wrong == WRONG_PORT && at % 2)
                 k.settings.port_low = k.settings.port_high = (uint16_t) server.port;    /* no other is left */
         world->wrong = wrong;
         world->wrong_at = at;
         k.settings.engine_wait_seconds = wrong == WRONG_AWAY ? 4 : 30;
-        k.settings.probe_timeout_seconds = wrong == WRONG_PORT ? 30 : 7200;     /* at another port there is no page */
+        k.settings.probe_timeout_seconds = wrong == WRONG_PORT || w->barred ? 30 : 7200;        /* at another port there is no page */
         (void) snprintf(told, sizeof told, "%s", ended(w->type, w->spec));
         world->wrong_at = world->wrong_left = 0;
         world->crash = false;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A fleet of three agents, each with its own state and its own tenant, and one control plane that rolls them: canary, soak, batches. Every workspace's page
-is asked for every 20 ms throughout; none is away for longer than the engine itself needs to stop, seed and start it, and 100 ms."""
+is asked for every 20 ms throughout; none is away for longer than the engine itself needs to stop, seed and start it, and 100 ms;
+one of six for a second, which may be the machine's."""
 
 import contextlib
 import os
@@ -97,6 +98,7 @@ def stopped_at_the_canary(stage):
     stage.image("crash", name="ok", page="bad")
     fleet = Fleet(stage, probe_timeout_seconds="10")
     before, pins = fleet.containers(), fleet.plane.must(200, "GET", "/admin/runtime-image", tier="admin")
+    began = time.monotonic()
     answer, probers = fleet.watched(500, "bad")
     must(not answer["ok"] and "canary" in answer["error"] and not answer["pins_moved"], answer)
     same([r["phase"] for r in answer["results"]], ["failed", "waiting", "waiting"])
@@ -106,6 +108,8 @@ def stopped_at_the_canary(stage):
     same(fleet.containers(), before, "the containers, the canary's too")
     for (scene, workspace), prober in zip(fleet.workspaces, probers):
         tap.diag(f"workspace {workspace[:8]} of {scene.site.plane.org_slug}: away {prober.gap() * 1e3:.0f} ms")
+        touched = [x.path for x in scene.site.dock.log if x.at > began and re.search(r"/(stop|start|restart|kill)\b", x.path)]
+        same(bool(touched), scene is fleet.scenes[1], f"what was stopped and started: {touched}")
         must(scene is fleet.scenes[1] or prober.gap() < 2, "one that was not rolled was away")
     same(fleet.plane.must(200, "GET", "/admin/runtime-image", tier="admin"), pins)
 

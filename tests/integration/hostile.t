@@ -56,7 +56,9 @@ class Host:
         """It begins anew, and its first request comes now rather than within five seconds."""
         self.agent.start()
         wait_for(lambda: self.local("GET", "/v1/status")["control"]["state"] != "idle", 10, "the end of the local recovery", 0.02)
+        before = time.monotonic()
         self.local("POST", "/v1/sync", "{}")
+        self.hurried = before, time.monotonic()
 
     def restarted(self):
         self.agent.stop()
@@ -123,12 +125,14 @@ class Host:
         self.cp.certify(*self.plane.certificate)
 
 
-def in_time(script, met):
+def in_time(script, met, hurried):
+    """Not judged: the pause that started() may have cut short, where the first request came before it."""
     took = [end - began for began, end in met if end]
     must(max(took) <= script.lasts, f"given up only after {max(took):.1f} s")
     must(max(took) >= script.least, f"not what the script meant: it lasted {max(took):.1f} s")
     if script.pause <= 60 and script.code == LOST:
-        gaps = [later[0] - earlier[1] for earlier, later in zip(met, met[1:]) if earlier[1]]
+        gaps = [later[0] - earlier[1] for earlier, later in zip(met, met[1:])
+                if earlier[1] and not (earlier[1] <= hurried[1] and later[0] >= hurried[0])]
         must(not gaps or min(gaps) > 0.95, f"asked again after {min(gaps or [0]):.2f} s")
 
 
@@ -160,7 +164,7 @@ def play(script, host, elsewhere):
     host.is_good_again()
     peak = host.peak()
     peaks.append((peak - host.quiet, script.name))
-    in_time(script, met)
+    in_time(script, met, host.hurried)
     in_words(script, host.agent, status, since)
     waits = status["control"].get("next_try_seconds", 0)
     must(waits <= script.pause, f"it waits {waits} s")

@@ -222,7 +222,7 @@ def changes(stage):
     events = Following(scene.site, "events", "--tail", "256")
     wait_for(lambda: said(scene.site, "hold", "--reason", "night") and "the host is held; host: night" in "\n".join(events.lines()), 20, "the hold")
     said(scene.site, "release")
-    events.until("the host is not held")
+    wait_for(lambda: "the host is not held" in "\n".join(events.lines()).split("the host is held; host: night")[-1], 20, "the release")
     workspace, _ = scene.provision(scene.good)
     events.until(rf"  workspace  {workspace[:8]} online$")
     stage.docker("POST", f"/containers/ws-{workspace}/stop", t=0)
