@@ -161,13 +161,16 @@ static bool says_away(const HttpAnswer *a, const char *words) {
         return a->status >= 500 && n >= sizeof word && strcmp(words + n - (sizeof word - 1), word) == 0;
 }
 
-/* Where the runtime beneath the engine ended in mid-start: what is left there is in the way of this container's id, and of no other's. */
+/* Where the engine, or the runtime beneath it, ended in mid-start: what is left there is in the way of this container's id, and of no other's.
+ * A 403 is about names. */
 static bool says_left_behind(const char *words) {
-        return strstr(words, "already exists") || strstr(words, "id already in use") || strstr(words, "file exists");
+        return strstr(words, "already exists") || strstr(words, "id already in use") || strstr(words, "file exists") ||
+               strstr(words, "marked for removal");     /* docker's own, of a removal that was cut short */
 }
 
 static int judge_refusal(const EngineCall *c, const HttpAnswer *a, const char *words, Fault *reterr) {
         KindFlags flags = c->kind->flags;
+        int r = a->status == 404 ? -ENOENT : a->status == 409 ? -EBUSY : -EREMOTEIO;
 
         if (says_away(a, words))
                 return fault(reterr, -ENOTCONN, FAULT_ENGINE_UNREACHABLE, "cannot %s '%s': %s", c->kind->words, c->thing, words);
@@ -179,8 +182,9 @@ static int judge_refusal(const EngineCall *c, const HttpAnswer *a, const char *w
                         return 0;
                 return fault(reterr, -EEXIST, FAULT_NAME_CONFLICT, "cannot %s '%s': %s", c->kind->words, c->thing, words);
         }
-        return fault(reterr, a->status == 404 ? -ENOENT : (flags & KIND_STARTS) && says_left_behind(words) ? -EUCLEAN : a->status == 409 ? -EBUSY : -EREMOTEIO,
-                     FAULT_ENGINE_ERROR, "cannot %s '%s': %s", c->kind->words, c->thing, words);
+        if ((flags & KIND_STARTS) && a->status != 404 && a->status != 403 && says_left_behind(words))
+                r = -EUCLEAN;
+        return fault(reterr, r, FAULT_ENGINE_ERROR, "cannot %s '%s': %s", c->kind->words, c->thing, words);
 }
 
 /* A pull's status says little; the last word of its stream counts. */

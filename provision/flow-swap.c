@@ -88,7 +88,11 @@ static void on_renamed(const EngineAnswer *a, void *userdata) {
         f->names_unknown = a->r != 0;
         if (a->r == 0)
                 note_name(f);
-        if (a->r == -EREMOTEIO && a->status < 500 && !TAKE(f->rename_refused, true)) {
+        if (a->r == -ENOENT && flow_step(f) == STEP_PREV) {     /* it was to go anyway */
+                f->call = NULL;
+                f->names_unknown = false;
+                flow_next(f);
+        } else if (a->r == -EREMOTEIO && a->status < 500 && !TAKE(f->rename_refused, true)) {
                 f->call = NULL;                 /* an earlier one that was taken for lost may have come late: the names say it */
                 flow_again(f, 0);
         } else if (a->r == -EEXIST) {
@@ -160,6 +164,11 @@ static void port_conflict(Flow *f) {
         flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_port, f, &f->call));
 }
 
+void flow_log_left_behind(const char *workspace_id, const Fault *why) {
+        log_write(LOG_WARNING, &(LogFields) { .workspace_id = workspace_id, .fault = why },
+                  "What a start that was cut short left is in the way, and may run on unseen; the container is made anew: %s", why->text);
+}
+
 static void on_removed_for_another(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
 
@@ -188,8 +197,8 @@ static void on_started(const EngineAnswer *a, void *userdata) {
                 return;
         }
         if (a->r == -EUCLEAN && !f->remade) {
-                log_write(LOG_WARNING, &(LogFields) { .workspace_id = f->w->id, .fault = &a->fault },
-                          "What a start that was cut short left is in the way, and may run on unseen; the container is made anew: %s", a->fault.text);
+                flow_log_left_behind(f->w->id, &a->fault);
+                f->started = true;              /* there was one before it */
                 flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_removed_for_another, f, &f->call));
                 return;
         }
@@ -273,12 +282,23 @@ void step_undo_secrets(Flow *f) {
         flow_next(f);
 }
 
+/* Nothing is said to be back; where it was the settled one, the next sweep makes it anew. */
+static void old_is_gone(Flow *f) {
+        f->call = NULL;
+        f->old_id = (free(f->old_id), NULL);
+        flow_next(f);
+}
+
 static void on_old_seen(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         EngineContainer c = {};
         Fault why = {};
         int r;
 
+        if (a->r == -ENOENT) {
+                old_is_gone(f);
+                return;
+        }
         if (!flow_answered(f, a))
                 return;
         r = engine_container_parse(a->json, NULL, &c, &why);
@@ -295,18 +315,18 @@ static void on_old_seen(const EngineAnswer *a, void *userdata) {
 static void on_old_removed(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
 
-        if (!flow_answered(f, a))
-                return;
-        f->old_id = (free(f->old_id), NULL);    /* gone, and made again by the next sweep */
-        flow_next(f);
+        if (flow_answered(f, a))
+                old_is_gone(f);
 }
 
 static void on_old_started(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
+        const Version *s = f->w->settled;
 
-        if (a->r == -EUCLEAN)
+        if (a->r == -EUCLEAN && s && str_equal(s->container_id, f->old_id)) {
+                flow_log_left_behind(f->w->id, &a->fault);
                 flow_sent(f, engine_container_remove(f->context->engine, f->old_id, on_old_removed, f, &f->call));
-        else if (flow_answered(f, a))
+        } else if (a->r == -ENOENT || flow_answered(f, a))      /* the container, or a network of it */
                 flow_sent(f, engine_container_inspect(f->context->engine, f->old_id, on_old_seen, f, &f->call));
 }
 

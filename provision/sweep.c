@@ -170,11 +170,25 @@ static void begin_inspect(Queue *q) {
 
 static void on_cleared(const EngineAnswer *a, void *userdata) {
         Queue *q = userdata;
+        Entry *e = q->entries[q->sweep.actions[q->sweep.at].workspace];
 
-        (void) a;                               /* what is still there is started again, and cleared again */
         q->sweep.call = NULL;
+        q->o.events.sweeping(q->o.userdata);
+        if (a->r == 0) {                        /* else it is started again, and cleared again */
+                e->repair_after = e->repair_pause = 0;
+                q->sweep.wanted = true;
+        }
         q->sweep.at++;
         act(q);
+}
+
+/* It would never start again; gone, it is made anew by the next sweep. Not under a hold, and not where a job has come meanwhile. */
+static bool clear(Queue *q, Entry *e, const ReconcileAction *action, const Fault *why) {
+        if (queue_holds(q, e->w->id) || e->changed_at >= q->sweep.began ||
+            engine_container_remove(q->o.engine, action->container_id, on_cleared, q, &q->sweep.call) < 0)
+                return false;
+        flow_log_left_behind(e->w->id, why);
+        return true;
 }
 
 static void on_acted(const EngineAnswer *a, void *userdata) {
@@ -190,8 +204,7 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
                           a->fault.text);
                 if (action->verb == RECONCILE_START)
                         (void) queue_repair_ended(e, false, &a->fault);
-                /* It would never start again: the next sweep finds it gone, and makes it anew. */
-                if (a->r == -EUCLEAN && engine_container_remove(q->o.engine, action->container_id, on_cleared, q, &q->sweep.call) >= 0)
+                if (a->r == -EUCLEAN && clear(q, e, action, &a->fault))
                         return;
         } else if (e && action->verb == RECONCILE_START) {
                 log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_STARTED }, "The settled container was started.");
