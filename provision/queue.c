@@ -149,8 +149,10 @@ void queue_tell_again(Queue *q, cJSON *report, bool durable) {
                 *q->capture = cJSON_Duplicate(report, true);
         if (report)
                 q->o.events.report(report, durable, q->o.userdata);
-        else
-                log_error("Out of memory for a report: what a record holds is told again at the next start, the rest when it is asked for again.");
+        else {
+                q->untold = true;
+                log_error("Out of memory for a report: what a record holds is told again by the next sweep, the rest when it is asked for again.");
+        }
 }
 
 void queue_job_rules(const Queue *q, uint64_t time_usec, JobRules *ret) {

@@ -109,6 +109,8 @@ static void sweep_end(Queue *q) {
                 upkeep(q);
         if (!q->stopping)
                 retry_undo(q);
+        if (!q->stopping && TAKE(q->untold, false))
+                queue_replay_reports(q);
         if (s->wanted)
                 arm(q, SWEEP_SOON_USEC, USEC_PER_MSEC);
         else if (!s->listed && engine_state(q->o.engine) == ENGINE_UP)
