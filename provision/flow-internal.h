@@ -77,7 +77,8 @@ struct Flow {
         size_t             undo_bytes;
         bool               names_unknown;       /* a rename's answer was lost */
         bool               rename_refused, name_taken;      /* once: names and containers are read anew, and the next refusal counts */
-        bool               port_retried, remade /* once, for what lay in its way beneath the engine */, started, kept_running, volumes_gone;
+        bool               remade;              /* the container, once: for what lay in its way beneath the engine, or since it was gone */
+        bool               port_retried, started, kept_running, volumes_gone;
         EngineContainer    container;           /* as the gate saw it last */
         char              *rescue;
 };

@@ -59,8 +59,9 @@ void flow_supersede(Flow *f, bool removes);
 int flow_cancel(Flow *f);
 
 bool flow_is_held(const Flow *f);       /* it waits for the end of a hold; its deadline stands still */
-void flow_log_left_behind(const char *workspace_id, const Fault *why);  /* a start's -EUCLEAN, for which a container is removed */
 void flow_resume(Flow *f);              /* a hold may be over */
+
+void flow_log_left_behind(const char *workspace_id, const Fault *why);  /* a start's -EUCLEAN, for which a container is removed */
 
 /* SIGTERM: no further step is begun. True while an engine change is in flight and must be awaited. */
 bool flow_pause(Flow *f);
