@@ -222,7 +222,7 @@ static bool must_yield(const Flow *f) {
 
 /* The steps that a hold keeps from being begun: all that change something while it can still be left alone. */
 static bool may_be_held(const Flow *f) {
-        if (f->w->work->phase != WORK_BEGUN || is_undoing(f))
+        if (f->w->work->phase != WORK_BEGUN)
                 return false;
         if (f->way == deprovision_way)
                 return f->at == 0;
@@ -411,7 +411,7 @@ void flow_supersede(Flow *f, bool removes) {
 int flow_cancel(Flow *f) {
         Fault ignored = {};
 
-        if (f->ended || is_undoing(f) || flow_touches(f) || f->way == deprovision_way)
+        if (f->ended || flow_touches(f) || f->way == deprovision_way)
                 return -EALREADY;
         f->cancelled = f->w->work->cancelled = true;
         (void) flow_save(f, &ignored);          /* ignoring: a restart before the undo would only go on with the job, and be asked again */

@@ -93,7 +93,7 @@ struct Queue {
         Prefetch        *prefetch;
         sd_event_source *hold_watch;            /* inotify on the directory of the hold file; NULL: looked at by sweeps */
         bool             was_held;
-        bool             untold;                /* a report was lost for want of memory: the next sweep tells anew what records hold */
+        bool             untold;                /* a durable report was lost for want of memory: the next sweep tells anew what records hold */
         cJSON          **capture;               /* queue_apply(): where the first answer goes, too */
 };
 

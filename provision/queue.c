@@ -150,7 +150,7 @@ void queue_tell_again(Queue *q, cJSON *report, bool durable) {
         if (report)
                 q->o.events.report(report, durable, q->o.userdata);
         else {
-                q->untold = true;
+                q->untold = q->untold || durable;
                 log_error("Out of memory for a report: what a record holds is told again by the next sweep, the rest when it is asked for again.");
         }
 }

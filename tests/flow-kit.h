@@ -73,10 +73,10 @@ static inline void fresh(void) {
         world->page_status = 200;
         world->present = true;
         world->no_command = world->crash = world->other_image = world->large = world->bare = world->restarting =
-                world->other_listed = false;
-        world->late = world->barred = 0;
+                world->other_listed = world->entrypoint = false;
+        world->late = world->barred = world->taken = 0;
         for (int i = 0; i < WORLD_THINGS; i++)
-                world->containers[i].dead = false;
+                world->containers[i].dead = world->containers[i].barred = false;
         world->wrong_at = world->wrong_left = world->wrongs = world->asked = 0;
 }
 
@@ -134,9 +134,11 @@ static inline void say(const char *type, const char *spec) {
         queue_admit(k.q, delivery, k.time);
 }
 
+static inline const char *last_told(void) { return strrchr(k.told, ' ') ? strrchr(k.told, ' ') + 1 : k.told; }
+
 static inline const char *ended(const char *type, const char *spec) {
         (void) kit_told(&k);
         say(type, spec);
         CHECK(turn_until(is_at_rest));
-        return strrchr(k.told, ' ') ? strrchr(k.told, ' ') + 1 : k.told;
+        return last_told();
 }

@@ -33,12 +33,17 @@ static Step from;
 
 static bool is_there(void) { return entry() && entry()->flow && flow_step(entry()->flow) == from; }
 
+/* What is lost to memory has all told anew that the control plane may not have: let it have the job before. */
+static void acknowledge(void) { queue_report_acked(k.q, json_get_string(entry()->w->outcome, "report_id")); }
+
 static void prepare(const Way *w) {
         begin_anew();
         k.q->degraded = (Fault) {};
         k.q->write_failures = 0;
-        if (w->first)
+        if (w->first) {
                 CHECK_STR(ended("workspace.provision", w->first), "succeeded");
+                acknowledge();
+        }
         fresh();
         (void) kit_told(&k);
         world->crash = w->crash;

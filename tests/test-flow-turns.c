@@ -16,17 +16,31 @@ static void remove_and_order(void) { remove_it(); overtake(); }
 static void restart_it(void) { say("workspace.restart", "{}"); }
 static void push_deadline(void) { clock_push((k.settings.job_deadline_seconds + 60) * USEC_PER_SEC); }
 
-static void hold_a_while(void) {
+static void hold_and(void (*then)(void)) {
         test_dir_text(&k.k.d, "hold", "");
         queue_hold_changed(k.q);
         for (int i = 0; i < 30; i++) {
                 if (i == 10)
-                        queue_hold_changed(k.q);        /* it still is */
+                        then();
                 (void) sd_event_run(k.event, 10000);
                 clock_push(USEC_PER_SEC);
         }
         CHECK_INT(unlinkat(k.k.d.fd, "hold", 0), 0);
         queue_hold_changed(k.q);
+}
+
+static void hold_changed(void) { queue_hold_changed(k.q); }     /* it still is */
+static void hold_a_while(void) { hold_and(hold_changed); }
+static void hold_and_call_off(void) { hold_and(call_off); }
+
+/* The question is asked again after a pause, and it is then that the job is called off. */
+static void stumble_and_call_off(void) {
+        world->wrong = WRONG_500;
+        world->wrong_at = 1;
+        for (int i = 0; i < 30 && world->wrongs == 0; i++)
+                (void) sd_event_run(k.event, 10000);
+        (void) sd_event_run(k.event, 10000);
+        call_off();
 }
 
 static void fill_disk(void) {
@@ -66,7 +80,8 @@ typedef struct Turn { const char *name; void (*take)(void); bool removes, damage
 static const Turn turns[] = {
         { "called off", call_off }, { "overtaken", overtake }, { "removed", remove_it, true }, { "restarted", restart_it },
         { "removed and ordered", remove_and_order },
-        { "past its deadline", push_deadline }, { "held", hold_a_while }, { "a full disk", fill_disk },
+        { "past its deadline", push_deadline }, { "held", hold_a_while }, { "held and called off", hold_and_call_off },
+        { "called off in a pause", stumble_and_call_off }, { "a full disk", fill_disk },
         { "killed", start_again }, { "stopped", stop_well }, { "damaged", spoil_and_start, .damages = true },
 };
 

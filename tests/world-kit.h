@@ -38,6 +38,8 @@ typedef struct World {
         bool        volumes_held;       /* none goes: something else uses them */
         int         late;               /* before the next so many containers comes one of that name that an earlier job had asked for */
         int         barred;             /* the next so many containers cannot be started: a task of that id was left beneath the engine */
+        int         taken;              /* the next so many starts are told that somebody else has the port */
+        bool        entrypoint;         /* images have one, in place of a command */
         bool        bare;               /* an inspect tells neither when it started nor where it is */
         bool        restarting;         /* what does not run is said to be restarting */
         bool        other_listed;       /* a list says another image */
@@ -187,6 +189,10 @@ static inline void world_container(const ServerRequest *q, const char *rest) {
         } else if (strncmp(verb, "/start", 6) == 0 && t->barred) {
                 world_refuse(q, 500, "task 0123abcd: already exists");
                 return;
+        } else if (strncmp(verb, "/start", 6) == 0 && world->taken > 0) {
+                world->taken--;
+                world_refuse(q, 500, "driver failed: port is already allocated");
+                return;
         } else if (strncmp(verb, "/start", 6) == 0) {
                 t->starts += !t->running;
                 t->running = !t->dead;
@@ -276,7 +282,7 @@ static inline void world_image(const ServerRequest *q, const char *path) {
                 world_refuse(q, 404, "No such image");
         else {
                 (void) snprintf(body, sizeof body, "{\"Id\":\"sha256:1234\",\"RepoDigests\":[\"registry.example/codex@sha256:%.64s\"],\"Size\":4000000%s}",
-                                digest + (strncmp(digest + 6, "%3A", 3) == 0 ? 9 : 7), world->no_command ? "" : ",\"Config\":{\"Cmd\":[\"run\"]}");
+                                digest + (strncmp(digest + 6, "%3A", 3) == 0 ? 9 : 7), world->no_command ? "" : world->entrypoint ? ",\"Config\":{\"Entrypoint\":[\"run\"]}" : ",\"Config\":{\"Cmd\":[\"run\"]}");
                 world_json(q, 200, body);
         }
 }
