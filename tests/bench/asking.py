@@ -18,7 +18,7 @@ def milliseconds(argv, env):
     took = []
     for i in range(TIMES + 5):
         began = time.monotonic()
-        subprocess.run(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False)
+        subprocess.run(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=True)
         if i >= 5:
             took.append((time.monotonic() - began) * 1000)
     return median(took)

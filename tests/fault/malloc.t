@@ -29,7 +29,7 @@ SITES = int(os.environ.get("MOLECULE_SITES", "16"))
 SEED = os.environ.get("MOLECULE_SEED") or str(random.randrange(1 << 32))
 CHOSEN = re.compile(os.environ.get("MOLECULE_POINT", ""))
 SAMPLE = int(os.environ.get("MOLECULE_SAMPLE", "64"))       # points of a quick run
-LIMIT = int(os.environ.get("MOLECULE_LIMIT", "35")) if QUICK else 3400                               # seconds until it gives up
+LIMIT = int(os.environ.get("MOLECULE_LIMIT", "35" if QUICK else "36000"))       # seconds until it gives up
 DEPTH = 12                                                  # as in nomem.c
 
 

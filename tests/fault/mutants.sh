@@ -17,6 +17,7 @@ copy=$(mktemp -d "${TMPDIR:-/tmp}/mutants-XXXXXX")
 trap 'rm -rf "$copy"' EXIT
 number=0
 failed=0
+table=()
 
 answer() {                              # answer ok|"not ok" WORDS [FILE-WITH-REASONS]
         number=$((number + 1))
@@ -124,9 +125,13 @@ for patch in $(chosen); do
                         answer "not ok" "$words: $why" "$copy/out"
                 else
                         answer ok "$words: caught"
+                        table+=("$words")
                 fi
         fi
         git -C "$copy/tree" apply -R "$root/$patch"
 done
+[ $number -gt 0 ] || answer "not ok" "no patch is called '${MUTANTS:-*.patch}'"
+echo "# ${#table[@]} of $number caught, and by which test:"
+[ ${#table[@]} -eq 0 ] || printf '#   %s\n' "${table[@]}"
 echo "1..$number"
 exit $failed

@@ -46,7 +46,7 @@ def main():
     places = tuple(disk.KINDS)
     with Lab("power") as lab:
         versions = images(lab, SITES * len(places))
-        sweep.Sweep(lambda place, slot: Cut(lab, versions[slot], place, f"power-{slot}"), places, 3 if sweep.QUICK else 0).run(SITES, 120 if sweep.QUICK else 3400)
+        sweep.Sweep(lambda place, slot: Cut(lab, versions[slot], place, f"power-{slot}"), places, 3 if sweep.QUICK else 0).run(SITES, 120 if sweep.QUICK else 36000)
     tap.done()
 
 

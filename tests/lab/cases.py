@@ -82,6 +82,8 @@ def run(lab, cases, alone=(), side_by_side=6, limit=270):
     for case in cases:
         if chosen.search(case.__name__):
             waiting.put(case)
+    if waiting.empty() and not any(chosen.search(case.__name__) for case in alone):
+        tap.ok(False, f"no case is called '{chosen.pattern}'")
     threads = [threading.Thread(target=work, args=(waiting, lab), daemon=True) for _ in range(side_by_side)]
     for thread in threads:
         thread.start()

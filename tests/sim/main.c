@@ -425,7 +425,11 @@ int main(int argc, char **argv) {
                         width = (unsigned) strtoul(argv[++i], NULL, 10);
         first = i < argc ? strtoull(argv[i], NULL, 10) : 1;
         last = i + 1 < argc ? strtoull(argv[i + 1], NULL, 10) : first;
-        if (hash_init() < 0 || width < 1 || width > 64)
+        if (first < 1 || last < first || width < 1 || width > 64) {
+                (void) fprintf(stderr, "sim: seeds are numbers from 1, as in 1 1000; jobs are 1 to 64.\n");
+                return 2;
+        }
+        if (hash_init() < 0)
                 return 2;
         for (uint64_t seed = first; seed <= last || running > 0;) {
                 if (only_first && bad)
