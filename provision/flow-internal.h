@@ -48,7 +48,7 @@ struct Flow {
         const Step        *way;
         size_t             at;                  /* way[at] is the step at work */
         bool               expired;             /* past its deadline; fails at the next step */
-        bool               paused, superseded, removed_by, cancelled, held, ended;
+        bool               paused, superseded, removed_by, held, ended;
         uint64_t           deadline_left;       /* while it is held, microseconds */
 
         EngineCall        *call;                /* at most one of these four is waited for */

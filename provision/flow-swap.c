@@ -323,8 +323,9 @@ static void on_old_started(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         const Version *s = f->w->settled;
 
-        if (a->r == -EUCLEAN && s && str_equal(s->container_id, f->old_id)) {
-                flow_log_left_behind(f->w->id, &a->fault);
+        if ((a->r == -EUCLEAN || a->r == -ENOENT) && s && str_equal(s->container_id, f->old_id)) {
+                if (a->r == -EUCLEAN)
+                        flow_log_left_behind(f->w->id, &a->fault);
                 flow_sent(f, engine_container_remove(f->context->engine, f->old_id, on_old_removed, f, &f->call));
         } else if (a->r == -ENOENT || flow_answered(f, a))      /* the container, or a network of it */
                 flow_sent(f, engine_container_inspect(f->context->engine, f->old_id, on_old_seen, f, &f->call));
@@ -362,15 +363,18 @@ static void on_volume_seen(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         VolumeGoes goes = flow_step(f) == STEP_ERASE ? any_of_ours : made_by_this_job;
         EngineVolume v = {};
-        bool go = false;
+        Fault why = {};
+        int r = 0;
 
         if (a->r == -ENOENT)
                 f->call = NULL;
         else if (!flow_answered(f, a))
                 return;
-        else if (engine_volume_parse(a->json, &v, NULL) == 0)
-                go = flow_is_ours(f, &v.labels) && goes(f, &v.labels);
-        if (go)
+        else
+                r = engine_volume_parse(a->json, &v, &why);
+        if (r < 0)
+                flow_fail(f, r, &why);
+        else if (flow_is_ours(f, &v.labels) && goes(f, &v.labels))
                 flow_sent(f, engine_volume_remove(f->context->engine, v.name, on_volume_gone, f, &f->call));
         else {
                 f->index++;

@@ -278,7 +278,7 @@ static void begin(Flow *f) {
                 end_superseded(f);
                 return;
         }
-        if (f->cancelled && !is_undoing(f)) {
+        if (f->w->work->cancelled && !is_undoing(f)) {
                 fail_cancelled(f);
                 return;
         }
@@ -401,9 +401,9 @@ static void turn(Flow *f) {
         flow_again(f, 0);
 }
 
-void flow_supersede(Flow *f, bool removes) {
-        f->superseded = true;
-        f->removed_by = f->removed_by || removes;
+void flow_supersede(Flow *f, const Work *next) {
+        f->superseded = next != NULL;
+        f->removed_by = next && next->type == JOB_DEPROVISION;
         if (!f->ended && must_yield(f))
                 turn(f);
 }
@@ -413,8 +413,8 @@ int flow_cancel(Flow *f) {
 
         if (f->ended || flow_touches(f) || f->way == deprovision_way)
                 return -EALREADY;
-        f->cancelled = f->w->work->cancelled = true;
-        (void) flow_save(f, &ignored);          /* ignoring: a restart before the undo would only go on with the job, and be asked again */
+        f->w->work->cancelled = true;
+        (void) flow_save(f, &ignored);          /* ignoring: the undo saves it, too */
         turn(f);
         return 0;
 }

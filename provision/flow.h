@@ -52,8 +52,8 @@ Flow *flow_free(Flow *f);       /* drops what waits for an answer; the record sa
 DEFINE_CLEANUP(Flow *, flow_free)
 
 /* A higher job came. Before the stop the flow ends `superseded` at its next step, or at once where it only waits; after the stop it runs to its
- * end, unless the higher job removes the workspace. */
-void flow_supersede(Flow *f, bool removes);
+ * end, unless the higher job removes the workspace. NULL: that was called off, and a flow that has not ended goes on. */
+void flow_supersede(Flow *f, const Work *next);
 
 /* Someone wants it undone: 0, and the flow ends `cancelled` (undo first, if it made anything). -EALREADY: it is past that. */
 int flow_cancel(Flow *f);

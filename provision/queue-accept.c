@@ -188,7 +188,7 @@ void queue_accepted(Queue *q, Entry *e, const Work *k, cJSON *report) {
         e->seq = q->seq++;
         e->changed_at = now_boottime();
         if (e->flow)
-                flow_supersede(e->flow, k->type == JOB_DEPROVISION);
+                flow_supersede(e->flow, k);
         else
                 queue_run(q);           /* its first engine call goes out before the report is written: the record has both */
         if (report)

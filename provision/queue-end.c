@@ -385,7 +385,9 @@ bool queue_repair_ended(Entry *e, bool well, const Fault *why) {
 static void end_not_undone(Queue *q, Entry *e, const FlowEnd *end) {
         cJSON *outcome;
 
-        if (e->w->work->reported || e->w->work->local)
+        const Work *k = e->w->work;
+
+        if (k->reported || (k->local && k->type == JOB_PROVISION))      /* a repair that failed is begun anew */
                 return;
         queue_final(e, REPORT_FAILED, STAGE_FAILED, &end->fault, rescue_result(end->rescue));
         outcome = cJSON_Duplicate(e->final, true);
@@ -484,7 +486,7 @@ void queue_done(Queue *q, Entry *e, const FlowEnd *end) {
         queue_wake(q);                          /* frees the flow */
         if (e->w->work->of_host)
                 end_part(q, e, end);
-        else if (!e->w->work->local || queue_repair_ended(e, end->state == REPORT_SUCCEEDED, &end->fault))
+        else if (!e->w->work->local || e->w->work->reported || queue_repair_ended(e, end->state == REPORT_SUCCEEDED, &end->fault))
                 end_job(q, e, end);
 }
 

@@ -176,6 +176,8 @@ static int cancel_waiting(Queue *q, Entry *e) {
         (void) outcomes_add(q->outcomes, report, NULL);         /* ignoring: as in queue_answer_final() */
         queue_tell(q, report, true);
         work_free(k);
+        if (e->flow)
+                flow_supersede(e->flow, NULL);
         return 0;
 }
 

@@ -68,7 +68,7 @@ static int check_restart(const Queue *q, const Entry *e, const char *workspace_i
                              workspace_id);
         if (queue_holds(q, workspace_id))
                 return fault(reterr, -EBUSY, FAULT_HELD, "A hold forbids changes of workspace %s.", workspace_id);
-        if (e->w->work || e->w->next || e->final)
+        if (e->flow || e->w->work || e->w->next || e->final)
                 return fault(reterr, -EALREADY, FAULT_TOO_LATE, "A job is at work on workspace %s already.", workspace_id);
         return 0;
 }

@@ -124,6 +124,8 @@ static bool begin(Queue *q, Entry *e) {
         if (r < 0 && !queue_is_ours(r) && e->w->work->phase != WORK_BEGUN) {
                 if (e->w->work->phase == WORK_SWAPPING)
                         e->w->work->cause = why;        /* what was begun cannot be ended: back to the old version */
+                if (e->w->work->old_port)
+                        e->w->port = e->w->work->old_port;
                 e->w->work->phase = WORK_UNDOING;
                 r = 0;                          /* an undo needs no payload */
         }
@@ -136,7 +138,7 @@ static bool begin(Queue *q, Entry *e) {
         q->wanting = false;
         if (r >= 0) {
                 if (e->w->next)                 /* taken up after a restart: what came later is known already */
-                        flow_supersede(e->flow, e->w->next->type == JOB_DEPROVISION);
+                        flow_supersede(e->flow, e->w->next);
                 flow_begin(e->flow);
         } else if (e->w->work->local) {
                 (void) queue_repair_ended(e, false, &why);
@@ -211,7 +213,7 @@ void queue_run(Queue *q) {
 
                 if (e->flow && flow_is_over(e->flow)) {
                         e->flow = flow_free(e->flow);
-                        if (e->w->work && e->w->work->local && !e->final)       /* a repair that ended without a word */
+                        if (e->w->work && e->w->work->local && !e->w->work->reported && !e->final)       /* a repair that ended without a word */
                                 drop_local(q, e);
                 }
                 if (!e->flow)

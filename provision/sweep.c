@@ -184,12 +184,14 @@ static void on_cleared(const EngineAnswer *a, void *userdata) {
         act(q);
 }
 
-/* It would never start again; gone, it is made anew by the next sweep. Not under a hold, and not where a job has come meanwhile. */
-static bool clear(Queue *q, Entry *e, const ReconcileAction *action, const Fault *why) {
+/* It would never start again, for what is in its way or for a network that is gone; gone itself, it is made anew by the next sweep. Not under a hold,
+ * and not where a job has come meanwhile. */
+static bool clear(Queue *q, Entry *e, const ReconcileAction *action, const EngineAnswer *a) {
         if (queue_holds(q, e->w->id) || e->changed_at >= q->sweep.began ||
             engine_container_remove(q->o.engine, action->container_id, on_cleared, q, &q->sweep.call) < 0)
                 return false;
-        flow_log_left_behind(e->w->id, why);
+        if (a->r == -EUCLEAN)
+                flow_log_left_behind(e->w->id, &a->fault);
         return true;
 }
 
@@ -198,17 +200,17 @@ static void on_acted(const EngineAnswer *a, void *userdata) {
         const ReconcileAction *action = &q->sweep.actions[q->sweep.at];
         Entry *e = action->workspace < q->n_entries ? q->entries[action->workspace] : NULL;
         LogFields l = { .workspace_id = e ? e->w->id : NULL, .fault = &a->fault };
+        bool starts = action->verb == RECONCILE_START;
 
         q->sweep.call = NULL;
         q->o.events.sweeping(q->o.userdata);
-        if (a->r < 0 && a->r != -ENOENT && e) {
-                log_write(LOG_WARNING, &l, "The sweep could not %s a container: %s", action->verb == RECONCILE_START ? "start" : "remove",
-                          a->fault.text);
-                if (action->verb == RECONCILE_START)
+        if (e && a->r < 0 && (starts || a->r != -ENOENT)) {
+                log_write(LOG_WARNING, &l, "The sweep could not %s a container: %s", starts ? "start" : "remove", a->fault.text);
+                if (starts)
                         (void) queue_repair_ended(e, false, &a->fault);
-                if (a->r == -EUCLEAN && clear(q, e, action, &a->fault))
+                if (starts && (a->r == -EUCLEAN || a->r == -ENOENT) && clear(q, e, action, a))
                         return;
-        } else if (e && action->verb == RECONCILE_START) {
+        } else if (e && starts) {
                 log_write(LOG_NOTICE, &(LogFields) { .workspace_id = e->w->id, .event = EVENT_WORKSPACE_STARTED }, "The settled container was started.");
                 e->inspect = true;
                 e->stopped_since = 0;

@@ -47,7 +47,7 @@ static void begin_removal(HostRun *r, Entry *e) {
         e->changed_at = now_boottime();
         e->repair_after = e->changed_at + RETRY_USEC;
         if (e->flow)
-                flow_supersede(e->flow, true);
+                flow_supersede(e->flow, k);
         queue_wake(r->q);
 }
 

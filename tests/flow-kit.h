@@ -60,6 +60,8 @@ static inline bool is_settled_running(void) {
         return t && t->running && running() == 1;
 }
 
+static inline bool is_swapping(void) { return entry()->w->work && entry()->w->work->phase == WORK_SWAPPING; }
+
 /* No job is left, and just one container runs, the settled one; or none where nothing is settled. */
 static inline bool is_over(void) {
         const Entry *e = entry();
@@ -141,4 +143,11 @@ static inline const char *ended(const char *type, const char *spec) {
         say(type, spec);
         CHECK(turn_until(is_at_rest));
         return last_told();
+}
+
+/* What is made ends at once, and what is there does not come up again. */
+static inline void prepare_crash_for_good(void) {
+        world->crash = true;
+        for (int i = 0; i < WORLD_THINGS; i++)
+                world->containers[i].dead = world->containers[i].there;
 }

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* What comes from outside, at each question that a job asks the engine: it is called off, overtaken, held, past its deadline; the disk takes nothing, the
- * agent is stopped or killed and starts again. Whatever comes: each job that was accepted has one end, and then just
- * one container runs, the settled one, or none where the workspace is gone. */
+ * agent is stopped or killed and starts again. Whatever comes: no job is left, and just one container runs, the settled one, or none where the workspace
+ * is gone; what was called off is told so, and what a withdrawn removal would have ended goes on. */
 
 #include "tests/flow-kit.h"
 
 #define FIRST  FLOW_SPEC("YQ==")
 #define SECOND FLOW_SPEC("Yg==")
 
-static void call_off(void) { (void) queue_cancel_local(k.q, entry()->w->work ? entry()->w->work->job_id : KIT_OTHER, &(Fault) {}); }
+static int called_off;                          /* 0: somebody was told so */
+
+static void call_off(void) { called_off = queue_cancel_local(k.q, entry()->w->work ? entry()->w->work->job_id : KIT_OTHER, &(Fault) {}); }
 static void overtake(void) { say("workspace.provision", FIRST); }
 static void remove_it(void) { say("workspace.deprovision", "{\"prune\":true}"); }
 static void remove_and_order(void) { remove_it(); overtake(); }
+static void remove_and_call_off(void) {
+        remove_it();
+        called_off = queue_cancel_local(k.q, entry()->w->next ? entry()->w->next->job_id : KIT_OTHER, &(Fault) {});
+}
 static void restart_it(void) { say("workspace.restart", "{}"); }
 static void push_deadline(void) { clock_push((k.settings.job_deadline_seconds + 60) * USEC_PER_SEC); }
 
@@ -79,7 +85,7 @@ typedef struct Turn { const char *name; void (*take)(void); bool removes, damage
 
 static const Turn turns[] = {
         { "called off", call_off }, { "overtaken", overtake }, { "removed", remove_it, true }, { "restarted", restart_it },
-        { "removed and ordered", remove_and_order },
+        { "removed and ordered", remove_and_order }, { "removed, which is called off", remove_and_call_off },
         { "past its deadline", push_deadline }, { "held", hold_a_while }, { "held and called off", hold_and_call_off },
         { "called off in a pause", stumble_and_call_off }, { "a full disk", fill_disk },
         { "killed", start_again }, { "stopped", stop_well }, { "damaged", spoil_and_start, .damages = true },
@@ -121,11 +127,13 @@ static bool take_turn(const Turn *t, const Scene *scene) {
         CHECK(turn_until(is_there));
         reached = !is_at_rest();
         world->crash = false;
+        called_off = -1;
         if (reached)
                 t->take();
         if (t->damages && CHECK(turn_until(is_left)) && !is_over())
                 CHECK_STR(ended("workspace.deprovision", "{\"prune\":true}"), "succeeded");
-        if (!CHECK(turn_until(is_over)) || !CHECK(!t->removes || !reached || entry()->w->removed))
+        if (!CHECK(turn_until(is_over)) || !CHECK(!t->removes || !reached || entry()->w->removed) ||
+            !CHECK(called_off != 0 || (strstr(k.told, "cancelled") && !strstr(k.told, "superseded"))))
                 printf("#   %s, %s, at question %d: %s\n", t->name, scene->name, turn_at, k.told);
         return reached;
 }

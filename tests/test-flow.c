@@ -98,13 +98,6 @@ static void prepare_crash_of_stopped(void) {
         prepare_crash();
 }
 
-/* The old one does not come up again. */
-static void prepare_crash_for_good(void) {
-        prepare_crash();
-        for (int i = 0; i < WORLD_THINGS; i++)
-                world->containers[i].dead = world->containers[i].there;
-}
-
 /* It does, and ends, and is started by the engine, again and again: it is back, as it was. */
 static void prepare_crash_and_restarting(void) {
         prepare_crash_for_good();
@@ -117,7 +110,7 @@ static void prepare_crash_of_unlabelled(void) {
         for (int i = 0; i < WORLD_THINGS; i++) {
                 char *label = strstr(world->containers[i].labels, "\"" LABEL_GENERATION "\":");
 
-                if (label)
+                if (CHECK(label || !world->containers[i].there) && label)
                         label[1]++;
         }
 }
@@ -250,24 +243,32 @@ TEST(what_is_wrong) {
         stop();
 }
 
-TEST(what_is_settled_and_barred_is_made_anew) {
-        char id[16] = "";
+static void take_network(void) {
+        for (int i = 0; i < WORLD_THINGS; i++)
+                world->containers[i].netless = world->containers[i].there;
+}
+
+TEST(what_is_settled_and_does_not_start_again_is_made_anew) {
+        static void (*const cases[])(void) = { bar_what_is_there, take_network };
 
         start();
         flow_second = 3000;
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        (void) snprintf(id, sizeof id, "%s", entry()->w->settled->container_id);
-        prepare_stopped();
-        bar_what_is_there();
-        CHECK(turn_until(is_over));
-        CHECK(strcmp(id, entry()->w->settled->container_id) != 0);
-        CHECK_STR(ended(DEPROVISION, PRUNE), "succeeded");
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                char id[16] = "";
+
+                begin_anew();
+                CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+                (void) snprintf(id, sizeof id, "%s", entry()->w->settled->container_id);
+                prepare_stopped();
+                cases[i]();
+                CHECK(turn_until(is_over));
+                CHECK(strcmp(id, entry()->w->settled->container_id) != 0);
+                CHECK_STR(ended(DEPROVISION, PRUNE), "succeeded");
+        }
         stop();
 }
 
 /* ── every question goes wrong ───────────────────────────────────────────────────────────────────────────────── */
-
-static bool is_swapping(void) { return entry()->w->work && entry()->w->work->phase == WORK_SWAPPING; }
 
 /* elsewhere: it may come to a port at which there is no page; killed: they go wrong behind a restart in the midst of the swap. */
 typedef struct Way { const char *type, *spec; void (*prepare)(void); bool first, removes, elsewhere, killed; } Way;
@@ -289,13 +290,13 @@ static const Way ways[] = {
 /* Time enough for a host that is busy; none to wait for what cannot come. */
 static uint64_t probe_timeout(const Way *w, Wrong wrong) { return wrong == WRONG_PORT || w->elsewhere ? 10 : 7200; }
 
-static void say_way(const Way *w) {
-        (void) kit_told(&k);
-        say(w->type, w->spec);
-        if (!w->killed)
-                return;
-        CHECK(turn_until(is_swapping));
-        start_again();
+static void set_wrong(const Way *w, Wrong wrong, int at) {
+        if (wrong == WRONG_PORT && at % 2)
+                k.settings.port_low = k.settings.port_high = (uint16_t) server.port;    /* no other is left */
+        k.settings.engine_wait_seconds = wrong == WRONG_AWAY ? 4 : 30;
+        k.settings.probe_timeout_seconds = probe_timeout(w, wrong);
+        world->wrong = wrong;
+        world->wrong_at = at;
 }
 
 static void calm_down(void) {
@@ -314,13 +315,15 @@ static void go_wrong(const Way *w, Wrong wrong, int at) {
         fresh();
         if (w->prepare)
                 w->prepare();
-        say_way(w);
-        if (wrong == WRONG_PORT && at % 2)
-                k.settings.port_low = k.settings.port_high = (uint16_t) server.port;    /* no other is left */
-        k.settings.engine_wait_seconds = wrong == WRONG_AWAY ? 4 : 30;
-        k.settings.probe_timeout_seconds = probe_timeout(w, wrong);
-        world->wrong = wrong;
-        world->wrong_at = at;
+        (void) kit_told(&k);
+        if (!w->killed)
+                set_wrong(w, wrong, at);
+        say(w->type, w->spec);
+        if (w->killed) {
+                CHECK(turn_until(is_swapping));
+                start_again();
+                set_wrong(w, wrong, at);
+        }
         CHECK(turn_until(is_at_rest));
         (void) snprintf(told, sizeof told, "%.79s", last_told());
         world->wrong_at = world->wrong_left = world->taken = 0;
@@ -351,228 +354,6 @@ TEST(every_question_in_every_way) {
                                         break;
                                 }
                         }
-        stop();
-}
-
-/* ── half gone ───────────────────────────────────────────────────────────────────────────────────────────────── */
-
-/* Ten seconds of it in each turn that finds nothing to do. */
-static void pass(unsigned seconds) {
-        for (unsigned i = 0; i < seconds / 10; i++) {
-                while (sd_event_run(k.event, 3000) > 0)
-                        ;
-                clock_push(10 * USEC_PER_SEC);
-        }
-}
-
-/* Its key and its container went, and its volumes would not: it is not made again. They go as after any removal, once they can. */
-TEST(a_removal_that_failed_behind_the_key) {
-        start();
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        world->volumes_held = true;
-        CHECK_STR(ended("workspace.deprovision", "{\"prune\":true}"), "failed:engine_error");
-        CHECK(entry()->w->removed && !entry()->w->settled && !entry()->w->wanted && running() == 0);
-        (void) kit_told(&k);
-        pass(1200);
-        CHECK(entry()->w->erase_at && entry()->last_error.code == FAULT_ENGINE_ERROR && running() == 0);
-        CHECK_STR(kit_told(&k), "");
-        k.time += (k.settings.volume_grace_seconds + 1) * USEC_PER_SEC;
-        pass(1200);
-        CHECK_STR(kit_told(&k), "running failed:engine_error running");         /* told once, and tried again since */
-        world->volumes_held = false;
-        pass(1200);
-        CHECK_STR(kit_told(&k), "succeeded");
-        CHECK(entry()->w->erase_at == 0);
-        for (int i = 0; i < WORLD_THINGS; i++)
-                CHECK(!world->volumes[i].there && !world->containers[i].there);
-        stop();
-}
-
-/* ── what made again what was gone, and was killed ───────────────────────────────────────────────────────────────── */
-
-/* The record is as before the end of a repair that made what is there. */
-static void lose_container(void) {
-        free(entry()->w->settled->container_id);
-        entry()->w->settled->container_id = strdup("gone");
-}
-
-TEST(a_repair_that_was_killed_before_its_end_is_taken_up) {
-        WorldThing *made;
-
-        start();
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        made = world_find(world->containers, entry()->w->settled->container_id);
-        lose_container();
-        sweep_soon(k.q);
-        CHECK(turn_until(is_settled_running) && made->there && made->running);
-        CHECK_STR(entry()->w->settled->container_id, made->id);
-        CHECK_INT(made->starts, 1);
-        stop();
-}
-
-static void make_stopped(WorldThing *t) { t->running = false; }
-
-static void make_of_another_generation(WorldThing *t) {
-        char *generation_of = strstr(t->labels, "\"" LABEL_GENERATION "\":\"");
-
-        if (CHECK(generation_of))
-                generation_of[sizeof LABEL_GENERATION + 3] ^= 1;
-}
-
-static void make_of_another(WorldThing *t) {
-        (void) t;
-        world->other_listed = true;
-}
-
-static bool is_made_anew(void) { return is_settled_running() && strcmp(entry()->w->settled->container_id, "gone") != 0; }
-
-/* What the repair before did not leave in that state is nobody's. */
-TEST(what_a_killed_repair_did_not_make_is_not_taken_up) {
-        static void (*const cases[])(WorldThing *t) = { make_stopped, make_of_another_generation, make_of_another };
-
-        start();
-        for (size_t i = 0; i < ELEMENTS(cases); i++) {
-                char id[16];
-                WorldThing *made;
-
-                begin_anew();
-                CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-                made = world_find(world->containers, entry()->w->settled->container_id);
-                (void) strcpy(id, made->id);
-                lose_container();
-                cases[i](made);
-                sweep_soon(k.q);
-                CHECK(turn_until(is_made_anew));
-                CHECK(!str_equal(entry()->w->settled->container_id, id));
-        }
-        stop();
-}
-
-static bool repair_failed(void) { return entry()->repair_pause > 0; }
-
-TEST(a_repair_that_fails_before_it_has_looked_leaves_what_runs) {
-        const char *runtime;
-        WorldThing *made;
-
-        start();
-        runtime = k.settings.runtime_path;
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        made = world_find(world->containers, entry()->w->settled->container_id);
-        lose_container();
-        k.settings.runtime_path = "/dev/null";
-        sweep_soon(k.q);
-        CHECK(turn_until(repair_failed) && made->there && made->running);
-        k.settings.runtime_path = runtime;
-        CHECK(turn_until(is_settled_running));
-        CHECK_STR(entry()->w->settled->container_id, made->id);
-        stop();
-}
-
-/* The image goes while the old container is stopped, and the agent is killed: nothing of the new one can be made, and the old one comes back. */
-TEST(a_swap_that_cannot_be_taken_up_is_undone) {
-        start();
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        (void) kit_told(&k);
-        say("workspace.provision", SPEC("Yg=="));
-        CHECK(turn_until(is_swapping));
-        world->present = false;
-        start_again();
-        CHECK(turn_until(is_final) && strstr(k.told, "failed:rolled_back"));
-        CHECK(turn_until(is_settled_running));
-        world->present = true;
-        stop();
-}
-
-/* The old container's secrets cannot be handed over again: that is said, and it comes back by what the engine knows. */
-TEST(an_undo_goes_on_without_the_old_secrets) {
-        const char *runtime;
-
-        start();
-        runtime = k.settings.runtime_path;
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        (void) kit_told(&k);
-        world->crash = true;
-        say("workspace.provision", SPEC("Yg=="));
-        CHECK(turn_until(is_swapping));
-        k.settings.runtime_path = "/dev/null";
-        CHECK(turn_until(is_final) && strstr(k.told, "failed:rolled_back"));
-        k.settings.runtime_path = runtime;
-        world->crash = false;
-        CHECK(turn_until(is_settled_running));
-        stop();
-}
-
-/* The next job finds the workspace down; when it fails, too, the old container comes up all the same. */
-TEST(what_a_failed_undo_left_down_is_brought_back_by_the_next) {
-        start();
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        prepare_crash_for_good();
-        (void) kit_told(&k);
-        say("workspace.provision", SPEC("Yg=="));
-        CHECK(turn_until(is_final) && strstr(k.told, "failed:rollback_failed"));
-        (void) kit_told(&k);
-        say("workspace.provision", SPEC("Yw=="));
-        CHECK(turn_until(is_swapping));
-        for (int i = 0; i < WORLD_THINGS; i++)
-                world->containers[i].dead = false;
-        CHECK(turn_until(is_final) && strstr(k.told, "failed:rolled_back"));
-        world->crash = false;
-        CHECK(turn_until(is_settled_running));
-        stop();
-}
-
-/* ── a hold ──────────────────────────────────────────────────────────────────────────────────────────────────── */
-
-static bool is_begun(void) { return entry()->flow != NULL; }
-
-TEST(a_hold_that_comes_on_the_way) {
-        static const struct { const char *type, *spec; bool ends; } cases[] = {
-                { "workspace.provision", SPEC("YQ==") }, { "workspace.provision", SPEC("Yg==") }, { "workspace.restart", "{}" }, { DEPROVISION, PRUNE, .ends = true },
-        };
-
-        start();
-        for (size_t i = 0; i < ELEMENTS(cases); i++) {
-                (void) kit_told(&k);
-                say(cases[i].type, cases[i].spec);
-                CHECK(turn_until(is_begun));
-                CHECK_INT(queue_hold_local(k.q, KIT_WORKSPACE, 0, "x", &(Fault) {}), 0);
-                CHECK_INT(queue_hold_local(k.q, NULL, 0, "x", &(Fault) {}), 0);
-                pass(60);
-                CHECK_INT(queue_release_local(k.q, KIT_WORKSPACE, "x", &(Fault) {}), 0);        /* the other is left */
-                pass(60);
-                CHECK(cases[i].ends ? turn_until(is_final) : !is_final());
-                CHECK_INT(queue_release_local(k.q, NULL, "x", &(Fault) {}), 0);
-                CHECK(turn_until(is_at_rest) && strstr(k.told, "succeeded"));
-        }
-        stop();
-}
-
-/* ── what is put back ────────────────────────────────────────────────────────────────────────────────────────── */
-
-static char last_file(void) {
-        size_t offset = 0;
-        TarEntry e;
-        char c = 0;
-
-        while (tar_next(world->tar, world->tar_size, &offset, &e, NULL) > 0)
-                if (e.type == '0' && strstr(e.name, "config.yaml") && e.size == 1)
-                        c = ((const char *) e.data)[0];
-        return c;
-}
-
-/* "Rolled back" is not said of old bytes that are not there: the undo is tried again until they are. */
-TEST(an_undo_reads_back_what_it_puts_back) {
-        start();
-        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
-        CHECK_INT(last_file(), 'a');
-        prepare_page();
-        world->lost_write = 2;                  /* the first are the new ones */
-        (void) kit_told(&k);
-        say("workspace.provision", SPEC("Yg=="));
-        CHECK(turn_until(is_final));
-        CHECK(strstr(kit_told(&k), "failed:rollback_failed"));
-        CHECK(turn_until(is_settled_running));
-        CHECK_INT(last_file(), 'a');
         stop();
 }
 

@@ -24,7 +24,7 @@ typedef enum Wrong {
         _WRONG_MAX,
 } Wrong;
 
-typedef struct WorldThing { bool there, running, created, crashes, dead, barred; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
+typedef struct WorldThing { bool there, running, created, crashes, dead, barred, netless; unsigned starts; char id[16], name[80], labels[1500]; } WorldThing;
 
 typedef struct World {
         _Atomic int asked, wrong_at, wrong_left, wrongs;        /* wrong_at: at which question from now; 0: none */
@@ -188,6 +188,9 @@ static inline void world_container(const ServerRequest *q, const char *rest) {
                 memcpy(world->tar, q->body, world->tar_size);
         } else if (strncmp(verb, "/start", 6) == 0 && t->barred) {
                 world_refuse(q, 500, "task 0123abcd: already exists");
+                return;
+        } else if (strncmp(verb, "/start", 6) == 0 && t->netless) {
+                world_refuse(q, 404, "network molecule not found");
                 return;
         } else if (strncmp(verb, "/start", 6) == 0 && world->taken > 0) {
                 world->taken--;
