@@ -46,6 +46,7 @@ static void stumble_and_call_off(void) {
         for (int i = 0; i < 30 && world->wrongs == 0; i++)
                 (void) sd_event_run(k.event, 10000);
         (void) sd_event_run(k.event, 10000);
+        world->wrong_at = world->wrong_left = 0;        /* its undo is well */
         call_off();
 }
 

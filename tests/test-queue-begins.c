@@ -202,6 +202,36 @@ TEST(a_console_of_what_is_not_there) {
         kit_stop(&k);
 }
 
+/* An operator's restart waits for nobody: what is there, in whatever state, is said. */
+TEST(a_restart_beside_what_is_there) {
+        Entry *e;
+
+        kit_start(&k);
+        e = kit_put(&k, KIT_WORKSPACE);
+        e->w->wanted = kit_version(KIT_CODEX);
+        e->final = cJSON_CreateObject();        /* an end that the disk did not take */
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), -EALREADY);
+        cJSON_Delete(TAKE_PTR(e->final));
+        e->w->work = kit_work(JOB_RESTART, KIT_CODEX);
+        CHECK_INT(flow_new(&k.q->context, e->w, NULL, &e->flow), 0);
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), -EALREADY);
+        e->w->work = work_free(e->w->work);     /* ended, and not yet seen to */
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), -EALREADY);
+        e->flow = flow_free(e->flow);
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), 0);
+        kit_stop(&k);
+}
+
+/* What the next try may have, and no word on the thing itself. */
+TEST(what_is_ours) {
+        static const int ours[] = { -EMFILE, -ENFILE, -ENOMEM, -EINTR }, not[] = { 0, 1, -EIO, -ENOSPC, -ENOENT };
+
+        for (size_t i = 0; i < ELEMENTS(ours); i++)
+                CHECK(queue_is_ours(ours[i]));
+        for (size_t i = 0; i < ELEMENTS(not); i++)
+                CHECK(!queue_is_ours(not[i]));
+}
+
 /* By which image: the job's own word, a roll's until the pin moves, the pin's. */
 TEST(by_which_image) {
         static const struct { const char *roll, *over, *runtime, *own, *ref; uint64_t size; } images[] = {
