@@ -323,7 +323,8 @@ static void on_old_started(const EngineAnswer *a, void *userdata) {
         Flow *f = userdata;
         const Version *s = f->w->settled;
 
-        if ((a->r == -EUCLEAN || a->r == -ENOENT) && s && str_equal(s->container_id, f->old_id)) {
+        if ((a->r == -EUCLEAN || a->r == -ENOENT) && s && str_equal(s->container_id, f->old_id) &&
+            !f->context->events.held(f->w, f->context->userdata)) {
                 if (a->r == -EUCLEAN)
                         flow_log_left_behind(f->w->id, &a->fault);
                 flow_sent(f, engine_container_remove(f->context->engine, f->old_id, on_old_removed, f, &f->call));

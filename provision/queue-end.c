@@ -486,7 +486,8 @@ void queue_done(Queue *q, Entry *e, const FlowEnd *end) {
         queue_wake(q);                          /* frees the flow */
         if (e->w->work->of_host)
                 end_part(q, e, end);
-        else if (!e->w->work->local || e->w->work->reported || queue_repair_ended(e, end->state == REPORT_SUCCEEDED, &end->fault))
+        else if (!e->w->work->local || e->w->work->reported || queue_repair_ended(e, end->state == REPORT_SUCCEEDED, &end->fault) ||
+                 e->w->work->type == JOB_RESTART)       /* somebody waits for its end */
                 end_job(q, e, end);
 }
 

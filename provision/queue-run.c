@@ -114,12 +114,22 @@ static void say_wanting(Queue *q, const Entry *e, const Fault *why) {
         q->wanting = true;
 }
 
+/* Called off, and the process ended before the undo had begun. What it had made is looked for; where it may have run, its volumes stay for their time. */
+static void undo_called_off(Work *k) {
+        if (!k->cancelled || k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION)
+                return;
+        (void) fault(&k->cause, -ECANCELED, FAULT_INTERNAL, "The job was cancelled.");
+        k->phase = WORK_UNDOING;
+        k->started = true;
+}
+
 /* False: nothing can begin now, for want of memory or descriptors. What was accepted stays so. */
 static bool begin(Queue *q, Entry *e) {
         Job *job = NULL;
         Fault why = {};
         int r;
 
+        undo_called_off(e->w->work);
         r = load_job(q, e, &job, &why);
         if (r < 0 && !queue_is_ours(r) && e->w->work->phase != WORK_BEGUN) {
                 if (e->w->work->phase == WORK_SWAPPING)
@@ -213,7 +223,7 @@ void queue_run(Queue *q) {
 
                 if (e->flow && flow_is_over(e->flow)) {
                         e->flow = flow_free(e->flow);
-                        if (e->w->work && e->w->work->local && !e->w->work->reported && !e->final)       /* a repair that ended without a word */
+                        if (e->w->work && e->w->work->local && e->w->work->type != JOB_RESTART && !e->final)     /* a repair that ended without a word */
                                 drop_local(q, e);
                 }
                 if (!e->flow)
