@@ -68,14 +68,15 @@ static int check_restart(const Queue *q, const Entry *e, const char *workspace_i
                              workspace_id);
         if (queue_holds(q, workspace_id))
                 return fault(reterr, -EBUSY, FAULT_HELD, "A hold forbids changes of workspace %s.", workspace_id);
-        if (e->flow || (e->w->work && !e->w->work->reported) || e->w->next || e->final)
+        if (e->w->work && e->w->work->reported)
+                return fault(reterr, -EALREADY, FAULT_TOO_LATE, "What a failed job left of workspace %s is still being undone, by each sweep.", workspace_id);
+        if (e->flow || e->w->work || e->w->next || e->final)
                 return fault(reterr, -EALREADY, FAULT_TOO_LATE, "A job is at work on workspace %s already.", workspace_id);
         return 0;
 }
 
 int queue_restart_local(Queue *q, const char *workspace_id, Fault *reterr) {
         _cleanup_(work_freep) Work *k = calloc(1, sizeof *k);
-        Work **slot;
         Entry *e = queue_find(q, workspace_id);
         int r = check_restart(q, e, workspace_id, reterr);
 
@@ -89,15 +90,14 @@ int queue_restart_local(Queue *q, const char *workspace_id, Fault *reterr) {
         r = queue_resolve_image(q, e->w, e->w->wanted->runtime, e->w->wanted->image_ref, 0, &k->image_ref, &k->image_size_bytes, reterr);
         if (r < 0)
                 return r;
-        slot = e->w->work ? &e->w->next : &e->w->work;          /* an undo that failed makes way, as for any job */
-        *slot = TAKE_PTR(k);
+        e->w->work = TAKE_PTR(k);
         r = queue_save(q, e, reterr);
         if (r < 0) {
-                *slot = work_free(*slot);
+                e->w->work = work_free(e->w->work);
                 return r;
         }
         e->repair_pause = e->repair_after = 0;
-        queue_accepted(q, e, *slot, NULL);
+        queue_accepted(q, e, e->w->work, NULL);
         return 0;
 }
 

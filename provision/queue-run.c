@@ -114,13 +114,14 @@ static void say_wanting(Queue *q, const Entry *e, const Fault *why) {
         q->wanting = true;
 }
 
-/* Called off, and the process ended before the undo had begun. What it had made is looked for; where it may have run, its volumes stay for their time. */
-static void undo_called_off(Work *k) {
-        if (!k->cancelled || k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION)
+/* Called off, and the process ended before the undo had begun: what it had made is looked for. What waits behind it takes that over. */
+static void undo_called_off(const Workspace *w) {
+        Work *k = w->work;
+
+        if (!k->cancelled || k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION || w->next)
                 return;
         (void) fault(&k->cause, -ECANCELED, FAULT_INTERNAL, "The job was cancelled.");
         k->phase = WORK_UNDOING;
-        k->started = true;
 }
 
 /* False: nothing can begin now, for want of memory or descriptors. What was accepted stays so. */
@@ -129,7 +130,7 @@ static bool begin(Queue *q, Entry *e) {
         Fault why = {};
         int r;
 
-        undo_called_off(e->w->work);
+        undo_called_off(e->w);
         r = load_job(q, e, &job, &why);
         if (r < 0 && !queue_is_ours(r) && e->w->work->phase != WORK_BEGUN) {
                 if (e->w->work->phase == WORK_SWAPPING)

@@ -184,10 +184,10 @@ static void on_cleared(const EngineAnswer *a, void *userdata) {
         act(q);
 }
 
-/* It would never start again, for what is in its way or for a network that is gone; gone itself, it is made anew by the next sweep. Not under a hold, not
- * where nothing could be made in its place, and not where a job has come meanwhile. */
+/* It would never start again, for what is in its way or for a network that is gone; gone itself, it is made anew by the next sweep. Not under a hold,
+ * and not where a job has come meanwhile. */
 static bool clear(Queue *q, Entry *e, const ReconcileAction *action, const EngineAnswer *a) {
-        if (queue_holds(q, e->w->id) || e->unreadable || e->changed_at >= q->sweep.began ||
+        if (queue_holds(q, e->w->id) || e->changed_at >= q->sweep.began ||
             engine_container_remove(q->o.engine, action->container_id, on_cleared, q, &q->sweep.call) < 0)
                 return false;
         if (a->r == -EUCLEAN)

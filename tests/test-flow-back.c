@@ -188,12 +188,11 @@ TEST(a_local_restart_whose_undo_fails_is_undone_later) {
         CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
         prepare_crash_for_good();
         (void) kit_told(&k);
-        for (int i = 0; i < 2; i++) {           /* the second takes over from the first one's undo */
-                CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), 0);
-                entry()->repair_pause = 30 * USEC_PER_SEC;      /* a start of the sweep had failed meanwhile: the end is told all the same */
-                CHECK(turn_until(is_final) && strstr(kit_told(&k), "failed:rollback_failed"));
-                CHECK(turn_until(is_left_undone));
-        }
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), 0);
+        entry()->repair_pause = 30 * USEC_PER_SEC;      /* a start of the sweep had failed meanwhile: the end is told all the same */
+        CHECK(turn_until(is_final) && strstr(kit_told(&k), "failed:rollback_failed"));
+        CHECK(turn_until(is_left_undone));
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), -EALREADY);
         start_again();
         raise_dead();
         pass(120);                              /* sooner than what somebody stopped is started */
@@ -219,15 +218,35 @@ TEST(what_is_called_off_stays_so_behind_a_restart) {
 
 static bool is_at_its_gate(void) { return entry()->flow && running() == 1; }
 
-/* The same for a first version that runs already: the container goes, its volumes have their time. */
+static unsigned volumes(void) {
+        unsigned n = 0;
+
+        for (int i = 0; i < WORLD_THINGS; i++)
+                n += world->volumes[i].there;
+        return n;
+}
+
+/* The same for a first version: where it runs already, its container goes and its volumes have their time; where it has made nothing yet, what an earlier
+ * removal had kept stays for good. */
 TEST(a_first_version_that_is_called_off_leaves_nothing_behind_a_restart) {
+        static bool (*const moments[])(void) = { is_at_its_gate, is_begun };
+
         start();
-        say("workspace.provision", SPEC("Yg=="));
-        CHECK(turn_until(is_at_its_gate));
-        CHECK_INT(queue_cancel_local(k.q, entry()->w->work->job_id, &(Fault) {}), 0);
-        start_again();
-        CHECK(turn_until(is_final) && strstr(k.told, "cancelled"));
-        CHECK(turn_until(is_over) && running() == 0 && entry()->w->erase_at != 0);
+        for (size_t i = 0; i < ELEMENTS(moments); i++) {
+                begin_anew();
+                if (moments[i] == is_begun) {
+                        CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+                        CHECK_STR(ended(DEPROVISION, "{\"prune\":false}"), "succeeded");
+                }
+                (void) kit_told(&k);
+                say("workspace.provision", SPEC("Yg=="));
+                CHECK(turn_until(moments[i]));
+                CHECK_INT(queue_cancel_local(k.q, entry()->w->work->job_id, &(Fault) {}), 0);
+                start_again();
+                CHECK(turn_until(is_final) && strstr(k.told, "cancelled"));
+                CHECK(turn_until(is_over) && running() == 0 && volumes() > 0);
+                CHECK_INT(entry()->w->erase_at != 0, moments[i] == is_at_its_gate);
+        }
         stop();
 }
 
