@@ -164,13 +164,19 @@ static void end_rollback_failed(Flow *f, const Fault *why) {
         flow_end(f, &end);
 }
 
+static void note_started(Flow *f) {
+        Work *k = f->w->work;
+
+        k->started = k->started || f->started || (f->new_id && !f->new_created);
+}
+
 static void undo(Flow *f, const Fault *cause) {
         LogFields l = fields(f);
         Fault ignored = {};
 
         f->w->work->cause = *cause;
         f->w->work->phase = WORK_UNDOING;
-        f->w->work->started = f->w->work->started || f->started || (f->new_id && !f->new_created);
+        note_started(f);
         if (f->w->work->old_port)
                 f->w->port = f->w->work->old_port;
         l.fault = cause;
@@ -413,6 +419,7 @@ int flow_cancel(Flow *f) {
 
         if (f->ended || flow_touches(f) || f->way == deprovision_way)
                 return -EALREADY;
+        note_started(f);
         f->w->work->cancelled = true;
         (void) flow_save(f, &ignored);          /* ignoring: the undo saves it, too */
         turn(f);

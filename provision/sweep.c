@@ -176,7 +176,7 @@ static void on_cleared(const EngineAnswer *a, void *userdata) {
 
         q->sweep.call = NULL;
         q->o.events.sweeping(q->o.userdata);
-        if (a->r == 0) {                        /* else it is started again, and cleared again */
+        if (a->r == 0 && a->status != 404) {    /* else it is started again after the pause, and cleared again: an engine may list what is not there */
                 e->repair_after = e->repair_pause = 0;
                 q->sweep.wanted = true;
         }
