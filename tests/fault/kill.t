@@ -102,7 +102,7 @@ def main():
         twice = Twice(make, once.known)
         if known and (not sweep.BY_HAND or any(twice.chosen("again", job) for job in once.known)):
             twice.run(SITES, LIMIT)
-            good = sum(Killed.again) * 4 >= len(Killed.again) * 3 or (sweep.QUICK and any(Killed.again))     # a sample has some four, of which two may miss
+            good = sum(Killed.again) * 4 >= len(Killed.again) * (2 if sweep.QUICK else 3)       # a sample has some four, of which two may miss
             tap.ok(Killed.again and good, f"again: {sum(Killed.again)} of {len(Killed.again)} starts were killed at their points")
     tap.done()
 
