@@ -91,6 +91,7 @@ void flow_again(Flow *f, uint64_t usec);                        /* begin this st
 void flow_fail(Flow *f, int r, const Fault *fault);
 void flow_end(Flow *f, const FlowEnd *end);
 int  flow_save(Flow *f, Fault *reterr);                         /* the workspace's record */
+bool flow_note_started(Flow *f);                                /* in the record, not saved: whether a container of the job may have run. True: that is new */
 
 /* For engine callbacks. True: the call went well. False: the answer was dealt with (waiting for the engine, another try, or failure) and
  * the callback returns at once. */

@@ -267,13 +267,10 @@ void step_gate(Flow *f) {
 
 /* Whether it ran is known for sure from here alone where the undo is the first step behind a restart. */
 void step_undo_remove(Flow *f) {
-        Work *k = f->w->work;
         Fault ignored = {};
 
-        if (f->new_id && !f->new_created && !k->started) {
-                k->started = true;
+        if (flow_note_started(f))
                 (void) flow_save(f, &ignored);  /* ignoring: a restart between here and the end takes volumes that this job had made */
-        }
         if (f->new_id)
                 flow_sent(f, engine_container_remove(f->context->engine, f->new_id, on_done, f, &f->call));
         else

@@ -164,10 +164,12 @@ static void end_rollback_failed(Flow *f, const Fault *why) {
         flow_end(f, &end);
 }
 
-static void note_started(Flow *f) {
+bool flow_note_started(Flow *f) {
         Work *k = f->w->work;
+        bool was = k->started;
 
-        k->started = k->started || f->started || (f->new_id && !f->new_created);
+        k->started = was || f->started || (f->new_id && !f->new_created);
+        return k->started != was;
 }
 
 static void undo(Flow *f, const Fault *cause) {
@@ -176,7 +178,7 @@ static void undo(Flow *f, const Fault *cause) {
 
         f->w->work->cause = *cause;
         f->w->work->phase = WORK_UNDOING;
-        note_started(f);
+        (void) flow_note_started(f);
         if (f->w->work->old_port)
                 f->w->port = f->w->work->old_port;
         l.fault = cause;
@@ -419,7 +421,7 @@ int flow_cancel(Flow *f) {
 
         if (f->ended || flow_touches(f) || f->way == deprovision_way)
                 return -EALREADY;
-        note_started(f);
+        (void) flow_note_started(f);
         f->w->work->cancelled = true;
         (void) flow_save(f, &ignored);          /* ignoring: the undo saves it, too */
         turn(f);

@@ -383,9 +383,8 @@ bool queue_repair_ended(Entry *e, bool well, const Fault *why) {
 
 /* The outcome is out, but the old version does not run yet: the job stays to be undone by every sweep. */
 static void end_not_undone(Queue *q, Entry *e, const FlowEnd *end) {
-        cJSON *outcome;
-
         const Work *k = e->w->work;
+        cJSON *outcome;
 
         if (k->reported || (k->local && k->type == JOB_PROVISION))      /* a repair that failed is begun anew */
                 return;
