@@ -176,11 +176,8 @@ static void undo(Flow *f, const Fault *cause) {
         LogFields l = fields(f);
         Fault ignored = {};
 
-        f->w->work->cause = *cause;
-        f->w->work->phase = WORK_UNDOING;
+        workspace_undo(f->w, cause);
         (void) flow_note_started(f);
-        if (f->w->work->old_port)
-                f->w->port = f->w->work->old_port;
         l.fault = cause;
         log_write(LOG_WARNING, &l, "Undoing after %s: %s", fault_code_name(cause->code), cause->text);
         (void) flow_save(f, &ignored);          /* ignoring: without it a restart takes the job up where it stood and comes here again */
@@ -268,9 +265,9 @@ static void unhold(Flow *f) {
 
 static void fail_cancelled(Flow *f) {
         Fault why = {};
+        int r = work_fault_cancelled(&why);
 
-        (void) fault(&why, -ECANCELED, FAULT_INTERNAL, "The job was cancelled.");
-        flow_fail(f, -ECANCELED, &why);
+        flow_fail(f, r, &why);
 }
 
 static void begin(Flow *f) {

@@ -115,13 +115,14 @@ static void say_wanting(Queue *q, const Entry *e, const Fault *why) {
 }
 
 /* Called off, and the process ended before the undo had begun: what it had made is looked for. What waits behind it takes that over. */
-static void undo_called_off(const Workspace *w) {
-        Work *k = w->work;
+static void undo_called_off(Workspace *w) {
+        const Work *k = w->work;
+        Fault why = {};
 
         if (!k->cancelled || k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION || w->next)
                 return;
-        (void) fault(&k->cause, -ECANCELED, FAULT_INTERNAL, "The job was cancelled.");
-        k->phase = WORK_UNDOING;
+        (void) work_fault_cancelled(&why);
+        workspace_undo(w, &why);
 }
 
 /* False: nothing can begin now, for want of memory or descriptors. What was accepted stays so. */
@@ -134,10 +135,7 @@ static bool begin(Queue *q, Entry *e) {
         r = load_job(q, e, &job, &why);
         if (r < 0 && !queue_is_ours(r) && e->w->work->phase != WORK_BEGUN) {
                 if (e->w->work->phase == WORK_SWAPPING)
-                        e->w->work->cause = why;        /* what was begun cannot be ended: back to the old version */
-                if (e->w->work->old_port)
-                        e->w->port = e->w->work->old_port;
-                e->w->work->phase = WORK_UNDOING;
+                        workspace_undo(e->w, &why);     /* what was begun cannot be ended: back to the old version */
                 r = 0;                          /* an undo needs no payload */
         }
         if (r >= 0 && (r = flow_new(&q->context, e->w, job, &e->flow)) < 0)

@@ -475,4 +475,15 @@ Work *work_free(Work *k) {
         return NULL;
 }
 
+void workspace_undo(Workspace *w, const Fault *cause) {
+        Work *k = w->work;
+
+        k->cause = *cause;
+        k->phase = WORK_UNDOING;
+        if (k->old_port)
+                w->port = k->old_port;
+}
+
+int work_fault_cancelled(Fault *reterr) { return fault(reterr, -ECANCELED, FAULT_INTERNAL, "The job was cancelled."); }
+
 uint64_t workspace_generation(const Workspace *w) { return w->wanted ? w->wanted->generation : w->settled ? w->settled->generation : 0; }

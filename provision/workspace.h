@@ -113,4 +113,8 @@ bool workspace_names(const Workspace *w, const char *file);
 void workspace_tidy(const WorkspaceDir *d, const Workspace *w, uint64_t generation);
 void workspace_tidy_after(const WorkspaceDir *d, const Workspace *w, const Workspace *old);     /* of all that `old`, the same before, named */
 
+/* From here on the job at work is undone, and the port is the old container's again. Not saved. */
+void workspace_undo(Workspace *w, const Fault *cause);
+int  work_fault_cancelled(Fault *reterr);       /* -ECANCELED, the cause of the undo of what was called off */
+
 uint64_t workspace_generation(const Workspace *w);      /* of the wanted state, else settled's, else 0 */
