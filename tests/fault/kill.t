@@ -20,7 +20,7 @@ from promises import Memory  # noqa: E402
 from trace import Strace  # noqa: E402
 
 SITES = 4 if sweep.QUICK else 6
-STATES = 3 if sweep.QUICK else 17                           # of each job, whose recovery is killed; in a hurry of one job
+STATES = 4 if sweep.QUICK else 17                           # of each job, whose recovery is killed; in a hurry of one job
 LIMIT = 100 if sweep.QUICK else 2400                        # seconds of each of the two sweeps
 AGAIN = 1 if sweep.QUICK else 4                             # starts that are killed before the one that is not
 HELD = ("sh", "-c", 'kill -STOP $$; exec "$@"', "sh")       # so that strace is there from the first call on
@@ -102,7 +102,8 @@ def main():
         twice = Twice(make, once.known)
         if known and (not sweep.BY_HAND or any(twice.chosen("again", job) for job in once.known)):
             twice.run(SITES, LIMIT)
-            good = sum(Killed.again) * 4 >= len(Killed.again) * (2 if sweep.QUICK else 3)       # a sample has some four, of which two may miss
+            # One in ten misses: what is killed late has less to recover from than the state that the points are from. A sample is too few for three quarters.
+            good = sum(Killed.again) * 4 >= len(Killed.again) * (2 if sweep.QUICK else 3)
             tap.ok(Killed.again and good, f"again: {sum(Killed.again)} of {len(Killed.again)} starts were killed at their points")
     tap.done()
 
