@@ -7,7 +7,9 @@ import concurrent.futures
 import contextlib
 import datetime
 import os
+import resource
 import statistics
+import subprocess
 import sys
 import uuid
 
@@ -96,6 +98,19 @@ def cpu_seconds(pid):
         with open(f"/proc/{pid}/task/{task}/schedstat") as file:
             total += int(file.read().split()[0])
     return total / 1e9
+
+
+def run_cpu(argv, env=None, text="", check=True):
+    """Processor time of one run of a command. Not while another child of ours may end."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(argv, env=env, input=text, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=check, timeout=120)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def docker(site):
+    """The environment of a docker command that asks the site's engine."""
+    return {"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{site.lab.engine.socket}", "DOCKER_CONFIG": site.where}
 
 
 def memory(pid):

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import calls
-from common import Row, cpu_seconds, memory, tool
+from common import Row, cpu_seconds, docker, median, memory, run_cpu, tool
 from lab import binary
 from proc import LabError, Process, wait_for
 
@@ -28,6 +28,21 @@ def libraries(where, words=()):
         return memory(process.pid)
     finally:
         process.stop()
+
+
+def cron(site, minutes=9):
+    """What a script would take that a clock begins every minute, as hosts had before: it asks a control plane what is to be done, and the engine
+    what runs. (CPU seconds, system calls) of one minute."""
+    ca, url, out = site.plane.authority.ca, f"{site.plane.url}/api/v1/none", f"{site.where}/cron.strace"
+    asks = (["curl", "-sS", "--cacert", ca, url], ["docker", "ps", "--quiet"])
+    used = median([sum(run_cpu(ask, docker(site)) for ask in asks) for _ in range(minutes)])
+    made = 0
+    for ask in asks:
+        run_cpu(["strace", "-qq", "-f", "-s", "0", "-o", out, *ask], docker(site))
+        made += calls.counted(out).total()
+    if made == 0:
+        raise LabError("strace saw no call of curl or docker")
+    return used, made
 
 
 def size(program, where):
@@ -72,7 +87,10 @@ def measure(site, say, meanwhile):
     yield Row("idle private dirty", f"{mine['Private_Dirty']} KiB", f"libraries {bare['Private_Dirty']} KiB",
               f"{mine['Private_Dirty'] / bare['Private_Dirty']:.2f}")
     yield Row("idle PSS", f"{mine['Pss']} KiB", f"libraries {bare['Pss']} KiB", f"{mine['Pss'] / bare['Pss']:.2f}")
-    yield Row("wake-ups (returns of epoll_wait)", f"{count:.1f} a minute", "", "", "<= 20", count <= 20)
-    yield Row("system calls, idle", f"{all_calls:.0f} a minute")
-    yield Row("CPU, idle", f"{used * 1e3:.1f} ms a minute")
+    sent = seen["sendto"] / minutes
+    script, script_calls = cron(site)
+    yield Row("wake-ups (returns of epoll_wait)", f"{count:.1f} a minute", f"sent by it {sent:.1f} a minute", f"{count / sent:.2f}" if sent else "",
+              "<= 20", count <= 20)
+    yield Row("system calls, idle", f"{all_calls:.0f} a minute", f"curl and docker ps, once {script_calls}", f"{all_calls / script_calls:.3f}")
+    yield Row("CPU, idle", f"{used * 1e3:.1f} ms a minute", f"curl and docker ps, once {script * 1e3:.1f} ms", f"{used / script:.2f}")
     yield from sizes(site.where)

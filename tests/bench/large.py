@@ -35,4 +35,4 @@ def measure(site, image, say):
     say(f"a job of {size / 1024:.1f} MiB: {before} KiB before, at most {peak} KiB, {after} KiB behind it")
     ratio = (peak - before) / size
     yield Row("memory for a job of 21 MiB", f"{(peak - before) / 1024:.0f} MiB", f"the job {size / 1024:.0f} MiB", f"{ratio:.1f}")
-    yield Row("kept behind it", f"{after - before} KiB")
+    yield Row("kept behind it", f"{after - before} KiB", f"before it {before} KiB", f"{after / before:.2f}")

@@ -22,15 +22,26 @@ def timed(way, where):
     return float(done.stdout)
 
 
-def measure(say):
-    where, took = tempfile.mkdtemp(prefix="disk-", dir=f"{TREE}/build"), {way: [] for way in WAYS}
+def all_timed(ways):
+    """{way: seconds of each round}"""
+    where, took = tempfile.mkdtemp(prefix="disk-", dir=f"{TREE}/build"), {way: [] for way in ways}
     try:
         for number in range(ROUNDS):
-            for way in WAYS[::-1 if number % 2 else 1]:
+            for way in ways[::-1 if number % 2 else 1]:
                 took[way].append(timed(way, where))
             os.sync()
     finally:
         shutil.rmtree(where, ignore_errors=True)
+    return took
+
+
+def one_renamed():
+    """Seconds of one record by the bare calls that last."""
+    return median(all_timed(("renamed",))["renamed"]) / COUNT
+
+
+def measure(say):
+    took = all_timed(WAYS)
     rate = {way: COUNT / median(times) for way, times in took.items()}
     say(f"{COUNT} records, {ROUNDS} rounds: " + ", ".join(f"{way} {min(times):.3f} to {max(times):.3f} s" for way, times in took.items()))
     yield Row("records stored, durably", f"{rate['record']:.0f} a second", f"bare, with rename {rate['renamed']:.0f} a second",
