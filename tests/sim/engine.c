@@ -66,6 +66,33 @@ Volume *configs_of(const char *workspace) {
         return volume_find(name);
 }
 
+unsigned boxes_of(const char *workspace, const Container **ret) {
+        const Container *b, *last = NULL;
+        unsigned n = 0;
+
+        TAILQ_FOREACH(b, &boxes, link)
+                if (strcmp(b->workspace, workspace) == 0) {
+                        last = b;
+                        n++;
+                }
+        if (ret)
+                *ret = last;
+        return n;
+}
+
+bool box_has_secret(const Container *b, const char *value) {
+        char path[300], text[64] = "";
+        FILE *f;
+
+        (void) snprintf(path, sizeof path, "%s/secrets/API_TOKEN", b->secrets ?: "");
+        f = fopen(path, "re");
+        if (f && !fgets(text, sizeof text, f))
+                text[0] = 0;
+        if (f)
+                (void) fclose(f);
+        return strcmp(text, value) == 0;
+}
+
 unsigned volumes_of(const char *workspace) {
         unsigned n = 0;
         Volume *v;

@@ -20,68 +20,54 @@ static unsigned place_of(const char *workspace) {
         wrong("there is no workspace %s", workspace);
 }
 
+#define EACH_JOB(j) (SimJob *j = sim_jobs; j < sim_jobs + n_sim_jobs; j++)
+
 static SimJob *job_of(const char *id) {
-        for (unsigned i = 0; id && i < n_sim_jobs; i++)
-                if (strcmp(sim_jobs[i].id, id) == 0)
-                        return &sim_jobs[i];
+        for EACH_JOB(j)
+                if (id && strcmp(j->id, id) == 0)
+                        return j;
         return NULL;
 }
-
-static bool is_spec(const SimJob *j) { return j->kind != RESTART; }
 
 /* The highest spec job that was accepted. */
 static const SimJob *newest_accepted(unsigned workspace) {
         const SimJob *best = NULL;
 
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == workspace && is_spec(&sim_jobs[i]) && sim_jobs[i].accepted && (!best || sim_jobs[i].generation > best->generation))
-                        best = &sim_jobs[i];
+        for EACH_JOB(j)
+                if (j->workspace == workspace && j->kind != RESTART && j->accepted && (!best || j->generation > best->generation))
+                        best = j;
         return best;
 }
 
 static const SimJob *provision_of(unsigned workspace, uint64_t generation) {
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == workspace && sim_jobs[i].kind == PROVISION && sim_jobs[i].generation == generation)
-                        return &sim_jobs[i];
+        for EACH_JOB(j)
+                if (j->workspace == workspace && j->kind == PROVISION && j->generation == generation)
+                        return j;
         return NULL;
 }
 
 /* The agent has it, as far as anyone can know, and it has not ended. */
 static bool is_open(const SimJob *j) { return j->handed && !j->end[0]; }
+static bool is_open_removal(const SimJob *j) { return is_open(j) && j->kind == DEPROVISION; }
+static bool is_open_erasure(const SimJob *j) { return is_open_removal(j) && j->prune; }
 
-static bool has_open_job(unsigned workspace) {
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == workspace && is_open(&sim_jobs[i]))
-                        return true;
-        return false;
-}
-
-static bool has_open_removal(unsigned workspace) {
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == workspace && sim_jobs[i].kind == DEPROVISION && is_open(&sim_jobs[i]))
+static bool has(unsigned workspace, bool (*is)(const SimJob *j)) {
+        for EACH_JOB(j)
+                if (j->workspace == workspace && is(j))
                         return true;
         return false;
 }
 
 /* ── what the engine is made to do ───────────────────────────────────────────────────────────────────────────── */
 
-static bool is_current(const Container *b) { return strncmp(b->name, "ws-", 3) == 0 && strcmp(b->name + 3, b->workspace) == 0; }
+static bool has_secret(const Container *b, const SimJob *spec) {
+        char value[64];
 
-static bool secret_is_there(const Container *b, const SimJob *spec) {
-        char path[300], value[64], text[64] = "";
-        FILE *f;
-
-        if (!spec->secret)
-                return true;
         secret_value(spec, value, sizeof value);
-        (void) snprintf(path, sizeof path, "%s/secrets/API_TOKEN", b->secrets ?: "");
-        f = fopen(path, "re");
-        if (f && !fgets(text, sizeof text, f))
-                text[0] = 0;
-        if (f)
-                (void) fclose(f);
-        return strcmp(text, value) == 0;
+        return !spec->secret || box_has_secret(b, value);
 }
+
+static bool is_current(const Container *b) { return strncmp(b->name, "ws-", 3) == 0 && strcmp(b->name + 3, b->workspace) == 0; }
 
 /* It serves under its name, with the files and secrets of its generation. */
 static bool serves(const Container *b) {
@@ -91,7 +77,7 @@ static bool serves(const Container *b) {
         if (!spec || b->state != BOX_RUNNING || !is_current(b) || sim_now < b->ready_at || b->image != spec->image)
                 return false;
         file_content(spec, content, sizeof content);
-        return volume_has(b->workspace, "config.yaml", content) && secret_is_there(b, spec);
+        return volume_has(b->workspace, "config.yaml", content) && has_secret(b, spec);
 }
 
 static void note_good(void) {
@@ -115,22 +101,19 @@ static void note_good(void) {
 }
 
 static void note_gone(void) {
-        for (unsigned i = 0; i < n_sim_jobs; i++) {
-                SimJob *j = &sim_jobs[i];
-                const Container *b;
+        for EACH_JOB(j) {
+                const char *workspace = workspace_ids[j->workspace];
 
-                if (j->kind != DEPROVISION || !j->handed || j->end[0] || j->gone)
+                if (!is_open_removal(j) || j->gone)
                         continue;
-                TAILQ_FOREACH(b, &boxes, link)
-                        if (strcmp(b->workspace, workspace_ids[j->workspace]) == 0)
-                                break;
-                j->gone = !b && (!j->prune || volumes_of(workspace_ids[j->workspace]) == 0);
+                j->gone = boxes_of(workspace, NULL) == 0 && (!j->prune || volumes_of(workspace) == 0);
                 if (j->gone && j->prune)
                         has_data[j->workspace] = false;
         }
 }
 
 void model_engine(const char *what, const Container *b) {
+        const SimJob *spec = b ? provision_of(place_of(b->workspace), b->generation) : NULL;
         unsigned running[8] = { 0 };
         const Container *other;
 
@@ -139,13 +122,9 @@ void model_engine(const char *what, const Container *b) {
         TAILQ_FOREACH(other, &boxes, link)
                 if (other->state == BOX_RUNNING && ++running[place_of(other->workspace)] > 1)
                         wrong("I2: two containers of workspace %u run", place_of(other->workspace));
-        if (b && strcmp(what, "start") == 0) {
-                const SimJob *spec = provision_of(place_of(b->workspace), b->generation);
-
-                if (spec && !secret_is_there(b, spec))
-                        wrong("I5: %s is started without its secret, or with another's", b->name);
-        }
-        if (b && strcmp(what, "destroy") == 0 && b->was_good && has_open_removal(place_of(b->workspace)))
+        if (spec && strcmp(what, "start") == 0 && !has_secret(b, spec))
+                wrong("I5: %s is started without its secret, or with another's", b->name);
+        if (b && strcmp(what, "destroy") == 0 && b->was_good && has(place_of(b->workspace), is_open_removal))
                 half_gone[place_of(b->workspace)] = true;
         note_good();
         note_gone();
@@ -153,9 +132,9 @@ void model_engine(const char *what, const Container *b) {
 
 /* Somebody else laid hands on the workspace: what is at work on it may fail. */
 void model_hit(const Container *b) {
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (strcmp(workspace_ids[sim_jobs[i].workspace], b->workspace) == 0 && is_open(&sim_jobs[i]))
-                        sim_jobs[i].hit = true;
+        for EACH_JOB(j)
+                if (j->workspace == place_of(b->workspace) && is_open(j))
+                        j->hit = true;
 }
 
 /* What is at work on the workspace that is named may fail; where none is, all that is at work. */
@@ -165,9 +144,9 @@ void model_stumbles(const char *what) {
         for (unsigned w = 0; w < n_workspaces && !workspace; w++)
                 if (strstr(what, workspace_ids[w]))
                         workspace = workspace_ids[w];
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (is_open(&sim_jobs[i]) && (!workspace || workspace == workspace_ids[sim_jobs[i].workspace]))
-                        sim_jobs[i].stumbled = true;
+        for EACH_JOB(j)
+                if (is_open(j) && (!workspace || workspace == workspace_ids[j->workspace]))
+                        j->stumbled = true;
 }
 
 void model_create(const char *workspace, uint64_t generation) {
@@ -179,7 +158,7 @@ void model_create(const char *workspace, uint64_t generation) {
                 wrong("I2: generation %llu of workspace %u is made below the floor %llu", (unsigned long long) generation, w, (unsigned long long) newest->generation);
         if (newest && newest->kind == DEPROVISION && strcmp(newest->end, "succeeded") == 0 && generation <= newest->generation)
                 wrong("I2: workspace %u is made again after its end", w);
-        if (has_open_job(w))
+        if (has(w, is_open))
                 return;
         TAILQ_FOREACH(b, &boxes, link)
                 if (strcmp(b->workspace, workspace) == 0 && b->was_good)
@@ -187,38 +166,32 @@ void model_create(const char *workspace, uint64_t generation) {
 }
 
 void model_stop(const Container *b) {
-        if (b->state == BOX_RUNNING && b->was_good && is_current(b) && !has_open_job(place_of(b->workspace)))
+        if (b->state == BOX_RUNNING && b->was_good && is_current(b) && !has(place_of(b->workspace), is_open))
                 wrong("I9: %s is stopped, and no job says so", b->name);
 }
 
 void model_erase(const char *workspace) {
         unsigned w = place_of(workspace);
 
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == w && sim_jobs[i].kind == DEPROVISION && sim_jobs[i].prune && sim_jobs[i].handed && !sim_jobs[i].end[0])
-                        return;
-        if (has_data[w])
+        if (has_data[w] && !has(w, is_open_erasure))
                 wrong("I10: the volumes of workspace %u are erased, and no job says so", w);
 }
 
 /* ── what the agent says ─────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool higher(const SimJob *j) {
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (sim_jobs[i].workspace == j->workspace && sim_jobs[i].generation > j->generation && sim_jobs[i].handed && sim_jobs[i].what != REFUSED)
+static bool higher(const SimJob *than) {
+        for EACH_JOB(j)
+                if (j->workspace == than->workspace && j->generation > than->generation && j->handed && j->what != REFUSED)
                         return true;
         return false;
 }
 
 /* It may have left nothing that can be made anew: a provision that cannot serve, a removal that stopped half-way. */
-static bool lower_bad(const SimJob *j) {
-        for (unsigned i = 0; i < n_sim_jobs; i++) {
-                const SimJob *other = &sim_jobs[i];
-
-                if (other->workspace == j->workspace && other->generation < j->generation &&
-                    (other->what == BAD || (other->kind == DEPROVISION && strcmp(other->end, "failed") == 0)))
+static bool lower_bad(const SimJob *than) {
+        for EACH_JOB(j)
+                if (j->workspace == than->workspace && j->generation < than->generation &&
+                    (j->what == BAD || (j->kind == DEPROVISION && strcmp(j->end, "failed") == 0)))
                         return true;
-        }
         return false;
 }
 
@@ -247,31 +220,29 @@ static void note_stopped(SimJob *j) {
 }
 
 static void said_final(SimJob *j, const cJSON *r, const char *state) {
-        if (j->end[0]) {
-                if (strcmp(j->end, state) != 0)
-                        wrong("I4: %s ended %s, and now %s", j->id, j->end, state);
+        bool done = strcmp(state, "succeeded") == 0, failed = strcmp(state, "failed") == 0;
+
+        if (j->end[0] && strcmp(j->end, state) != 0)
+                wrong("I4: %s ended %s, and now %s", j->id, j->end, state);
+        if (j->end[0])
                 return;
-        }
         (void) snprintf(j->end, sizeof j->end, "%s", state);
         trace("  %s (%u.%llu) ended %s: %s", j->id, j->workspace, (unsigned long long) j->generation, state, json_get_string(r, "message"));
         if (!j->handed)
                 wrong("I3: %s ended, but was never handed out", j->id);
         if (!may_end(j, state))
                 wrong("%s (%u.%llu) must not end %s: %s", j->id, j->workspace, (unsigned long long) j->generation, state, json_get_string(r, "message"));
-        if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION && !j->gone)
-                wrong("I3: %s is done, but workspace %u was there all the time", j->id, j->workspace);
-        if (strcmp(state, "succeeded") == 0)
+        if (done)
                 note_stopped(j);
-        if (strcmp(state, "succeeded") == 0 && j->kind != DEPROVISION && !j->good)
+        if (done && j->kind == DEPROVISION && !j->gone)
+                wrong("I3: %s is done, but workspace %u was there all the time", j->id, j->workspace);
+        if (done && j->kind != DEPROVISION && !j->good)
                 wrong("I3: %s is done, but nothing of it ever served", j->id);
-        if (strcmp(state, "succeeded") == 0 && j->kind == DEPROVISION) {
-                if (settled[j->workspace] <= j->generation)     /* a later one may serve since, and be told of in the same breath */
-                        settled[j->workspace] = 0;
-                half_gone[j->workspace] = false;
-        }
-        if (strcmp(state, "failed") == 0 && j->kind == DEPROVISION)
-                half_gone[j->workspace] = true;
-        if (strcmp(state, "failed") == 0 && j->kind == PROVISION && settled[j->workspace] == j->generation)
+        if (done && j->kind == DEPROVISION && settled[j->workspace] <= j->generation)
+                settled[j->workspace] = 0;                      /* else a later one serves since, and is told of in the same breath */
+        if (j->kind == DEPROVISION && (done || failed))
+                half_gone[j->workspace] = failed;
+        if (failed && j->kind == PROVISION && settled[j->workspace] == j->generation)
                 settled[j->workspace] = before[j->workspace];   /* it served, and a call failed behind that */
 }
 
@@ -287,11 +258,9 @@ void model_said(const char *body) {
                 SimJob *j = job_of(json_get_string(r, "job_id"));
                 const char *state = json_get_string(r, "state") ?: "";
 
-                if (!j)
-                        continue;
-                if (strcmp(state, "accepted") == 0)
+                if (j && strcmp(state, "accepted") == 0)
                         j->accepted = true;
-                else if (strcmp(state, "running") != 0)
+                else if (j && strcmp(state, "running") != 0)
                         said_final(j, r, state);
         }
 }
@@ -303,14 +272,9 @@ static bool workspace_is_right(unsigned w, char *why, size_t size) {
         const SimJob *newest = newest_accepted(w);
         bool stays = newest && (newest->kind == PROVISION || strcmp(newest->end, "failed") == 0);       /* or was made again after a removal that failed */
         uint64_t want = stays ? settled[w] : 0;
-        const Container *b, *found = NULL;
-        unsigned n = 0;
+        const Container *found;
+        unsigned n = boxes_of(workspace_ids[w], &found);
 
-        TAILQ_FOREACH(b, &boxes, link)
-                if (strcmp(b->workspace, workspace_ids[w]) == 0) {
-                        found = b;
-                        n++;
-                }
         if (half_gone[w])
                 return true;
         if (newest && newest->kind == PROVISION && strcmp(newest->end, "succeeded") == 0 && want != newest->generation)
@@ -325,10 +289,10 @@ static bool workspace_is_right(unsigned w, char *why, size_t size) {
 }
 
 bool model_is_settled(char *why, size_t size) {
-        for (unsigned i = 0; i < n_sim_jobs; i++)
-                if (!sim_jobs[i].delivered)
-                        return snprintf(why, size, "I1: %s (%u.%llu, handed out %u times%s) has no end at the control plane", sim_jobs[i].id, sim_jobs[i].workspace,
-                                        (unsigned long long) sim_jobs[i].generation, sim_jobs[i].handed, sim_jobs[i].accepted ? ", accepted" : ""), false;
+        for EACH_JOB(j)
+                if (!j->delivered)
+                        return snprintf(why, size, "I1: %s (%u.%llu, handed out %u times%s) has no end at the control plane", j->id, j->workspace,
+                                        (unsigned long long) j->generation, j->handed, j->accepted ? ", accepted" : ""), false;
         for (unsigned w = 0; w < n_workspaces; w++)
                 if (!workspace_is_right(w, why, size))
                         return false;

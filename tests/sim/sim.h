@@ -114,6 +114,8 @@ void        engine_hit(void);                   /* somebody else stops, kills or
 const char *image_ref(int image);
 bool        volume_has(const char *workspace, const char *file, const char *content);
 unsigned    volumes_of(const char *workspace);
+unsigned    boxes_of(const char *workspace, const Container **ret);     /* how many; the last of them, or NULL */
+bool        box_has_secret(const Container *b, const char *value);      /* handed over to it now */
 bool        box_is_up(const Container *b);
 
 /* ── cp.c ── */
