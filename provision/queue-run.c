@@ -149,11 +149,10 @@ static bool begin(Queue *q, Entry *e) {
                 if (e->w->next)                 /* taken up after a restart: what came later is known already */
                         flow_supersede(e->flow, e->w->next);
                 flow_begin(e->flow);
-        } else if (e->w->work->local) {
-                (void) queue_repair_ended(e, false, &why);
-                drop_local(q, e);
-        } else
+        } else if (!e->w->work->local || queue_repair_ended(e, false, &why) || e->w->work->type == JOB_RESTART)
                 queue_end_unbegun(q, e, REPORT_FAILED, &why);
+        else
+                drop_local(q, e);
         return true;
 }
 

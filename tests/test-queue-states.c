@@ -342,7 +342,29 @@ TEST(a_repair_without_a_payload) {
                 queue_run(k.q);
                 CHECK(e->repair_pause > 0 && e->w->next == NULL);
                 CHECK((e->w->work != NULL) == waiting && (!waiting || !e->w->work->local));
+                CHECK((strstr(kit_told(&k), "failed") == NULL) == waiting);       /* the first of a row is told */
         }
+        kit_stop(&k);
+}
+
+/* Somebody waits for its end, however often a repair came to nothing before it. */
+TEST(a_restart_without_a_payload) {
+        Workspace *stored = NULL;
+        Entry *e;
+
+        kit_start(&k);
+        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
+        kit_settle(&k, KIT_WORKSPACE);
+        e = entry(KIT_WORKSPACE);
+        CHECK_INT(unlinkat(k.q->dir.fd, KIT_WORKSPACE ".g1.payload", 0), 0);
+        k.q->recovered = true;
+        e->repair_pause = USEC_PER_SEC;
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), 0);
+        queue_run(k.q);
+        CHECK(!e->w->work && e->last_error.set && strstr(kit_told(&k), "failed"));
+        CHECK_INT(workspace_load(&k.q->dir, KIT_WORKSPACE, &stored, &(Fault) {}), 0);
+        CHECK(stored && !stored->work && stored->settled);
+        workspace_free(stored);
         kit_stop(&k);
 }
 
