@@ -63,9 +63,13 @@ int queue_drain_local(Queue *q, bool drain, const char *reason, Fault *reterr) {
 }
 
 static int check_restart(const Queue *q, const Entry *e, const char *workspace_id, Fault *reterr) {
+        const Fault *sealed = vault_fault(q->o.vault);
+
         if (!e || e->w->removed || !e->w->wanted)
                 return fault(reterr, -ENOENT, FAULT_UNKNOWN_WORKSPACE, "There is no workspace %s on this host that could be made anew.",
                              workspace_id);
+        if (sealed)
+                return fault(reterr, -ENOKEY, sealed->code, "%s", sealed->text);
         if (queue_holds(q, workspace_id))
                 return fault(reterr, -EBUSY, FAULT_HELD, "A hold forbids changes of workspace %s.", workspace_id);
         if (e->w->work && e->w->work->reported)

@@ -127,14 +127,15 @@ static void undo_called_off(Workspace *w) {
 
 /* False: nothing can begin now, for want of memory or descriptors. What was accepted stays so. */
 static bool begin(Queue *q, Entry *e) {
+        const Work *k = e->w->work;
         Job *job = NULL;
         Fault why = {};
         int r;
 
         undo_called_off(e->w);
         r = load_job(q, e, &job, &why);
-        if (r < 0 && !queue_is_ours(r) && e->w->work->phase != WORK_BEGUN) {
-                if (e->w->work->phase == WORK_SWAPPING)
+        if (r < 0 && !queue_is_ours(r) && k->phase != WORK_BEGUN) {
+                if (k->phase == WORK_SWAPPING)
                         workspace_undo(e->w, &why);     /* what was begun cannot be ended: back to the old version */
                 r = 0;                          /* an undo needs no payload */
         }
@@ -149,11 +150,11 @@ static bool begin(Queue *q, Entry *e) {
                 if (e->w->next)                 /* taken up after a restart: what came later is known already */
                         flow_supersede(e->flow, e->w->next);
                 flow_begin(e->flow);
-        } else if (!e->w->work->local || queue_repair_ended(e, false, &why) || e->w->work->type == JOB_RESTART)
+        } else if (!k->local || queue_repair_ended(e, false, &why) || k->type == JOB_RESTART)
                 queue_end_unbegun(q, e, REPORT_FAILED, &why);
         else
                 drop_local(q, e);
-        return true;
+        return e->flow || e->final || e->w->work != k;          /* else its end could not even be made */
 }
 
 /* An undo that failed was reported long ago; a newer job takes over from it. */
@@ -174,7 +175,9 @@ static void drop_unfinished_undo(Queue *q, Entry *e) {
 /* Its payload is whole but does not open now: a word that was given is not taken back for a key that may come with the next start. */
 bool queue_waits_for_root(const Queue *q, const Entry *e) {
         const Work *k = e->w->work;
-        return vault_fault(q->o.vault) && k && k->type != JOB_DEPROVISION && k->phase == WORK_BEGUN && !k->local && !e->w->next;
+        bool given = k && (!k->local || k->type == JOB_RESTART);
+
+        return given && vault_fault(q->o.vault) && k->type != JOB_DEPROVISION && k->phase == WORK_BEGUN && !e->w->next;
 }
 
 /* What has not begun yet does not begin under a hold, and a part of a host's job that the disk would not take waits for the disk. */

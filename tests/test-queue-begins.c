@@ -117,6 +117,10 @@ TEST(without_the_root_key) {
         CHECK(queue_is_idle(k.q));              /* nothing can be done about it now */
         entry(KIT_WORKSPACE)->w->work->local = true;
         CHECK(!queue_waits_for_root(k.q, entry(KIT_WORKSPACE)));
+        entry(KIT_WORKSPACE)->w->work->type = JOB_RESTART;      /* an operator's, accepted by the process before */
+        CHECK(queue_waits_for_root(k.q, entry(KIT_WORKSPACE)));
+        CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), -ENOKEY);
+        entry(KIT_WORKSPACE)->w->work->type = JOB_PROVISION;
         entry(KIT_WORKSPACE)->w->work->local = false;
         entry(KIT_WORKSPACE)->w->work->phase = WORK_SWAPPING;
         CHECK(!queue_waits_for_root(k.q, entry(KIT_WORKSPACE)));

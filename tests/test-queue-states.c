@@ -357,9 +357,9 @@ TEST(a_restart_without_a_payload) {
         kit_settle(&k, KIT_WORKSPACE);
         e = entry(KIT_WORKSPACE);
         CHECK_INT(unlinkat(k.q->dir.fd, KIT_WORKSPACE ".g1.payload", 0), 0);
-        k.q->recovered = true;
-        e->repair_pause = USEC_PER_SEC;
         CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), 0);
+        e->repair_pause = USEC_PER_SEC;         /* a start of it failed, too */
+        k.q->recovered = true;
         queue_run(k.q);
         CHECK(!e->w->work && e->last_error.set && strstr(kit_told(&k), "failed"));
         CHECK_INT(workspace_load(&k.q->dir, KIT_WORKSPACE, &stored, &(Fault) {}), 0);

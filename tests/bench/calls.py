@@ -9,10 +9,13 @@ import subprocess
 from proc import wait_for
 
 
+CAME_BACK = re.compile(r"\d+ +(?:(\w+)\(.* = |<\.\.\. (\w+) resumed>.* = )")
+
+
 def counted(path):
     """{name: how many came back}"""
     with open(path) as file:
-        return collections.Counter(found[1] for found in (re.match(r"\d+ +(\w+)\(.* = ", line) for line in file) if found)
+        return collections.Counter(found[1] or found[2] for found in (CAME_BACK.match(line) for line in file) if found)
 
 
 def watch(pid, where):

@@ -36,13 +36,13 @@ def cron(site, minutes=9):
     ca, url, out = site.plane.authority.ca, f"{site.plane.url}/api/v1/none", f"{site.where}/cron.strace"
     asks = (["curl", "-sS", "--cacert", ca, url], ["docker", "ps", "--quiet"])
     used = median([sum(run_cpu(ask, docker(site)) for ask in asks) for _ in range(minutes)])
-    made = 0
+    made = []
     for ask in asks:
         run_cpu(["strace", "-qq", "-f", "-s", "0", "-o", out, *ask], docker(site))
-        made += calls.counted(out).total()
-    if made == 0:
-        raise LabError("strace saw no call of curl or docker")
-    return used, made
+        made.append(calls.counted(out).total())
+    if 0 in made:
+        raise LabError(f"strace saw no call of {asks[made.index(0)][0]}")
+    return used, sum(made)
 
 
 def size(program, where):

@@ -26,9 +26,9 @@ def some(site, host):
 
 
 def by_docker(site, workspace):
-    """The same said to the docker command: the container and both volumes of a workspace, which are not there."""
-    return sum(run_cpu(["docker", *words], docker(site), check=False) for words in
-               (("rm", "--force", f"ws-{workspace}"), ("volume", "rm", "--force", f"ws-{workspace}-configs", f"ws-{workspace}-workspace")))
+    """The same said to the docker command: the container (some versions fail where it is not there) and both volumes of a workspace."""
+    return (run_cpu(["docker", "rm", "--force", f"ws-{workspace}"], docker(site), check=False)
+            + run_cpu(["docker", "volume", "rm", "--force", f"ws-{workspace}-configs", f"ws-{workspace}-workspace"], docker(site)))
 
 
 def measure(site, _image, say):

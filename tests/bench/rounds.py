@@ -60,13 +60,13 @@ def by_client(site, image, port, count, parallel):
 
 
 def by_loop(site, image, port, count, parallel):
-    org, before, content = str(uuid.uuid4()), os.times(), f"{site.where}/config.yaml"
+    org, content = str(uuid.uuid4()), f"{site.where}/config.yaml"
     with open(content, "w") as file:
         file.write("one\n")
     env = docker(site) | {"IMAGE": image, "NETWORK": NETWORK, "ORG": org, "FILE": content} | mounts(site)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "loop.sh")
     with without_agent(site):
-        began = time.monotonic()
+        began, before = time.monotonic(), os.times()
         try:
             run(["sh", "-c", f"seq {port} {port + count - 1} | xargs -P {parallel} -n 1 {script}"], env)
             wall = time.monotonic() - began

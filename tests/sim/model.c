@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The judge: what the design says must hold (the invariants I1 to I10), over what the engine was made to do and what the agent said, with nothing of how the
+/* The judge: what the design says must hold (the invariants I1 to I5, I9 and I10), over what the engine was made to do and what the agent said, with nothing of how the
  * agent does it. A word counts from when it leaves the agent, whether or not it arrives: that is when it must be true. The ends that a job may have are those of
  * tests/lab/model.py. */
 
