@@ -115,6 +115,7 @@ check-sim: ## the real core in a simulated world: SEEDS=1000 histories of faults
 
 check-sim-now: $(BIN)/tests/sim/sim
 	@$< $(if $(SEED),--loud $(SEED),1 $(or $(SEEDS),1000))
+	@$(if $(SEED),:,tests/sim/replay.sh $<)
 
 check-mutants: tests ## takes guards away, one by one, and sees that just the named test fails
 	@tests/lab/deps.sh build test

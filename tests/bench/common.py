@@ -130,9 +130,10 @@ def percentile(values, part):
 
 
 class Row:
-    """One line of the table. target: text; met: None where there is none."""
+    """One line of the table. target: text; met: None where there is none. counts: says the same on every machine, so that missing its target is wrong."""
 
-    def __init__(self, what, value, beside="", ratio="", target="", met=None):
+    def __init__(self, what, value, beside="", ratio="", target="", met=None, counts=False):
+        self.wrong = counts and met is False
         self.cells = (what, value, beside, ratio, target, {None: "", True: "met", False: "MISSED"}[met])
 
 

@@ -26,7 +26,7 @@ def offers(site):
     return times
 
 
-def measure(lab, say, jobs=50):
+def measure(lab, say, jobs=200):
     low = free_range(2 * jobs)                              # a workspace whose first provision failed keeps its port
     with lab.site(plane_proxy=True, engine_proxy=True, log_level="info", port_range=f"{low}-{low + 2 * jobs - 1}") as site:
         host, times, took = site.host()["host_id"], offers(site), []

@@ -74,4 +74,4 @@ def measure(pattern, image, say, counts=COUNTS):
         most = max(each.values()) / min(each.values())
         last = count == counts[-1]
         yield Row(f"sweep, {count} workspaces", f"{sweep / 1e6:.1f} M instr.", f"of one workspace {each[count] / 1e3:.0f} k",
-                  f"{each[count] / each[counts[0]]:.2f}", f"<= {EVEN:.2f}" if last else "", most <= EVEN if last else None)
+                  f"{each[count] / each[counts[0]]:.2f}", f"<= {EVEN:.2f}" if last else "", most <= EVEN if last else None, counts=True)

@@ -97,7 +97,25 @@ complaint() {                           # complaint FILE NAME SAYS
         esac
 }
 
+# What rots is seen by every run, and not only by one that draws it.
+fresh() {
+        local patch file rotten=
+        for patch in tests/fault/mutants/*.patch; do
+                file=$(sed -n 's/^test: \([^ ]*\).*/\1/p' "$patch" | head -n 1)
+                if [ ! -e "${file:-/none}" ] || ! git -C "$copy/tree" apply --check "$root/$patch" 2>>"$copy/why"; then
+                        rotten="$rotten $(basename "$patch" .patch)"
+                fi
+        done
+        if [ -z "$rotten" ]; then
+                answer ok "every patch fits, and its test is there"
+        else
+                answer "not ok" "make anew:$rotten" "$copy/why"
+        fi
+}
+
 exec 3>&1
+: >"$copy/why"
+fresh
 for patch in $(chosen); do
         read -r file name < <(sed -n 's/^test: //p' "$patch" | head -n 1)
         says=$(sed -n '1,/^$/s/^says: //p' "$patch")
@@ -130,8 +148,8 @@ for patch in $(chosen); do
         fi
         git -C "$copy/tree" apply -R "$root/$patch"
 done
-[ $number -gt 0 ] || answer "not ok" "no patch is called '${MUTANTS:-*.patch}'"
-echo "# ${#table[@]} of $number caught, and by which test:"
+[ $number -gt 1 ] || answer "not ok" "no patch is called '${MUTANTS:-*.patch}'"
+echo "# ${#table[@]} of $((number - 1)) caught, and by which test:"
 [ ${#table[@]} -eq 0 ] || printf '#   %s\n' "${table[@]}"
 echo "1..$number"
 exit $failed

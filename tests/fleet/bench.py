@@ -72,7 +72,7 @@ class Fleet:
         self.crowd = Crowd(f"{lab.where}/crowd", self.plane, AGENTS)
         self.daemons = [Daemon(lab, self.plane, number) for number in range(DAEMONS)]
         self.crowd.start(RAMP)
-        self.steady, self.missed = None, 0                  # requests a second; targets
+        self.steady, self.missed, self.unjudged = None, 0, 0                    # requests a second; targets
 
     def cpu(self):
         """Of the control plane, of the crowd, of the daemons: seconds so far."""
@@ -134,6 +134,7 @@ class Fleet:
         if not met and late >= LATE:
             words[2] += f"; {late:.0f} s late: not judged"
             met = None
+            self.unjudged += 1
         self.missed += met is False
         return Row(*words, met)
 
@@ -174,8 +175,8 @@ def main():
     table(rows, HEADS)
     print(f"\nbench-fleet: {f'could not measure: {broken}' if broken else 'measured'}, {time.monotonic() - began:.0f} s, "
           f"load at the end {os.getloadavg()[0]:.2f}")
-    print(f"{fleet.missed} targets missed")
-    return 1 if broken or fleet.missed else 0
+    print(f"{fleet.missed} targets missed" + (f", {fleet.unjudged} not judged: the machine was late" if fleet.unjudged else ""))
+    return 1 if broken or fleet.missed or fleet.unjudged else 0
 
 
 if __name__ == "__main__":

@@ -11,26 +11,28 @@ from collections import namedtuple
 
 from proc import LabError, at_end, end_now, wait_for
 
-# What each error is tried at: calls that may answer it, of those that a job makes (FURTHER: that only a start makes). Left out:
+# What each error is tried at: calls that may answer it, of those that a job or a start makes. Left out:
 #   EIO, ENOSPC, EROFS on sockets and on what lies in memory (the hand-over's tmpfs, /proc): there is no disk below that could fail so;
 #   EROFS on a descriptor (write, fsync): a disk is not made read-only below a file that is open for writing, renames and opens notice;
 #   EINTR of close: the descriptor is gone whatever it answers, and strace would leave it open; of what never sleeps (stat, unlink, rename, mkdir);
 #   EMFILE of what makes no descriptor; ENOMEM of read, write and fsync, which have no such answer; munmap and madvise, whose answer nobody needs;
-#   getpid, clock and timer calls, which cannot fail.
+#   getpid, clock and timer calls, which cannot fail; flock, bind and listen, whose answers in trouble are others than these six.
 #   brk, which does not answer an error but an address, so that strace cannot say it: tests/fault/malloc.t has that;
 #   epoll_ctl but for what it adds: what changes or goes needs no memory.
 ON_DISK, WRITES, MAKES, ADDS, ANY = "disk", "writes", "makes", "adds", "any"
 ERRORS = {
     "EIO": {"openat": ON_DISK, "read": ON_DISK, "write": ON_DISK, "fsync": ON_DISK, "close": WRITES, "renameat": ON_DISK, "unlinkat": ON_DISK,
-            "mkdirat": ON_DISK, "newfstatat": ON_DISK, "getdents64": ON_DISK, "fchmod": ON_DISK, "ftruncate": ON_DISK, "fallocate": ON_DISK},
-    "ENOSPC": {"openat": MAKES, "write": ON_DISK, "fsync": ON_DISK, "renameat": ON_DISK, "mkdirat": ON_DISK, "fallocate": ON_DISK},
+            "mkdirat": ON_DISK, "newfstatat": ON_DISK, "getdents64": ON_DISK, "fchmod": ON_DISK, "ftruncate": ON_DISK, "fallocate": ON_DISK, "pread64": ON_DISK,
+            "pwrite64": ON_DISK},
+    "ENOSPC": {"openat": MAKES, "write": ON_DISK, "pwrite64": ON_DISK, "fsync": ON_DISK, "renameat": ON_DISK, "mkdirat": ON_DISK, "fallocate": ON_DISK},
     "EROFS": {"openat": WRITES, "renameat": ON_DISK, "unlinkat": ON_DISK, "mkdirat": ON_DISK, "fchmod": ON_DISK, "ftruncate": ON_DISK},
     "EINTR": {"openat": ON_DISK, "read": ON_DISK, "write": ON_DISK, "fsync": ON_DISK, "connect": ANY, "accept4": ANY, "recvfrom": ANY, "sendto": ANY,
-              "epoll_wait": ANY, "poll": ANY, "fallocate": ON_DISK},
+              "epoll_wait": ANY, "poll": ANY, "fallocate": ON_DISK, "pread64": ON_DISK, "pwrite64": ON_DISK, "sendmsg": ANY},
     "EMFILE": {"openat": ANY, "socket": ANY, "accept4": ANY, "epoll_create1": ANY, "timerfd_create": ANY, "signalfd4": ANY, "eventfd2": ANY,
                "inotify_init1": ANY, "socketpair": ANY, "pipe2": ANY},
     "ENOMEM": {"mmap": ANY, "openat": ANY, "socket": ANY, "accept4": ANY, "epoll_ctl": ADDS, "recvfrom": ANY, "sendto": ANY, "mkdirat": ANY,
-               "renameat": ANY, "unlinkat": ANY, "newfstatat": ANY, "epoll_create1": ANY, "timerfd_create": ANY, "inotify_add_watch": ANY, "mlock": ANY},
+               "renameat": ANY, "unlinkat": ANY, "newfstatat": ANY, "epoll_create1": ANY, "timerfd_create": ANY, "inotify_add_watch": ANY, "mlock": ANY,
+               "sendmsg": ANY},
 }
 LEDGER = {"openat", "write", "fsync", "renameat", "unlinkat", "close"}
 CALLS = LEDGER.union(*(set(calls) for calls in ERRORS.values()))

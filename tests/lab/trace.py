@@ -126,8 +126,8 @@ class Strace:
         return self.point and names.count(self.point.call) == self.point.number and names[-1] == self.point.call
 
     def stopped(self):
-        """Whether the process has come to a point that it is stopped at."""
-        return "--- stopped by SIGSTOP ---" in tail(self.log, 3)
+        """Whether the process has come to a point that it is stopped at; what was stopped before strace came was not sent the signal under its eyes."""
+        return re.search(r"--- SIGSTOP \{.*\n.*--- stopped by SIGSTOP ---", tail(self.log, 3)) is not None
 
     def end(self):
         """The process goes on without it."""

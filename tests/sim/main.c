@@ -27,6 +27,7 @@
 #define CALM_USEC (2 * POLL_USEC + PACE_USEC + WORK_USEC)      /* I7: so long after the last fault everything must have come right */
 #define FAIR_USEC (30 * MINUTE)                 /* and so long after it be right still */
 
+#define SEED_SECONDS 120                        /* by the real clock; a history takes a tenth of one */
 #define FILES_MAX 24                            /* descriptors of an agent at rest, and the few of this program */
 
 enum { LIFE_KILLED = 1, LIFE_OVER };
@@ -402,6 +403,7 @@ static pid_t begin(uint64_t seed) {
         }
         if (sim_loud)
                 printf("# seed %llu\n", (unsigned long long) seed);
+        (void) alarm(SEED_SECONDS);             /* ended by it, the seed is named as failed */
         status = seed_run(seed);
         if (__gcov_dump)
                 __gcov_dump();
