@@ -153,12 +153,17 @@ static bool says_taken(const HttpAnswer *a, const char *words) {
         return a->status == 409 || (a->status == 500 && (strcasestr(words, "already in use") || strcasestr(words, "already exists")));
 }
 
-/* An engine that ends, or has just begun, answers for the runtime beneath it: containerd's word is the last, and not about the container. */
-static bool says_away(const HttpAnswer *a, const char *words) {
+/* An engine that ends, or has just begun, fails at what is nobody's fault: its listener goes first, its stores and the runtime beneath it one by one, and
+ * containerd's word is then the last. */
+static bool says_away(const EngineCall *c, long status, const char *words) {
         static const char word[] = ": unavailable";
         size_t n = strlen(words);
 
-        return a->status >= 500 && n >= sizeof word && strcmp(words + n - (sizeof word - 1), word) == 0;
+        return status >= 500 && (c->engine->state != ENGINE_UP || (n >= sizeof word && strcmp(words + n - (sizeof word - 1), word) == 0));
+}
+
+static int away(const EngineCall *c, const char *words, Fault *reterr) {
+        return fault(reterr, -ENOTCONN, FAULT_ENGINE_UNREACHABLE, "cannot %s '%s': %s", c->kind->words, c->thing, words);
 }
 
 /* Where the engine, or the runtime beneath it, ended in mid-start: what is left there is in the way of this container's id, and of no other's.
@@ -172,9 +177,8 @@ static int judge_refusal(const EngineCall *c, const HttpAnswer *a, const char *w
         KindFlags flags = c->kind->flags;
         int r = a->status == 404 ? -ENOENT : a->status == 409 ? -EBUSY : -EREMOTEIO;
 
-        if (says_away(a, words))
-                return fault(reterr, -ENOTCONN, FAULT_ENGINE_UNREACHABLE, "cannot %s '%s': %s", c->kind->words, c->thing, words);
-
+        if (says_away(c, a->status, words))
+                return away(c, words, reterr);
         if (a->status == 404 && (flags & KIND_ABSENT_OK))
                 return 0;
         if ((flags & KIND_NAMED) && says_taken(a, words)) {
@@ -194,6 +198,8 @@ static int judge_pull(const EngineCall *c, const HttpAnswer *a, const char *word
                 return 0;
         if (a->status < 300)
                 words = c->progress->error;
+        if (says_away(c, a->status < 300 ? 500 : a->status, words))
+                return away(c, words, reterr);
         return fault(reterr, -EREMOTEIO, pull_error_classify(a->status, words), "cannot %s '%s': %s", c->kind->words, c->thing, words);
 }
 

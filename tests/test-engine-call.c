@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/metrics.h"
+#include "engine/engine-internal.h"
 #include "tests/fake-engine.h"
 
 typedef struct Result {
@@ -209,6 +210,40 @@ TEST(answers_become_numbers) {
                         CHECK(r.json);
         }
         CHECK_INT(engine_state(engine), ENGINE_UP);
+}
+
+/* It has been seen to go, and what it was asked before is answered all the same. */
+TEST(an_engine_that_ends_is_no_judge) {
+        static const struct { const char *name; bool gone; int r; } cases[] = {
+                { "s500-x", false, -EREMOTEIO }, { "s500-x", true, -ENOTCONN }, { "s503-x", true, -ENOTCONN }, { "s404-x", true, -ENOENT },
+                { "s204-x", true, 0 },
+        };
+        static PullProgress p;
+        Fault why = {};
+        Result r = {};
+
+        (void) fault(&why, -ENOTCONN, FAULT_ENGINE_UNREACHABLE, "it went away");
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                fake_fresh();
+                r = (Result) {};
+                CHECK_INT(engine_container_start(engine, cases[i].name, on_done, &r, NULL), 0);
+                if (cases[i].gone)
+                        engine_lost(engine, &why);
+                CHECK(loop_until(event, &r.done, 1, 3000));
+                if (!CHECK_INT(r.r, cases[i].r))
+                        printf("#   case %zu\n", i);
+                CHECK(r.r == 0 || strstr(r.words, "words of the engine"));
+        }
+        fake_fresh();
+        fake->pull = FAKE_PULL_ERROR;
+        fake->fail_times = -1;
+        (void) snprintf(fake->words, sizeof fake->words, "context canceled");
+        r = (Result) {};
+        CHECK_INT(engine_image_pull(engine, FAKE_REF, NULL, &p, NULL, on_done, &r, NULL), 0);
+        engine_lost(engine, &why);
+        CHECK(loop_until(event, &r.done, 1, 3000));
+        CHECK_INT(r.r, -ENOTCONN);
+        CHECK(strstr(r.words, "context canceled"));
 }
 
 static bool room(void *userdata) { return userdata != NULL; }
