@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The pages in Markdown: each relative link leads to a file of this tree, each #anchor to a heading there, and each molecule-agentctl that a page names is
-a verb with options that it has."""
+a verb with options that it has. What docs/proof.md calls a proof is there: tests, seeded bugs, targets of make."""
 
 import glob
 import os
@@ -69,6 +69,24 @@ def bad_commands(page, verbs):
                 yield f"{page}: {verb} has no {option}"
 
 
+def proofs():
+    """(words, where they must lead to); a glob."""
+    page = text("docs/proof.md")
+    for words in re.findall(r"`([^`]+)`", page):
+        if name := re.fullmatch(r"(?:build/tests/)?(test-[a-z-]+)", words):
+            yield words, f"tests/{name[1]}.c"
+        elif name := re.match(r"(?:\S+=\S+ )*(?:tests/\w+/)?([a-z-]+\.t)\b", words):
+            yield words, f"tests/**/{name[1]}"
+    for words in re.findall(r"\bmutants? `([^`]+)`", page):
+        yield words, f"tests/fault/mutants/{words}.patch"
+
+
+def bad_proofs():
+    made = set(re.findall(r"^([a-z-]+):.*## ", text("Makefile"), re.M))
+    yield from (f"docs/proof.md: {words}: not there" for words, where in proofs() if not glob.glob(where, recursive=True))
+    yield from (f"docs/proof.md: make {name}: no such target" for name in re.findall(r"`make ([a-z-]+)", text("docs/proof.md")) if name not in made)
+
+
 def say(number, bad, what):
     print(f"{'not ok' if bad else 'ok'} {number} - {what}")
     for line in bad:
@@ -85,4 +103,5 @@ if os.access(TOOL, os.X_OK):
         "the commands of the pages exist, and have these options")
 else:
     print("ok 2 - the commands of the pages # SKIP no molecule-agentctl was built")
-print("1..2")
+say(3, [*bad_proofs()] + ([] if len([*proofs()]) > 50 else ["hardly any proof was found"]), "what proves it is there")
+print("1..3")
