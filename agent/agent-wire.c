@@ -152,7 +152,7 @@ static void on_swept(void *userdata) {
 
         on_sweeping(a);
         format_tick(a->state_fd, a->config->finalize_seconds,
-                    engine_state(a->engine) == ENGINE_UP && !queue_is_degraded(a->queue, NULL) && (!config_can_enrol(a->config) || health_is_current(a->health)));
+                    engine_state(a->engine) == ENGINE_UP && !queue_is_degraded(a->queue, NULL) && (!config_can_enrol(a->config) || health_is_heard(a->health)));
         (void) malloc_trim(0);                  /* what jobs left in the middle of the heap */
         agent_audit_hold_file(a);
         agent_audit_retry(a);

@@ -168,4 +168,25 @@ TEST(it_is_asked_for_the_whole) {
         CHECK(beats(3, true));
 }
 
+/* An upgrade is judged by it, at moments that beats have a way of falling on. */
+TEST(it_is_heard_while_the_next_beat_is_on_its_way) {
+        _cleanup_(site_done) Site s;
+
+        site(&s);
+        s.word = "two";
+        health_changed(s.health);
+        CHECK(health_is_heard(s.health));
+        for (int i = 0; i < 3000 && seen_like(HEALTH) < 2; i++) {
+                pass(1);
+                CHECK(health_is_heard(s.health));
+        }
+        CHECK(is_current(&s));
+        forget_rules();
+        rule(HEALTH, -1, 503, CP_JSON, "{}");
+        pass(BEAT * 6 / 5 + 1);
+        CHECK(seen_until(3, 3000));
+        loop_for(event, 50);
+        CHECK(!health_is_heard(s.health));
+}
+
 int main(void) { return cp_kit_main(); }
