@@ -164,8 +164,8 @@ static int result_to_errno(const HttpCall *c) {
         case CURLE_RECV_ERROR:
         case CURLE_PARTIAL_FILE:
                 return -ECONNRESET;
-        case CURLE_OUT_OF_MEMORY:       /* also said of one header line beyond libcurl's own limit; only malloc() says it in errno, too */
-                return c->headers_size > 0 && !c->in_body && errno != ENOMEM ? -EFBIG : -ENOMEM;
+        case CURLE_OUT_OF_MEMORY:
+                return -ENOMEM;
         default:
                 return -EIO;
         }

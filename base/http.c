@@ -14,6 +14,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -23,6 +24,19 @@
 
 #define IDLE_CONNECTIONS 16L
 #define DUE_SLACK_USEC   (50 * USEC_PER_MSEC)
+
+/* libcurl calls a header line beyond its own limit OUT_OF_MEMORY, too: whether memory was what failed is known to who gives it. */
+static bool starved;                            /* in the turn that is on, or was last */
+
+static void *given(void *p, size_t size) {
+        starved |= !p && size > 0;
+        return p;
+}
+
+static void *give(size_t size) { return given(malloc(size), size); }
+static void *give_again(void *p, size_t size) { return given(realloc(p, size), size); }
+static void *give_clear(size_t n, size_t size) { return given(calloc(n, size), n * size); }
+static char *give_copy(const char *s) { return given(strdup(s), 1); }
 
 static void call_move(HttpCall *c, CallState state) {
         TAILQ_REMOVE(&c->http->calls[c->state], c, link);
@@ -45,6 +59,8 @@ static void call_end(HttpCall *c) {
 static void finish(HttpCall *c, CURLcode result) {
         (void) curl_multi_remove_handle(c->http->multi, c->easy);
         c->result = result;
+        if (result == CURLE_OUT_OF_MEMORY && !c->stop && !starved && c->headers_size > 0 && !c->in_body)
+                c->stop = -EFBIG;
         call_move(c, CALL_FINISHED);
 }
 
@@ -64,6 +80,7 @@ static void action(Http *h, curl_socket_t fd, int what) {
         CURLMcode e;
         int running;
 
+        starved = false;
         h->in_curl = true;
         e = curl_multi_socket_action(h->multi, fd, what, &running);
         h->in_curl = false;
@@ -337,7 +354,7 @@ int http_new(sd_event *event, Http **ret) {
         _cleanup_(http_freep) Http *h = NULL;
         int r;
 
-        if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)         /* counted: http_free() gives it back */
+        if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, give, free, give_again, give_copy, give_clear) != CURLE_OK)        /* counted: http_free() gives it back */
                 return -EIO;
         h = calloc(1, sizeof *h);
         if (!h) {

@@ -315,6 +315,7 @@ TEST(once_libcurl_cannot_go_on_nothing_is_begun_or_told) {
                         CHECK_INT(r[0].done + r[1].done, before);
                 } else
                         told++;
+                CHECK(r[0].error != -EFBIG && r[1].error != -EFBIG);            /* whose words in libcurl are those of no memory */
                 (void) http_free(h);
                 (void) sd_event_unref(loop);
         }
