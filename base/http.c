@@ -26,10 +26,11 @@
 #define DUE_SLACK_USEC   (50 * USEC_PER_MSEC)
 
 /* libcurl calls a header line beyond its own limit OUT_OF_MEMORY, too: whether memory was what failed is known to who gives it. */
-static bool starved;                            /* in the turn that is on, or was last */
+static _Atomic bool starved;                    /* in the turn that is on, or was last; libcurl looks up names in threads of its own */
 
 static void *given(void *p, size_t size) {
-        starved |= !p && size > 0;
+        if (!p && size > 0)
+                starved = true;
         return p;
 }
 
