@@ -81,5 +81,8 @@ answer "no file above 600 lines" "$found"
 found=$(for file in $(sources $daemon tests); do head -n 1 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || echo "$file"; done)
 answer "every source begins with its licence" "$found"
 
+answer "no module of tests has the name of one of tests/lab, which would be taken in its place" "$(find tests -name '*.py' -printf '%f %p\n' | sort |
+        awk '{ if ($1 in seen && (seen[$1] ~ /^tests\/lab\// || $2 ~ /^tests\/lab\//)) print seen[$1], $2; seen[$1] = $2 }')"
+
 echo "1..$n"
 exit "$bad"

@@ -14,12 +14,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import asking   # noqa: E402
 import cold   # noqa: E402
 import common   # noqa: E402  (puts tests/lab on the path)
-import crowd   # noqa: E402
 import dispatch   # noqa: E402
 import idle   # noqa: E402
 import jobs   # noqa: E402
 import large   # noqa: E402
 import parsing   # noqa: E402
+import populous   # noqa: E402
 import rounds   # noqa: E402
 import sealing   # noqa: E402
 import storing   # noqa: E402
@@ -56,7 +56,7 @@ def run(lab, chosen, rows, broken):
     low = free_range(60)
     site = lab.site(log_level="info", port_range=f"{low}-{low + 59}")
     with site:
-        pattern = crowd.pattern(site, common.provision(site, image))
+        pattern = populous.pattern(site, common.provision(site, image))
 
         def dispatched():
             if "dispatch" in chosen:

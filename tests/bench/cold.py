@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From exec to READY, and to every workspace looked after, with so many workspaces behind it (crowd.py: real records, an engine made here). Beside
+"""From exec to READY, and to every workspace looked after, with so many workspaces behind it (populous.py: real records, an engine made here). Beside
 the first stands reading the same files and nothing else, beside the second the engine's own time for the same answers: its list, and a look at
 each, one after the other, by a client that does not look at what they say."""
 
 import os
 import time
 
-import crowd
+import populous
 from common import Row, cpu_seconds, median, run_cpu
 from proc import end_now, wait_for
 
@@ -49,7 +49,7 @@ def ask_all(host):
 
 def measure(pattern, image, say, counts=COUNTS):
     for count in counts:
-        host = crowd.Host(count, pattern, image)
+        host = populous.Host(count, pattern, image)
         try:
             once(host)                                      # what is read lies in the page cache from here on, for all of them
             ready, done, used = map(median, zip(*(once(host) for _ in range(TIMES))))

@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 
-import crowd
+import populous
 from common import Row
 from proc import LabError, end_now, wait_for
 
@@ -51,7 +51,7 @@ def counted(host, passes):
 
 def one(count, pattern, image):
     """Instructions of one sweep. The first one that is counted also pays for valgrind's beginning, so it is not taken."""
-    host = crowd.Host(count, pattern, image)
+    host = populous.Host(count, pattern, image)
     try:
         host.agent.start(ready=LIMIT, wrap=("valgrind", "-q", "--tool=callgrind", "--instr-atstart=no",
                                             f"--callgrind-out-file={host.where}/callgrind"))
