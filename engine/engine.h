@@ -40,9 +40,8 @@ const EngineInfo *engine_info(const Engine *e); /* members NULL until first up *
 const Fault      *engine_fault(const Engine *e);/* why it is not up; NULL when up */
 
 /* How a call ended. r: 0 (also for 304 and other "already so"), -ENOENT (404: the thing is absent), -EEXIST (409 or podman's 500: the name
- * is taken), -EBUSY (other 409), -ENOTCONN (engine_unreachable: the socket is gone, the answer lost, a timeout, or the word of an engine that ends: the effect is
- * UNKNOWN),
- * -EUCLEAN (of a start: what one before it left beneath the engine is in its way, for good), -EREMOTEIO (engine_error, with the engine's own
+ * is taken), -EBUSY (other 409), -ENOTCONN (engine_unreachable: the socket is gone, the answer lost, a timeout, or the word of an engine that ends: the
+ * effect is UNKNOWN), -EUCLEAN (of a start: what one before it left beneath the engine is in its way, for good), -EREMOTEIO (engine_error, with the engine's own
  * words), -ENOMEM. fault is set whenever r < 0. Everything is borrowed during the callback. */
 typedef struct EngineAnswer {
         int          r;

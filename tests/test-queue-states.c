@@ -325,14 +325,17 @@ TEST(what_is_not_made_again) {
         }
 }
 
-TEST(a_repair_without_a_payload) {
-        Entry *e;
-
+static Entry *settled_without_payload(void) {
         kit_start(&k);
         CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
         kit_settle(&k, KIT_WORKSPACE);
-        e = entry(KIT_WORKSPACE);
         CHECK_INT(unlinkat(k.q->dir.fd, KIT_WORKSPACE ".g1.payload", 0), 0);
+        return entry(KIT_WORKSPACE);
+}
+
+TEST(a_repair_without_a_payload) {
+        Entry *e = settled_without_payload();
+
         k.q->recovered = true;
         for (int waiting = 0; waiting < 2; waiting++) {
                 e->repair_after = 0;
@@ -350,13 +353,8 @@ TEST(a_repair_without_a_payload) {
 /* Somebody waits for its end, however often a repair came to nothing before it. */
 TEST(a_restart_without_a_payload) {
         Workspace *stored = NULL;
-        Entry *e;
+        Entry *e = settled_without_payload();
 
-        kit_start(&k);
-        CHECK_STR(SAY(.type = PROVISION, .spec = KIT_SPEC, .generation = 1), "accepted");
-        kit_settle(&k, KIT_WORKSPACE);
-        e = entry(KIT_WORKSPACE);
-        CHECK_INT(unlinkat(k.q->dir.fd, KIT_WORKSPACE ".g1.payload", 0), 0);
         CHECK_INT(queue_restart_local(k.q, KIT_WORKSPACE, &(Fault) {}), 0);
         e->repair_pause = USEC_PER_SEC;         /* a start of it failed, too */
         k.q->recovered = true;

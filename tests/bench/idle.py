@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent costs while nothing happens: one settled workspace, one quiet minute. Beside its memory stands a process that only
+"""What the agent costs while nothing happens: one settled workspace, two quiet minutes. Beside its memory stands a process that only
 initialises the same libraries, once without and once with one transfer over TLS, which the agent has behind it by then."""
 
 import os
