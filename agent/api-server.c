@@ -44,7 +44,7 @@ struct ApiServer {
         ApiServerOptions o;
         TAILQ_HEAD(PeerHead, Peer) peers;
         TAILQ_HEAD(StreamHead, Stream) streams;
-        unsigned n_streams, streams_max;
+        unsigned n_connections, n_streams, streams_max;
 };
 
 /* ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -81,12 +81,20 @@ enum MHD_Result api_server_text(struct MHD_Connection *connection, unsigned stat
 
 /* ── connections ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* Somebody is connected: whoever is slow, or has gone, is found. A host on which nobody asks is not woken for it. */
+static void beat_after(sd_event_source *beat) {
+        (void) sd_event_source_set_time_relative(beat, BEAT_USEC);
+        (void) sd_event_source_set_enabled(beat, SD_EVENT_ONESHOT);
+}
+
 static void on_connection(void *cls, struct MHD_Connection *connection, void **place, enum MHD_ConnectionNotificationCode what) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         ApiServer *s = cls;
         Peer *p = *place;
 
         if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+                if (--s->n_connections == 0)
+                        (void) sd_event_source_set_enabled(s->beat, SD_EVENT_OFF);
                 if (p)
                         TAILQ_REMOVE(&s->peers, p, link);
                 free(p);
@@ -94,6 +102,8 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **p
                 (void) sd_event_source_set_enabled(s->again, SD_EVENT_ONESHOT);
                 return;
         }
+        if (s->n_connections++ == 0)
+                beat_after(s->beat);
         p = calloc(1, sizeof *p);               /* without one it is not watched, and that is all */
         if (!p)
                 return;
@@ -237,8 +247,7 @@ static int on_beat(sd_event_source *source, uint64_t usec, void *userdata) {
         (void) usec;
         end_slow_peers(userdata);
         api_server_wake(userdata);
-        (void) sd_event_source_set_time_relative(source, BEAT_USEC);
-        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        beat_after(source);
         return 0;
 }
 
@@ -253,7 +262,9 @@ static int watch(ApiServer *s, sd_event *event) {
         if (r >= 0)
                 r = sd_event_add_defer(event, &s->again, on_again, s);
         if (r >= 0)
-                r = sd_event_add_time_relative(event, &s->beat, CLOCK_BOOTTIME, BEAT_USEC, USEC_PER_SEC, on_beat, s);
+                r = sd_event_add_time(event, &s->beat, CLOCK_BOOTTIME, UINT64_MAX, USEC_PER_SEC, on_beat, s);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(s->beat, SD_EVENT_OFF);
         return r < 0 ? r : 0;
 }
 
@@ -296,7 +307,7 @@ ApiServer *api_server_stop(ApiServer *s) {
         sd_event_source_disable_unref(s->io);
         sd_event_source_disable_unref(s->timer);
         s->again = sd_event_source_disable_unref(s->again);
-        sd_event_source_disable_unref(s->beat);
+        s->beat = sd_event_source_disable_unref(s->beat);
         if (s->mhd)
                 MHD_stop_daemon(s->mhd);
         free(s);
