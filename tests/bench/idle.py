@@ -15,7 +15,8 @@ from proc import LabError, Process, wait_for
 MINUTE, SETTLE = 60, 8
 
 
-def libraries(where, words=()):
+def libraries(where, pid, words=()):
+    """What a process that only has the libraries takes, and what the agent takes at the same moment: what both map counts for each half (Pss)."""
     log = f"{where}/libs{len(words)}.log"
     process = Process([tool("bench-libs"), *words], log)
 
@@ -25,7 +26,7 @@ def libraries(where, words=()):
             return "ready" in file.read()
     try:
         wait_for(ready, 10, "bench-libs")
-        return memory(process.pid)
+        return memory(process.pid), memory(pid)
     finally:
         process.stop()
 
@@ -80,8 +81,8 @@ def measure(site, say, meanwhile):
     count, all_calls = sum(number for name, number in seen.items() if name.startswith("epoll_")) / minutes, seen.total() / minutes
     if count == 0:
         raise LabError("strace saw no epoll_wait at all")
-    mine, bare = memory(pid), libraries(site.where)
-    tls = libraries(site.where, (f"{site.plane.url}/api/v1/none", site.plane.authority.ca))
+    bare, mine = libraries(site.where, pid)
+    tls, _ = libraries(site.where, pid, (f"{site.plane.url}/api/v1/none", site.plane.authority.ca))
     for name, value in (("agent", mine), ("libraries", bare), ("libraries, one transfer", tls)):
         say(f"{name}: " + ", ".join(f"{key} {value[key]} KiB" for key in ("Rss", "Pss", "Private_Dirty", "Private_Clean", "Shared_Clean")))
     ratio = mine["Rss"] / bare["Rss"]
