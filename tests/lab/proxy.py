@@ -18,7 +18,7 @@ import time
 
 from proc import LabError, at_end, free_port
 
-HEAD_MAX, WAIT = 65536, 180
+HEAD_MAX, WAIT = 65536, 900                                # seconds; an engine whose containers rest says nothing for longer than three minutes
 
 
 class Closed(Exception):
