@@ -222,7 +222,7 @@ void health_open(Health *h, bool open, uint64_t heartbeat_usec) {
 }
 
 bool health_is_current(const Health *h) { return h->acked[0] && !h->changed && !h->call; }
-bool health_is_heard(const Health *h) { return h->acked[0]; }
+bool health_is_heard(const Health *h) { return h->open && h->acked[0]; }
 
 int health_new(sd_event *event, Cp *cp, const Identity *identity, Loops *loops, const HealthSources *sources, Health **ret) {
         _cleanup_(health_freep) Health *h = calloc(1, sizeof *h);

@@ -29,4 +29,4 @@ void health_open(Health *h, bool open, uint64_t heartbeat_usec);
 void health_changed(Health *h);         /* the next beat comes within a second */
 void health_hurry(Health *h);           /* somebody waits for it here: what is not current is told in spite of the pace after a failure */
 bool health_is_current(const Health *h);        /* the control plane has acknowledged the state as it is now, once at least */
-bool health_is_heard(const Health *h);          /* it acknowledged the last beat that ended; another may be on its way */
+bool health_is_heard(const Health *h);          /* it listens, and acknowledged the last beat that ended; another may be on its way */

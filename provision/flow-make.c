@@ -37,6 +37,7 @@ static void on_image(int r, const Fault *why, const EngineImage *image, bool pul
 static void on_image_progress(uint64_t bytes, uint64_t total, void *userdata) {
         Flow *f = userdata;
 
+        f->trouble_since = 0;                   /* it answers again, long before the pull does */
         f->context->events.pulling(f->w, bytes, total, f->context->userdata);
 }
 

@@ -181,6 +181,11 @@ static int cancel_waiting(Queue *q, Entry *e) {
         return 0;
 }
 
+/* The key of what is removed goes first. The process before this one may have seen to it. */
+static bool has_lost_its_key(const Queue *q, const Workspace *w) {
+        return w->work->type == JOB_DEPROVISION && (w->settled || w->wanted) && !vault_has_key(q->o.vault, w->id);
+}
+
 static int cancel_work(Queue *q, Entry *e, Fault *reterr) {
         const char *job_id = e->w->work->job_id;
 
@@ -188,7 +193,7 @@ static int cancel_work(Queue *q, Entry *e, Fault *reterr) {
                 return too_late(reterr, job_id);
         if (e->flow)
                 return flow_cancel(e->flow) < 0 ? too_late(reterr, job_id) : 0;
-        if (e->w->work->phase != WORK_BEGUN)
+        if (e->w->work->phase != WORK_BEGUN || has_lost_its_key(q, e->w))
                 return too_late(reterr, job_id);
         queue_end_unbegun(q, e, REPORT_CANCELLED, NULL);
         return 0;

@@ -177,7 +177,7 @@ bool queue_waits_for_root(const Queue *q, const Entry *e) {
         const Work *k = e->w->work;
         bool given = k && (!k->local || k->type == JOB_RESTART);
 
-        return given && vault_fault(q->o.vault) && k->type != JOB_DEPROVISION && k->phase == WORK_BEGUN && !e->w->next;
+        return given && vault_fault(q->o.vault) && k->type != JOB_DEPROVISION && k->phase == WORK_BEGUN && !k->cancelled && !e->w->next;
 }
 
 /* What has not begun yet does not begin under a hold, and a part of a host's job that the disk would not take waits for the disk. */

@@ -19,9 +19,12 @@ static bool must_start(const ReconcileRules *rules, const ReconcileWorkspace *w,
         return rules->starting || w->at_once || (w->stopped_since && rules->now - w->stopped_since >= STOPPED_GRACE_USEC);
 }
 
-/* One that runs where the settled one is gone may be what a repair made, and was killed before it could say so: the next repair judges it. */
+/* One that runs where the settled one is gone may be what a repair made, and was killed before it could say so: the next repair judges it. Where nothing
+ * is settled no repair comes: a job that failed, or was overtaken by one that failed, left it behind. */
 static bool is_leftover(const ReconcileWorkspace *w, const EngineContainer *c, bool settled_is_there) {
-        return c->labels.generation <= w->floor && (settled_is_there || w->removed || !c->running);
+        bool of_no_use = settled_is_there || w->removed || !c->running || (!w->settled_container && c->labels.generation >= w->first_generation);
+
+        return c->labels.generation <= w->floor && of_no_use;
 }
 
 static bool is_there(const ReconcileWorkspace *w, const Name *ids, size_t n) {

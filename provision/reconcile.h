@@ -19,6 +19,7 @@ typedef struct ReconcileWorkspace {
         bool        at_once;            /* not seen running since the agent's start: no five minutes */
         bool        held;               /* nothing is changed; at the agent's start what no one had stopped is started all the same */
         bool        stopped;            /* someone else had stopped the settled one */
+        uint64_t    first_generation;   /* of the job that made the record; what runs with a lower one is from before it was lost */
         bool        removed;            /* deprovisioned: whatever of it turns up is a leftover */
         uint64_t    stopped_since;      /* boottime at which the settled one was first seen stopped; 0: not */
 } ReconcileWorkspace;
@@ -26,7 +27,7 @@ typedef struct ReconcileWorkspace {
 typedef enum ReconcileVerb {
         RECONCILE_START,                /* the settled container */
         RECONCILE_MAKE,                 /* the settled container is gone: make it again */
-        RECONCILE_REMOVE,               /* a leftover of ours; never one that runs where none is settled, or the settled one is gone: its record may be lost, or late */
+        RECONCILE_REMOVE,               /* a leftover of ours; never one that runs and may be all there is: from before the record was lost, or in place of a settled one that is gone */
 } ReconcileVerb;
 
 typedef struct ReconcileAction {

@@ -375,6 +375,7 @@ static int decide(Queue *q) {
                                               .busy = k || e->flow || e->final || e->changed_at >= s->began,
                                               .touched = k && (k->phase != WORK_BEGUN || k->type == JOB_DEPROVISION),
                                               .removed = e->w->removed,
+                                              .first_generation = e->w->first_generation,
                                               .floor = e->w->spec_floor,
                                               .at_once = e->at_once,
                                               .held = queue_holds(q, e->w->id),

@@ -250,6 +250,55 @@ TEST(a_first_version_that_is_called_off_leaves_nothing_behind_a_restart) {
         stop();
 }
 
+/* The same, where the word comes between the start and the first look at the engine. */
+TEST(a_first_version_that_is_called_off_before_the_engine_is_seen) {
+        start();
+        say("workspace.provision", SPEC("YQ=="));
+        CHECK(turn_until(is_at_its_gate));
+        kit_restart(&k);
+        (void) kit_told(&k);
+        CHECK_INT(queue_cancel_local(k.q, entry()->w->work->job_id, &(Fault) {}), 0);
+        CHECK(is_final() && strstr(k.told, "cancelled") && running() == 1);
+        queue_engine_state(k.q, engine_state(k.engine));
+        CHECK(turn_until(is_over) && running() == 0);
+        stop();
+}
+
+/* What overtook it comes to nothing before it has looked for containers. */
+TEST(a_first_version_that_was_overtaken_goes_with_what_overtook_it) {
+        start();
+        say("workspace.provision", SPEC("YQ=="));
+        CHECK(turn_until(is_at_its_gate));
+        world->present = false;
+        CHECK_STR(ended("workspace.provision", SPEC("Yg==")), "failed:image_not_found");
+        CHECK(strstr(k.told, "superseded"));
+        CHECK(turn_until(is_over) && running() == 0);
+        stop();
+}
+
+/* Nothing is left to go back to: it is not told that it is called off. */
+TEST(a_removal_whose_key_is_gone_is_not_called_off_behind_a_restart) {
+        static const bool gone[] = { false, true };
+
+        start();
+        for (size_t i = 0; i < ELEMENTS(gone); i++) {
+                begin_anew();
+                CHECK_STR(ended("workspace.provision", SPEC("YQ==")), "succeeded");
+                say(DEPROVISION, "{\"prune\":true}");
+                CHECK(turn_until(is_begun));
+                if (gone[i])
+                        CHECK_INT(vault_destroy_key(k.k.vault, KIT_WORKSPACE), 0);
+                kit_restart(&k);
+                (void) kit_told(&k);
+                CHECK_INT(queue_cancel_local(k.q, entry()->w->work->job_id, &(Fault) {}), gone[i] ? -EALREADY : 0);
+                queue_engine_state(k.q, engine_state(k.engine));
+                CHECK(turn_until(is_over));
+                CHECK_INT(entry()->w->removed, gone[i]);
+                CHECK_INT(running(), !gone[i]);
+        }
+        stop();
+}
+
 /* What cannot be made in its place, for a hold forbids it, is not removed. */
 TEST(an_undo_under_a_hold_removes_nothing_that_was_settled) {
         WorldThing *old;

@@ -82,14 +82,14 @@ static void stop_well(void) {
         start_again();
 }
 
-typedef struct Turn { const char *name; void (*take)(void); bool removes, damages; } Turn;
+typedef struct Turn { const char *name; void (*take)(void); bool removes; } Turn;
 
 static const Turn turns[] = {
         { "called off", call_off }, { "overtaken", overtake }, { "removed", remove_it, true }, { "restarted", restart_it },
         { "removed and ordered", remove_and_order }, { "removed, which is called off", remove_and_call_off },
         { "past its deadline", push_deadline }, { "held", hold_a_while }, { "held and called off", hold_and_call_off },
         { "called off in a pause", stumble_and_call_off }, { "a full disk", fill_disk },
-        { "killed", start_again }, { "stopped", stop_well }, { "damaged", spoil_and_start, .damages = true },
+        { "killed", start_again }, { "stopped", stop_well }, { "damaged", spoil_and_start },
 };
 
 typedef struct Scene { const char *name, *first, *spec; bool crash, removal; } Scene;
@@ -105,13 +105,6 @@ static const Scene scenes[] = {
 static int turn_at;
 
 static bool is_there(void) { return world->asked >= turn_at || is_at_rest(); }
-
-/* A first version whose payload is lost fails where it stands; what it had started stays until somebody says what is to be. */
-static bool is_left(void) {
-        const Entry *e = entry();
-
-        return is_over() || (!e->flow && !e->w->work && !e->final && !e->w->settled && running() == 1);
-}
 
 /* False: the job had ended before that. */
 static bool take_turn(const Turn *t, const Scene *scene) {
@@ -131,8 +124,6 @@ static bool take_turn(const Turn *t, const Scene *scene) {
         called_off = -1;
         if (reached)
                 t->take();
-        if (t->damages && CHECK(turn_until(is_left)) && !is_over())
-                CHECK_STR(ended("workspace.deprovision", "{\"prune\":true}"), "succeeded");
         if (!CHECK(turn_until(is_over)) || !CHECK(!t->removes || !reached || entry()->w->removed) ||
             !CHECK(called_off != 0 || (strstr(k.told, "cancelled") && !strstr(k.told, "superseded"))))
                 printf("#   %s, %s, at question %d: %s\n", t->name, scene->name, turn_at, k.told);

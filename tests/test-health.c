@@ -181,10 +181,14 @@ TEST(it_is_heard_while_the_next_beat_is_on_its_way) {
                 CHECK(health_is_heard(s.health));
         }
         CHECK(is_current(&s));
+        health_open(s.health, false, 0);        /* the control plane does not want this agent now */
+        CHECK(!health_is_heard(s.health));
+        health_open(s.health, true, 0);
+        CHECK(seen_until(3, 3000) && is_current(&s) && health_is_heard(s.health));
         forget_rules();
         rule(HEALTH, -1, 503, CP_JSON, "{}");
         pass(BEAT * 6 / 5 + 1);
-        CHECK(seen_until(3, 3000));
+        CHECK(seen_until(4, 3000));
         loop_for(event, 50);
         CHECK(!health_is_heard(s.health));
 }

@@ -113,6 +113,9 @@ TEST(without_the_root_key) {
         k.q->recovered = true;
         queue_run(k.q);
         CHECK(entry(KIT_WORKSPACE)->w->work && !entry(KIT_WORKSPACE)->flow);
+        entry(KIT_WORKSPACE)->w->work->cancelled = true;
+        CHECK(!queue_waits_for_root(k.q, entry(KIT_WORKSPACE)));        /* an undo needs no payload */
+        entry(KIT_WORKSPACE)->w->work->cancelled = false;
         queue_remove(k.q, entry(W2));
         CHECK(queue_is_idle(k.q));              /* nothing can be done about it now */
         entry(KIT_WORKSPACE)->w->work->local = true;
