@@ -82,6 +82,19 @@ static void stop_well(void) {
         start_again();
 }
 
+/* The word comes before the new process has looked at the engine. */
+static void start_and_call_off(void) {
+        kit_restart(&k);
+        call_off();
+        queue_engine_state(k.q, engine_state(k.engine));
+}
+
+static void start_and_overtake(void) {
+        kit_restart(&k);
+        overtake();
+        queue_engine_state(k.q, engine_state(k.engine));
+}
+
 typedef struct Turn { const char *name; void (*take)(void); bool removes; } Turn;
 
 static const Turn turns[] = {
@@ -89,7 +102,8 @@ static const Turn turns[] = {
         { "removed and ordered", remove_and_order }, { "removed, which is called off", remove_and_call_off },
         { "past its deadline", push_deadline }, { "held", hold_a_while }, { "held and called off", hold_and_call_off },
         { "called off in a pause", stumble_and_call_off }, { "a full disk", fill_disk },
-        { "killed", start_again }, { "stopped", stop_well }, { "damaged", spoil_and_start },
+        { "killed", start_again }, { "killed and called off", start_and_call_off }, { "killed and overtaken", start_and_overtake },
+        { "stopped", stop_well }, { "damaged", spoil_and_start },
 };
 
 typedef struct Scene { const char *name, *first, *spec; bool crash, removal; } Scene;
