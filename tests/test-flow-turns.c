@@ -82,6 +82,12 @@ static void stop_well(void) {
         start_again();
 }
 
+/* By a job that fails before it looks for containers. A removal that has destroyed the key leaves nothing for it to fall back on: not asked here. */
+static void overtake_in_vain(void) {
+        world->present = false;
+        overtake();
+}
+
 /* The word comes before the new process has looked at the engine. */
 static void start_and_call_off(void) {
         kit_restart(&k);
@@ -95,7 +101,19 @@ static void start_and_overtake(void) {
         queue_engine_state(k.q, engine_state(k.engine));
 }
 
-typedef struct Turn { const char *name; void (*take)(void); bool removes; } Turn;
+static void start_and_remove(void) {
+        kit_restart(&k);
+        remove_it();
+        queue_engine_state(k.q, engine_state(k.engine));
+}
+
+static void start_and_fail(void) {
+        kit_restart(&k);
+        world->present = false;
+        queue_engine_state(k.q, engine_state(k.engine));
+}
+
+typedef struct Turn { const char *name; void (*take)(void); bool removes, vain; } Turn;
 
 static const Turn turns[] = {
         { "called off", call_off }, { "overtaken", overtake }, { "removed", remove_it, true }, { "restarted", restart_it },
@@ -103,6 +121,8 @@ static const Turn turns[] = {
         { "past its deadline", push_deadline }, { "held", hold_a_while }, { "held and called off", hold_and_call_off },
         { "called off in a pause", stumble_and_call_off }, { "a full disk", fill_disk },
         { "killed", start_again }, { "killed and called off", start_and_call_off }, { "killed and overtaken", start_and_overtake },
+        { "killed and removed", start_and_remove, true }, { "killed, and its image is gone", start_and_fail },
+        { "overtaken in vain", overtake_in_vain, .vain = true },
         { "stopped", stop_well }, { "damaged", spoil_and_start },
 };
 
@@ -124,6 +144,8 @@ static bool is_there(void) { return world->asked >= turn_at || is_at_rest(); }
 static bool take_turn(const Turn *t, const Scene *scene) {
         bool reached;
 
+        if (t->vain && scene->removal)
+                return false;
         begin_anew();
         k.q->degraded = (Fault) {};
         if (scene->first)
