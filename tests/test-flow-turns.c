@@ -82,37 +82,27 @@ static void stop_well(void) {
         start_again();
 }
 
-/* By a job that fails before it looks for containers. A removal that has destroyed the key leaves nothing for it to fall back on: not asked here. */
+static void lose_image(void) { world->present = false; }
+
+/* By a job that fails before it looks for containers. */
 static void overtake_in_vain(void) {
-        world->present = false;
+        lose_image();
         overtake();
 }
 
 /* The word comes before the new process has looked at the engine. */
-static void start_and_call_off(void) {
+static void start_and(void (*then)(void)) {
         kit_restart(&k);
-        call_off();
+        then();
         queue_engine_state(k.q, engine_state(k.engine));
 }
 
-static void start_and_overtake(void) {
-        kit_restart(&k);
-        overtake();
-        queue_engine_state(k.q, engine_state(k.engine));
-}
+static void start_and_call_off(void) { start_and(call_off); }
+static void start_and_overtake(void) { start_and(overtake); }
+static void start_and_remove(void) { start_and(remove_it); }
+static void start_and_fail(void) { start_and(lose_image); }
 
-static void start_and_remove(void) {
-        kit_restart(&k);
-        remove_it();
-        queue_engine_state(k.q, engine_state(k.engine));
-}
-
-static void start_and_fail(void) {
-        kit_restart(&k);
-        world->present = false;
-        queue_engine_state(k.q, engine_state(k.engine));
-}
-
+/* vain: not asked of a removal, which has destroyed the key: there is nothing to fall back on. */
 typedef struct Turn { const char *name; void (*take)(void); bool removes, vain; } Turn;
 
 static const Turn turns[] = {
